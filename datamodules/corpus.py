@@ -1,0 +1,317 @@
+"""The corpus: an Arrow table with one row a video, probed once per file and kept.
+
+Rows follow the order of the input and unreadable files stay among them with their error, so that nothing a
+person listed disappears in silence. The cache knows a file by path, size and time of change.
+"""
+
+import hashlib
+import os
+import tempfile
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, fields, replace
+from glob import glob, has_magic
+from pathlib import Path
+from typing import NamedTuple
+
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet
+from rich.console import Console
+from rich.progress import track
+
+from datamodules.decoding import Video, probe
+from datamodules.errors import InputError, UnreadableVideo
+
+SPLITS = ("train", "select", "report")
+SUFFIXES = frozenset((
+    ".3gp", ".asf", ".avi", ".flv", ".h264", ".h265", ".hevc", ".ivf", ".m2ts", ".m4v", ".mkv", ".mov",
+    ".mp4", ".mpeg", ".mpg", ".mts", ".mxf", ".obu", ".ogv", ".ts", ".vob", ".webm", ".wmv", ".y4m",
+))  # fmt: skip
+_ARROW = {str: pa.string(), int: pa.int32(), float: pa.float64(), bool: pa.bool_()}
+SCHEMA = pa.schema([(field.name, _ARROW[field.type]) for field in fields(Video)])  # type: ignore[index]
+_CACHE_KEY = [("size", pa.int64()), ("mtime_ns", pa.int64()), ("probe", pa.int32())]
+PROBE_VERSION = 1  # to be raised when `probe` finds something else in the same file: all is probed anew
+
+
+class _Entry(NamedTuple):
+    """A video that the input names, with the manifest's own columns."""
+
+    path: Path
+    content: str = ""
+    split: str = ""
+
+
+class _Stamp(NamedTuple):
+    """What must be unchanged for a cached row to hold."""
+
+    path: str
+    size: int
+    mtime_ns: int
+
+
+def cache_folder() -> Path:
+    """The folder of what can be made again: $XDG_CACHE_HOME/vqa-lightning, else ~/.cache/vqa-lightning."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vqa-lightning"
+
+
+def build_corpus(
+    videos: str | Path, *, cache: Path | None = None, workers: int | None = None, progress: bool = True
+) -> pa.Table:
+    """Probe the videos that a folder, file, glob or manifest names.
+
+    Files are probed by threads: FFmpeg works outside Python's lock, waiting for a disk costs no core, and
+    threads need neither a main guard nor a fresh import of torch, as processes would.
+
+    Args:
+        videos: a folder (searched through, hidden files left out, sorted), a video, a glob, or a manifest:
+            .csv or .parquet with a column `path`, relative to the manifest's folder, and perhaps `content`,
+            `split`.
+        cache: folder of the probing cache; by default `cache_folder()`.
+        workers: threads; by default as many as there are cores.
+        progress: whether to show a bar on stderr while files are probed.
+
+    Returns:
+        The corpus, with SCHEMA's columns and rows in the order of the input. A file that cannot be read has
+        status "error", one sentence in `error`, and no `video_id`; it is tried again the next time. The same
+        content twice gives two rows with one `video_id`.
+
+    Raises:
+        InputError: if `videos` names nothing, the manifest lacks `path` or has an unknown split, or the cache
+            folder cannot be written.
+    """
+    entries = _entries(str(videos))
+    store = (cache or cache_folder()) / "corpus.parquet"
+    known = _read_cache(store)
+    stamps = {path: _stamp(path) for path in dict.fromkeys(entry.path for entry in entries)}
+    new = [path for path, stamp in stamps.items() if stamp is None or stamp not in known]
+    found: dict[Path, Video] = {}
+    try:
+        found.update(zip(new, _probe_all(new, workers, progress), strict=True))
+    finally:  # what was probed before an interruption need not be probed again
+        fresh = {
+            stamp: found[path]
+            for path, stamp in stamps.items()
+            if stamp is not None and path in found and found[path].status == "ok"
+        }
+        if fresh:
+            _write_cache(store, fresh)
+    known |= fresh
+
+    rows = []
+    for entry in entries:
+        stamp = stamps[entry.path]
+        video = found[entry.path] if entry.path in found or stamp is None else known[stamp]
+        content = entry.content or video.video_id
+        rows.append(replace(video, path=str(entry.path), content=content, split=entry.split))
+    return _table(rows)
+
+
+def assign_splits(
+    corpus: pa.Table, shares: tuple[float, float, float] = (0.5, 0.17, 0.33), seed: int = 0
+) -> pa.Table:
+    """Divide the readable videos by content into train, select and report.
+
+    Contents are put in the order of a hash of (seed, content) and cut by share, so that a video's split
+    hardly depends on what else the corpus holds. A split given by a manifest stays, and holds for its whole
+    content.
+
+    Args:
+        corpus: as `build_corpus` returns it.
+        shares: parts of the contents for train, select and report; positive, of any sum.
+        seed: another one gives another division.
+
+    Returns:
+        The corpus with its column `split` filled where the status is "ok" and empty elsewhere.
+
+    Raises:
+        InputError: for shares that are not three positive numbers, fewer than three readable contents, one
+            content that is given two splits, or given splits that leave one of the three empty.
+    """
+    if len(shares) != len(SPLITS) or min(shares) <= 0:
+        raise InputError(f"The shares of the splits are {shares}; give three numbers above 0.")
+    readable = [video for video in _rows(corpus) if video.status == "ok"]
+    places: dict[str, str] = {}
+    for video in readable:
+        given = places.setdefault(video.content, video.split)
+        if video.split and given and given != video.split:
+            raise InputError(
+                f"The content {video.content} is given the splits {given} and {video.split}; give it one."
+            )
+        places[video.content] = given or video.split
+    if len(places) < len(SPLITS):
+        raise InputError(
+            f"The corpus has {len(places)} readable contents; give at least 3, for train, select and report."
+        )
+
+    free = sorted((content for content, split in places.items() if not split), key=lambda c: _order(seed, c))
+    for split, count in zip(SPLITS, _counts(list(places.values()), len(free), shares), strict=True):
+        places.update(dict.fromkeys(free[:count], split))
+        free = free[count:]
+    empty = [split for split in SPLITS if split not in places.values()]
+    if empty:
+        raise InputError(
+            f"The manifest's splits leave no content for {' and '.join(empty)}; "
+            "name one there, or leave some cells of the column empty."
+        )
+    splits = [places[video.content] if video.status == "ok" else "" for video in _rows(corpus)]
+    return corpus.set_column(corpus.schema.get_field_index("split"), "split", pa.array(splits, pa.string()))
+
+
+def videos(corpus: pa.Table, split: str | None = None) -> list[Video]:
+    """The readable videos in order, each `video_id` once; those of one split if it is given."""
+    chosen = [v for v in _rows(corpus) if v.status == "ok" and split in (None, v.split)]
+    return list({video.video_id: video for video in reversed(chosen)}.values())[::-1]
+
+
+def _rows(corpus: pa.Table) -> Iterator[Video]:
+    return (Video(**row) for row in corpus.select(SCHEMA.names).to_pylist())
+
+
+def _table(rows: Sequence[Video]) -> pa.Table:
+    return pa.Table.from_pylist([asdict(row) for row in rows], schema=SCHEMA)
+
+
+def _order(seed: int, content: str) -> bytes:
+    return hashlib.blake2b(f"{seed}/{content}".encode(), digest_size=16).digest()
+
+
+def _counts(given: list[str], free: int, shares: tuple[float, float, float]) -> list[int]:
+    """How many free contents each split receives: its share less what it was given, but at least one."""
+    held = [given.count(split) for split in SPLITS]
+    counts = [0, 0, 0]
+    for _ in range(free):
+        # One at a time, to an empty split first, then to the one that lacks most of its share.
+        lacks = [
+            (held[i] + counts[i] == 0, share - (held[i] + counts[i]) / len(given) * sum(shares))
+            for i, share in enumerate(shares)
+        ]
+        counts[lacks.index(max(lacks))] += 1
+    return counts
+
+
+def _entries(videos: str) -> list[_Entry]:
+    place = Path(videos).expanduser()
+    if place.is_dir():
+        # os.walk and not rglob, for hidden folders need not be entered.
+        paths = []
+        for folder, subfolders, names in os.walk(place):
+            subfolders[:] = [name for name in subfolders if not name.startswith(".")]
+            names = [name for name in names if Path(name).suffix.lower() in SUFFIXES and name[0] != "."]
+            paths += [Path(folder, name) for name in names]
+        if not paths:
+            raise InputError(
+                f"The folder {videos} holds no videos; give one with .mp4, .mkv, .webm or other video files."
+            )
+        return [_Entry(path) for path in sorted(paths)]
+    if place.is_file():
+        return _manifest(place) if place.suffix.lower() in (".csv", ".parquet") else [_Entry(place)]
+    if has_magic(videos):
+        matches = sorted(Path(match) for match in glob(str(place), recursive=True))
+        files = [path for path in matches if path.is_file()]
+        if not files:
+            raise InputError(f"No file matches {videos}; check the pattern, and quote it from the shell.")
+        return [_Entry(path) for path in files]
+    raise InputError(
+        f"{videos} does not exist; give a folder, a video, a glob or a manifest (.csv, .parquet)."
+    )
+
+
+def _manifest(path: Path) -> list[_Entry]:
+    try:
+        if path.suffix.lower() == ".csv":
+            # As text: a content called 007 is not the number 7.
+            texts = dict.fromkeys(("path", "content", "split"), pa.string())
+            table = pa.csv.read_csv(path, convert_options=pa.csv.ConvertOptions(column_types=texts))
+        else:
+            table = pa.parquet.read_table(path)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise InputError(f"The manifest {path} cannot be read: {str(error).splitlines()[0]}.") from error
+    if "path" not in table.column_names:
+        raise InputError(
+            f"The manifest {path} has no column path, only {', '.join(table.column_names)}; name one so."
+        )
+    if not table.num_rows:
+        raise InputError(f"The manifest {path} names no videos; give it at least one row.")
+    blank = pa.array([""] * table.num_rows)
+    columns = [
+        (table[name] if name in table.column_names else blank).cast(pa.string()).fill_null("").to_pylist()
+        for name in ("path", "content", "split")
+    ]
+    entries = [_Entry(path.parent / name, *rest) for name, *rest in zip(*columns, strict=True)]
+    for entry in entries:
+        if entry.split not in ("", *SPLITS):
+            raise InputError(
+                f"The manifest {path} puts {entry.path.name} into a split {entry.split}; "
+                f"write {', '.join(SPLITS)}, or leave the cell empty."
+            )
+    return entries
+
+
+def _probe_all(paths: list[Path], workers: int | None, progress: bool) -> Iterator[Video]:
+    with ThreadPoolExecutor(workers or os.cpu_count() or 1) as pool:
+        yield from track(
+            pool.map(_probe_row, paths),
+            "Reading videos",
+            total=len(paths),
+            console=Console(stderr=True),
+            disable=not (progress and paths),
+            transient=True,
+        )
+
+
+def _probe_row(path: Path) -> Video:
+    try:
+        return probe(path)
+    except UnreadableVideo as error:
+        return Video(video_id="", path=str(path), status="error", error=str(error))
+
+
+def _stamp(path: Path) -> _Stamp | None:
+    """None for a file that is not there: such a row is not kept, for the file may come."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return _Stamp(str(path.resolve()), status.st_size, status.st_mtime_ns)
+
+
+def _read_cache(store: Path) -> dict[_Stamp, Video]:
+    if not store.is_file():
+        return {}
+    try:
+        table = pa.parquet.read_table(store)
+    except (pa.ArrowInvalid, OSError):
+        return {}  # damaged from outside: everything in it can be computed again
+    if table.schema.names != [*SCHEMA.names, *(name for name, _ in _CACHE_KEY)]:
+        return {}  # written by another version
+    known = {}
+    for row in table.to_pylist():
+        size, mtime_ns, version = (row.pop(name) for name, _ in _CACHE_KEY)
+        if version == PROBE_VERSION:
+            known[_Stamp(row["path"], size, mtime_ns)] = Video(**row)
+    return known
+
+
+def _write_cache(store: Path, fresh: dict[_Stamp, Video]) -> None:
+    """Add rows: read again, then replace the file in one step, so that a reader never sees half of it.
+
+    Of two processes that write at once the later one may miss the other's newest rows; those are probed
+    again.
+    """
+    latest = {stamp.path: (stamp, video) for stamp, video in (_read_cache(store) | fresh).items()}
+    rows = [
+        asdict(video) | {"path": path, "size": stamp.size, "mtime_ns": stamp.mtime_ns, "probe": PROBE_VERSION}
+        for path, (stamp, video) in latest.items()
+    ]
+    table = pa.Table.from_pylist(rows, schema=pa.schema([*SCHEMA, *_CACHE_KEY]))
+    try:
+        store.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=store.parent, prefix=f".{store.name}.")
+        os.close(handle)
+        pa.parquet.write_table(table, temporary)
+        os.replace(temporary, store)
+    except OSError as error:
+        raise InputError(
+            f"The cache folder {store.parent} cannot be written ({error.strerror}); set XDG_CACHE_HOME."
+        ) from error

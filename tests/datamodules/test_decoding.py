@@ -1,0 +1,446 @@
+"""Decoding against plain PyAV and numpy, on real files that break readers."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+
+from datamodules.colour import WindowConverter, hdr_to_sdr
+from datamodules.decoding import Sampling, Video, probe, read_clip
+from datamodules.errors import InputError, UnreadableVideo
+
+DATA = Path(__file__).resolve().parents[2].parent / "shared/data"
+WHOLE = Sampling(window=None)
+
+pytestmark = pytest.mark.skipif(not DATA.is_dir(), reason="the real clips under ../shared/data are absent")
+
+# (width, height, frames per second, duration, codec); every file of clips/ and edge/ gives frames.
+EXPECTED = {
+    "clips/10053703034.mp4": (960, 540, 29.97, 8.008, "h264"),
+    "clips/1724.mp4": (406, 720, 29.97, 8.108, "h264"),
+    "clips/Seeking_10_288_375.mp4": (384, 288, 25, 6.0, "h264"),
+    "clips/Seeking_30_480_1050.mp4": (720, 480, 25, 6.0, "h264"),
+    "clips/bigbuckbunny.mp4": (1280, 720, 25, 5.28, "h264"),
+    "clips/carphone_distorted.mp4": (176, 144, 29.97, 4.004, "h264"),
+    "clips/carphone_pristine.mp4": (176, 144, 29.97, 4.004, "h264"),
+    "clips/foreman_cif.y4m": (352, 288, 29.97, 0.334, "rawvideo"),
+    "clips/nasa_13013.mp4": (320, 180, 25, 13.0, "h264"),
+    "clips/park_joy_480x270_10f.y4m": (480, 270, 50, 0.2, "rawvideo"),
+    "clips/vsfa_test.mp4": (960, 540, 29.97, 8.008, "h264"),
+    "clips/w2s_anchor_1.mp4": (640, 360, 24, 2.875, "mpeg4"),
+    "clips/w2s_anchor_2.mp4": (720, 1280, 30, 5.067, "mpeg4"),
+    "edge/av1_video.mkv": (640, 360, 25, 5.0, "av1"),
+    "edge/bt601_full_range.mp4": (320, 240, 30, 2.0, "h264"),
+    "edge/bt601_limited_range.mp4": (320, 240, 30, 2.0, "h264"),
+    "edge/bt709_full_range.mp4": (1280, 720, 30, 1.0, "h264"),
+    "edge/corrupted.mp4": (1280, 720, 10, 5.0, "h264"),  # the packets of all 50 frames are there; 28 decode
+    "edge/discard_first_keyframe.mp4": (64, 64, 25, 1.0, "h264"),
+    "edge/h264_10bits.mp4": (200, 200, 30, 1.0, "h264"),
+    "edge/h265_video.mp4": (128, 128, 10, 1.0, "hevc"),
+    "edge/nasa_13013_rotated.mp4": (270, 480, 29.97, 0.567, "h264"),
+    "edge/noise.y4m": (320, 240, 25, 0.12, "rawvideo"),
+    "edge/sine_stereo_mp2.mpg": (128, 128, 25, 4.0, "mpeg1video"),  # declared 3.9
+    "edge/sunset-hlg.mov": (1920, 1080, 30, 0.167, "hevc"),
+    "edge/test_non_zero_start.mp4": (200, 112, 30, 0.4, "h264"),
+    "edge/test_video_vp9_2160p_600f.mkv": (3840, 2160, 60, 10.0, "vp9"),
+    "edge/testsrc2_mpeg4.avi": (1280, 720, 30, 1.0, "mpeg4"),
+    "edge/testsrc2_mpeg4.mp4": (64, 64, 25, 0.04, "mpeg4"),
+    "edge/testsrc2_odd_height_and_width_444.mp4": (321, 241, 25, 1.0, "h264"),
+    "edge/testsrc2_odd_height_and_width_vp9_10bit.mp4": (321, 241, 25, 1.0, "vp9"),
+    "edge/testsrc2_odd_width_mpeg2.mp4": (121, 80, 25, 0.4, "mpeg2video"),
+    "edge/testsrc2_vp8.webm": (1280, 720, 30, 1.0, "vp8"),
+    "edge/testsrc2_vp9.webm": (1280, 720, 30, 1.0, "vp9"),
+    "edge/unordered.mov": (50, 50, 32, 0.125, "h264"),
+    "edge/video_0.mov": (568, 320, 30, 0.1, "h264"),
+    "edge/video_180.mov": (568, 320, 30, 0.1, "h264"),
+    "edge/video_270.mov": (320, 568, 30, 0.1, "h264"),
+    "edge/video_90.mov": (320, 568, 30, 0.1, "h264"),
+}
+
+
+def plain_frames(path: Path) -> Iterator[tuple[float, av.VideoFrame]]:
+    """All frames by PyAV alone, in order, with their seconds from the stream's start."""
+    with av.open(str(path)) as container:
+        stream = container.streams.video[0]
+        start = float((stream.start_time or 0) * stream.time_base)
+        try:
+            for frame in container.decode(stream):
+                yield frame.time - start, frame
+        except av.InvalidDataError:
+            return
+
+
+def luma(frame: av.VideoFrame) -> npt.NDArray[np.float64]:
+    plane = frame.planes[0]
+    kind = np.uint16 if plane.line_size >= 2 * plane.width else np.uint8
+    return np.frombuffer(plane, kind).reshape(plane.height, -1)[:, : plane.width].astype(np.float64)
+
+
+def write_video(
+    path: Path, stamps: list[int], *, codec: str = "libx264", size: int = 64, gop: int = 250
+) -> Path:
+    """One grey frame per stamp (ms), whose brightness is 40 + 4 * its index; B-frames as x264 chooses."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=25)
+        stream.width = stream.height = size
+        stream.pix_fmt = "yuv420p"
+        stream.time_base = stream.codec_context.time_base = Fraction(1, 1000)
+        stream.codec_context.gop_size = gop
+        for index, stamp in enumerate(stamps):
+            frame = av.VideoFrame.from_ndarray(
+                np.full((size * 3 // 2, size), 128, np.uint8), format="yuv420p"
+            )
+            shade = np.full((size, frame.planes[0].line_size), 40 + 4 * index, np.uint8)
+            frame.planes[0].update(shade.tobytes())
+            frame.pts, frame.time_base = stamp, Fraction(1, 1000)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    return path
+
+
+def shades(frames: torch.Tensor) -> list[int]:
+    """Which frames of `write_video` these are, by their brightness."""
+    limited = 16 + frames.double().mean(dim=(1, 2, 3)) * 219 / 255
+    return [round(float(value)) for value in (limited - 40) / 4]
+
+
+@pytest.mark.parametrize("name", EXPECTED)
+def test_every_file_is_probed_and_gives_its_clip(name: str) -> None:
+    video = probe(DATA / name)
+    width, height, fps, duration, codec = EXPECTED[name]
+    assert (video.width, video.height, video.codec, video.status) == (width, height, codec, "ok")
+    assert video.fps == pytest.approx(fps, rel=1e-3)
+    # One frame: containers round time stamps, and an edit list may hide the last packet.
+    assert video.duration == pytest.approx(duration, abs=1.01 / fps)
+    clip = read_clip(video, Sampling())
+    assert clip.frames.shape == (4, 3, 96, 96)
+    assert clip.frames.dtype == torch.uint8
+    assert clip.times.dtype == torch.float64
+    assert clip.frames.max() > 0  # no file here is black in the middle
+
+
+def test_expectations_cover_every_file() -> None:
+    files = [path for folder in ("clips", "edge") for path in (DATA / folder).iterdir()]
+    assert {f"{path.parent.name}/{path.name}" for path in files} == set(EXPECTED)
+
+
+@pytest.mark.parametrize("name", [n for n in EXPECTED if "2160p" not in n])
+def test_frames_are_consecutive_and_those_of_a_plain_reader(name: str) -> None:
+    """Seeking, skipping and falling back give exactly the frames that decoding from the start gives."""
+    video = probe(DATA / name)
+    convert = WindowConverter(video.path, window=96, place=(0.5, 0.5))
+    truth = [(time, frame) for time, frame in plain_frames(DATA / name)]
+    order = [round(time, 6) for time, _ in truth]
+    for sampling in (Sampling(3, 4), Sampling(2, 8, spacing=0.7), Sampling(5, 3)):
+        clip = read_clip(video, sampling)
+        places = torch.tensor([order.index(round(float(t), 6)) for t in clip.times])
+        for segment in places.reshape(sampling.segments, sampling.frames).tolist():
+            assert segment == [min(segment[0] + i, len(order) - 1) for i in range(sampling.frames)]
+        for image, place in zip(clip.frames, places.tolist(), strict=True):
+            assert np.array_equal(image.permute(1, 2, 0).numpy(), convert(truth[place][1]))
+
+
+def test_probe_and_clip_of_damage_end_at_the_last_good_frame() -> None:
+    video = probe(DATA / "edge/corrupted.mp4")
+    late = read_clip(video, Sampling(segments=5, frames=4))
+    assert late.times[-4:].tolist() == pytest.approx([2.4, 2.5, 2.6, 2.7])  # 28 frames at 10 a second
+
+
+def test_a_video_shorter_than_a_segment_repeats_its_last_frame() -> None:
+    clip = read_clip(probe(DATA / "edge/video_0.mov"), Sampling(frames=5))
+    assert clip.times.tolist() == pytest.approx([0, 1 / 30, 2 / 30, 2 / 30, 2 / 30])
+    assert torch.equal(clip.frames[2], clip.frames[4])
+
+
+def test_start_that_is_not_zero_counts_from_the_first_frame() -> None:
+    clip = read_clip(probe(DATA / "edge/test_non_zero_start.mp4"), Sampling(frames=12))
+    assert clip.times.tolist() == pytest.approx([i / 30 for i in range(12)], abs=1e-3)  # stamps in 1/15360 s
+
+
+@pytest.mark.parametrize(("name", "quarter_turns"), [("video_90", -1), ("video_180", 2), ("video_270", 1)])
+def test_rotation_is_applied(name: str, quarter_turns: int) -> None:
+    path = DATA / f"edge/{name}.mov"
+    clip = read_clip(probe(path), Sampling(frames=1, window=None))
+    stored = next(plain_frames(path))[1].to_ndarray(format="rgb24").astype(np.int64)
+    turned = np.rot90(stored, quarter_turns)
+    shown = clip.frames[0].permute(1, 2, 0).numpy()
+    assert shown.shape == turned.shape
+    # Two chroma interpolations of the same planes: 3 codes on average at most; a wrong turn gives over 30.
+    assert np.abs(shown - turned).mean() < 3
+
+
+MATRICES = {"601": (0.299, 0.114), "709": (0.2126, 0.0722)}
+
+
+@pytest.mark.parametrize(
+    ("name", "matrix", "full", "bits"),
+    [
+        ("bt601_full_range.mp4", "601", True, 8),
+        ("bt601_limited_range.mp4", "601", False, 8),
+        ("bt709_full_range.mp4", "709", True, 8),
+        ("testsrc2_vp8.webm", "601", False, 8),  # 720 lines, but the stream names BT.470BG
+        ("testsrc2_vp9.webm", "709", False, 8),  # names none: 720 lines
+        ("h264_10bits.mp4", "601", False, 10),
+        ("testsrc2_odd_height_and_width_vp9_10bit.mp4", "601", False, 10),
+    ],
+)
+def test_luma_returns_by_the_right_matrix_and_range(name: str, matrix: str, full: bool, bits: int) -> None:
+    """K_r R + K_g G + K_b B is the stored luma, whatever the chroma interpolation, where none is clipped."""
+    kr, kb = MATRICES[matrix]
+    clip = read_clip(probe(DATA / "edge" / name), Sampling(frames=1, window=None))
+    rgb = clip.frames[0].permute(1, 2, 0).double().numpy()
+    stored = next(
+        luma(f) for t, f in plain_frames(DATA / "edge" / name) if abs(t - float(clip.times[0])) < 1e-6
+    )
+    step = 2 ** (bits - 8)
+    expected = stored / (256 * step - 1) if full else (stored - 16 * step) / (219 * step)
+    inside = ((rgb > 1) & (rgb < 254)).all(axis=-1)
+    assert inside.sum() > 500
+    difference = np.abs(rgb @ [kr, 1 - kr - kb, kb] - 255 * expected)[inside]
+    # Rounding of three channels leaves at most 0.5, chroma that overshoots at coloured edges a little more;
+    # the other matrix or range moves coloured areas by several codes.
+    assert np.median(difference) <= 0.5
+    assert difference.mean() < 0.5
+
+
+def test_444_equals_numpy_to_one_code() -> None:
+    path = DATA / "edge/testsrc2_odd_height_and_width_444.mp4"
+    clip = read_clip(probe(path), Sampling(frames=1, window=None))
+    frame = next(f for t, f in plain_frames(path) if abs(t - float(clip.times[0])) < 1e-6)
+    y, cb, cr = frame.to_ndarray().astype(np.float64)
+    y, cb, cr = (y - 16) / 219, (cb - 128) / 224, (cr - 128) / 224
+    rgb = np.stack([y + 1.402 * cr, y - (0.114 * 1.772 * cb + 0.299 * 1.402 * cr) / 0.587, y + 1.772 * cb])
+    expected = np.rint(255 * rgb.clip(0, 1))
+    assert np.abs(clip.frames[0].numpy() - expected).max() <= 1  # FFmpeg's matrix is in fixed point
+
+
+def test_ten_bits_are_rounded_to_eight() -> None:
+    """A ramp of the 10-bit greys: each becomes the nearest of 8 bits, never truncated, never dithered."""
+    ramp = np.tile(np.arange(64, 940, dtype=np.uint16), (16, 1))
+    planes = np.concatenate([ramp, np.full((8, 876), 512, np.uint16)])
+    frame = av.VideoFrame.from_ndarray(planes, format="yuv420p10le")
+    frame.time_base = Fraction(1, 25)
+    shown = WindowConverter("ramp", None, (0.5, 0.5))(frame)
+    expected = np.rint((ramp - 64.0) / 876 * 255)[..., None]
+    # FFmpeg's matrix is in fixed point, which may turn a near tie either way.
+    assert np.abs(shown - expected).max() <= 1
+    assert (shown == expected).mean() > 0.95
+    assert (shown == shown[:1]).all()
+
+
+@pytest.mark.parametrize("hlg", [True, False])
+def test_hdr_rule_keeps_black_grey_and_order(hlg: bool) -> None:
+    ramp = np.repeat(np.linspace(0, 65535, 512).astype(np.uint16)[None, :, None], 3, axis=2)
+    shown = hdr_to_sdr(ramp, hlg=hlg)
+    assert shown[0, 0].tolist() == [0, 0, 0]
+    assert (np.diff(shown[0, :, 1].astype(int)) >= 0).all()
+    # The rows of the primaries' matrix sum to 1 within 1e-4, so grey stays grey to a code.
+    assert np.ptp(shown.astype(int), axis=-1).max() <= 1
+    white = np.full((1, 1, 3), round(65535 * (0.75 if hlg else 0.5807)), np.uint16)  # 203 cd/m2 in BT.2408
+    assert hdr_to_sdr(white, hlg=hlg)[0, 0, 0] == pytest.approx(255 * 0.816 ** (1 / 2.4), abs=1)
+
+
+def test_hlg_file_is_shown_bright_but_not_clipped() -> None:
+    frames = read_clip(probe(DATA / "edge/sunset-hlg.mov"), Sampling(frames=1, window=None)).frames
+    assert 150 < frames.double().mean() < 230  # a sky: bright, and blue rather than white
+    assert (frames == 255).double().mean() < 0.01
+
+
+@pytest.mark.parametrize("name", ["clips/vsfa_test.mp4", "edge/bt601_full_range.mp4", "edge/h264_10bits.mp4"])
+@pytest.mark.parametrize("draw", [0, 1, 2])
+def test_window_is_a_part_of_the_whole_frame(name: str, draw: int) -> None:
+    """Cutting before converting changes nothing, not even chroma at the border; 33 is not a multiple of 2."""
+    video = probe(DATA / name)
+    window = read_clip(video, Sampling(frames=1, window=33), draw).frames[0]
+    whole = read_clip(video, Sampling(frames=1, window=None), draw).frames[0]
+    places = whole.unfold(1, 33, 1).unfold(2, 33, 1)  # (C, rows, columns, 33, 33)
+    equal = torch.ones(places.shape[1:3], dtype=torch.bool)
+    for y, x in ((0, 0), (16, 16), (32, 5), (9, 32)):  # a few points first, for all of it would be slow
+        equal &= (places[:, :, :, y, x] == window[:, None, None, y, x]).all(dim=0)
+    assert any(torch.equal(places[:, y, x], window) for y, x in equal.nonzero().tolist())
+    if draw == 0:
+        top, left = (whole.shape[1] - 32) // 2, (whole.shape[2] - 32) // 2
+        assert torch.equal(whole[:, top : top + 33, left : left + 33], window)
+
+
+def test_small_frames_are_padded_with_their_border() -> None:
+    clip = read_clip(probe(DATA / "edge/unordered.mov"), Sampling(frames=1))
+    whole = read_clip(probe(DATA / "edge/unordered.mov"), Sampling(frames=1, window=None))
+    assert torch.equal(clip.frames[:, :, 23:73, 23:73], whole.frames)
+    assert torch.equal(clip.frames[:, :, 0, 23:73], whole.frames[:, :, 0])
+
+
+def test_draws_are_deterministic_and_differ() -> None:
+    video = probe(DATA / "clips/Seeking_10_288_375.mp4")
+    sampling = Sampling(segments=2, frames=2)
+    torch.manual_seed(0)
+    first = read_clip(video, sampling, draw=3)
+    torch.manual_seed(1)
+    np.random.seed(1)  # noqa: NPY002 - the global generator is what must not matter
+    again = read_clip(video, sampling, draw=3)
+    assert torch.equal(first.frames, again.frames)
+    assert torch.equal(first.times, again.times)
+    assert len({tuple(read_clip(video, sampling, d).times.tolist()) for d in range(6)}) > 3
+    starts = [read_clip(video, sampling, d).times.reshape(2, 2)[:, 0] for d in range(6)]
+    assert all(s[0] <= video.duration / 2 <= s[1] + 2 / video.fps for s in starts)  # each in its own half
+
+
+def test_draw_is_the_same_in_another_process() -> None:
+    path = DATA / "clips/carphone_distorted.mp4"
+    code = (
+        "import sys; from datamodules.decoding import *\n"
+        "clip = read_clip(probe(sys.argv[1]), Sampling(2, 2), 5)\n"
+        "print(clip.times.tolist(), int(clip.frames.sum()))"
+    )
+    command = [sys.executable, "-c", code, str(path)]
+    printed = subprocess.run(
+        command, capture_output=True, text=True, check=True, env=os.environ | {"PYTHONHASHSEED": "7"}
+    )
+    clip = read_clip(probe(path), Sampling(2, 2), 5)
+    assert printed.stdout.strip() == f"{clip.times.tolist()} {int(clip.frames.sum())}"
+
+
+def test_all_segments_have_one_window(tmp_path: Path) -> None:
+    """A still picture: equal windows are equal places."""
+    path = tmp_path / "still.y4m"
+    noise = np.random.default_rng(0).integers(16, 235, (120, 80), dtype=np.uint8).tobytes()  # 80x80 in 4:2:0
+    path.write_bytes(b"YUV4MPEG2 W80 H80 F25:1 C420\n" + 20 * (b"FRAME\n" + noise))
+    for draw in range(4):
+        frames = read_clip(probe(path), Sampling(segments=3, frames=2, window=32), draw).frames
+        assert (frames == frames[:1]).all()
+
+
+def test_spacing_sets_the_distance_of_segments() -> None:
+    clip = read_clip(probe(DATA / "clips/nasa_13013.mp4"), Sampling(segments=3, frames=2, spacing=1.0))
+    assert clip.times.reshape(3, 2)[:, 0].diff().tolist() == pytest.approx([1.0, 1.0])
+    assert clip.times.mean() == pytest.approx(6.5, abs=0.05)  # centred, to a frame
+
+
+def test_variable_frame_rate_goes_by_time_stamps(tmp_path: Path) -> None:
+    """50 frames a second for half a second, then 2: the middle by time is not that by number."""
+    stamps = [*range(0, 500, 20), *range(500, 10500, 500)]
+    video = probe(write_video(tmp_path / "vfr.mp4", stamps))
+    assert video.duration == pytest.approx(10.5, abs=0.51)  # the last frame's length is the encoder's guess
+    clip = read_clip(video, Sampling(segments=1, frames=3))
+    first = shades(clip.frames)[0]
+    assert shades(clip.frames) == [first, first + 1, first + 2]
+    assert clip.times.tolist() == pytest.approx([stamps[first + i] / 1000 for i in range(3)], abs=1e-3)
+    assert clip.times[0] == pytest.approx(video.duration / 2, abs=0.6)
+
+
+def test_b_frames_and_many_keyframes_seek_to_the_right_frame(tmp_path: Path) -> None:
+    video = probe(write_video(tmp_path / "gop.mp4", [40 * i for i in range(50)], gop=8))
+    for draw in range(8):
+        clip = read_clip(video, Sampling(segments=3, frames=3), draw)
+        assert shades(clip.frames) == [round(float(t) / 0.04) for t in clip.times]
+
+
+def test_a_stream_without_time_stamps_is_counted(tmp_path: Path) -> None:
+    video = probe(write_video(tmp_path / "raw.h264", [40 * i for i in range(50)], gop=8))
+    clip = read_clip(video, Sampling(segments=2, frames=3))
+    assert video.duration == pytest.approx(2.0)
+    assert shades(clip.frames) == [round(float(t) / 0.04) for t in clip.times]
+
+
+def test_a_colon_and_a_percent_sign_in_a_name_are_letters(tmp_path: Path) -> None:
+    path = tmp_path / "http:12%03d.mp4"
+    path.write_bytes((DATA / "edge/h265_video.mp4").read_bytes())
+    assert probe(path).width == 128
+
+
+def test_identity_is_of_content_not_of_place(tmp_path: Path) -> None:
+    source = DATA / "edge/h265_video.mp4"
+    copy = tmp_path / "other name.mp4"
+    copy.write_bytes(source.read_bytes())
+    assert probe(copy).video_id == probe(source).video_id
+    assert len({probe(path).video_id for path in (DATA / "edge").glob("video_*.mov")}) == 4
+
+
+def test_interlaced_is_said(tmp_path: Path) -> None:
+    path = tmp_path / "fields.mp4"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=25, options={"x264-params": "tff=1"})
+        stream.width = stream.height = 64
+        stream.pix_fmt = "yuv420p"
+        grey = av.VideoFrame.from_ndarray(np.full((96, 64), 128, np.uint8), format="yuv420p")
+        container.mux([*stream.encode(grey), *stream.encode(None)])
+    assert probe(path).interlaced
+    assert not probe(DATA / "edge/h265_video.mp4").interlaced
+
+
+def test_tags_in_another_encoding_are_no_obstacle(tmp_path: Path) -> None:
+    source = write_video(tmp_path / "plain.mkv", [0, 40])
+    path = tmp_path / "tagged.mkv"
+    path.write_bytes(source.read_bytes().replace(b"Lavf", b"Lav\xe9"))
+    assert probe(path).width == 64
+
+
+def write_sound(path: Path) -> Path:
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("aac", rate=16000)
+        frame = av.AudioFrame.from_ndarray(np.zeros((1, 16000), np.float32), format="fltp", layout="mono")
+        frame.sample_rate = 16000
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    return path
+
+
+def test_files_without_frames_end_in_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "empty.mp4").touch()
+    (tmp_path / "text.mp4").write_text("not a video\n" * 100)
+    (tmp_path / "notes.txt").write_text("not a video\n" * 100)
+    (tmp_path / "head.mp4").write_bytes((DATA / "clips/carphone_pristine.mp4").read_bytes()[:20000])
+    (tmp_path / "folder.mp4").mkdir()
+    write_sound(tmp_path / "sound.mp4")
+    for name in ("empty.mp4", "text.mp4", "notes.txt", "head.mp4", "folder.mp4", "sound.mp4", "missing.mp4"):
+        with pytest.raises(UnreadableVideo, match=name) as caught:
+            probe(tmp_path / name)
+        message = str(caught.value)
+        assert message.endswith(".")
+        assert "\n" not in message
+        with pytest.raises(UnreadableVideo, match=name):
+            read_clip(Video("id", str(tmp_path / name), fps=25, duration=1), Sampling())
+
+
+def test_a_cut_file_gives_what_is_left(tmp_path: Path) -> None:
+    """A download that broke off: what is there counts, and the duration is that of what is there."""
+    source = DATA / "edge/testsrc2_vp9.webm"
+    path = tmp_path / "cut.webm"
+    path.write_bytes(source.read_bytes()[: source.stat().st_size // 2])
+    video = probe(path)
+    assert 0.2 < video.duration < 0.8  # 1.0 is declared
+    assert read_clip(video, Sampling(segments=3)).frames.shape == (12, 3, 96, 96)
+
+
+@pytest.mark.parametrize("wrong", [{"segments": 0}, {"frames": 0}, {"spacing": 0.0}, {"window": -1}])
+def test_sampling_rejects_what_makes_no_clip(wrong: dict[str, int]) -> None:
+    with pytest.raises(InputError, match=next(iter(wrong))):
+        Sampling(**wrong)  # type: ignore[arg-type]
+
+
+def test_a_window_of_long_4k_costs_little() -> None:
+    """600 frames of 3840 x 2160 are 7.5 GB as YUV; 8 of them may cost what a decoder and a segment hold."""
+    code = (
+        "import resource, sys, time; from datamodules.decoding import *\n"
+        "probe(sys.argv[2]); read_clip(probe(sys.argv[2]), Sampling())\n"
+        "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+        "video = probe(sys.argv[1]); start = time.process_time()\n"
+        "clip = read_clip(video, Sampling(segments=2)); seconds = time.process_time() - start\n"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before, seconds, *clip.frames.shape)"
+    )
+    paths = [str(DATA / "edge" / name) for name in ("test_video_vp9_2160p_600f.mkv", "testsrc2_vp9.webm")]
+    run = subprocess.run([sys.executable, "-c", code, *paths], capture_output=True, text=True, check=True)
+    kilobytes, seconds, *shape = run.stdout.split()
+    assert shape == ["8", "3", "96", "96"]
+    # VP9 keeps 8 references and a few frames in work, a segment holds 4: at 12.4 MB each well under 400 MB.
+    assert int(kilobytes) < 400_000
+    # At most 128 frames since a keyframe for each segment, near 10 ms each; all 600 would take twice that.
+    assert float(seconds) < 8
