@@ -1,0 +1,168 @@
+"""Materials and colours of procedural scenes: 1/f fields, patterns made by people, and natural palettes.
+
+A material is a periodic tile of factors in linear light, drawn once and cut wherever something is made of it.
+Tiles end at the frame's Nyquist frequency, so that a canvas half as dense again as the frame can be sampled
+at any sub-pixel position without flicker or aliasing.
+"""
+
+import math
+from collections.abc import Callable
+from functools import lru_cache
+
+import numpy as np
+import numpy.typing as npt
+import scipy.fft
+import scipy.ndimage
+
+Array = npt.NDArray[np.float32]
+Generator = np.random.Generator
+
+OVERSAMPLING = 1.5  # canvas pixels per frame pixel at zoom 1
+TILE = 512  # canvas pixels; the side of a material's periodic tile
+
+
+@lru_cache(maxsize=1)
+def _frequencies() -> tuple[Array, Array]:
+    """Radial frequency in cycles per canvas pixel and orientation of each bin of a tile's half spectrum."""
+    fy = np.fft.fftfreq(TILE).astype(np.float32)[:, None]
+    fx = np.fft.rfftfreq(TILE).astype(np.float32)[None]
+    radius = np.hypot(fy, fx)
+    radius[0, 0] = 1.0
+    return radius, np.arctan2(fy, fx).astype(np.float32)
+
+
+def pink_tile(rng: Generator, slope: float, anisotropy: float = 0.0, angle: float = 0.0) -> Array:
+    """Draw a periodic random field whose amplitude spectrum falls as frequency ** -slope.
+
+    Natural images lie near slope 1 (Field 1987). The spectrum ends at the frame's Nyquist frequency.
+
+    Args:
+        rng: Source of the draw.
+        slope: Exponent of the amplitude spectrum; larger is smoother.
+        anisotropy: 0 is isotropic; 2 looks combed.
+        angle: Direction, in radians, across which an anisotropic field varies most.
+
+    Returns:
+        (TILE, TILE), mean 0, standard deviation 1.
+    """
+    radius, theta = _frequencies()
+    amplitude = radius**-slope / (1 + (radius * 2 * OVERSAMPLING) ** 12)
+    if anisotropy:
+        amplitude = amplitude * np.exp(anisotropy * np.cos(2 * (theta - angle)))
+    amplitude[0, 0] = 0.0
+    noise = rng.standard_normal((2, *radius.shape), dtype=np.float32)
+    field: Array = scipy.fft.irfft2((noise[0] + 1j * noise[1]) * amplitude, s=(TILE, TILE)).astype(np.float32)
+    return np.asarray(field / field.std(), np.float32)
+
+
+def _smooth(tile: npt.NDArray[np.floating]) -> Array:
+    """Take the edge off a drawn pattern, which is above the frame's Nyquist frequency, and normalise it."""
+    soft: Array = scipy.ndimage.gaussian_filter(tile.astype(np.float32), 0.7, mode="wrap")
+    return np.asarray((soft - soft.mean()) / (soft.std() + 1e-6), np.float32)
+
+
+def stripes(rng: Generator) -> Array:
+    """Parallel stripes, bent a little."""
+    y, x = np.mgrid[:TILE, :TILE].astype(np.float32) * np.float32(2 * np.pi / TILE)
+    ky, kx = rng.integers(-60, 61, 2)
+    bend = pink_tile(rng, 1.8) * rng.uniform(0, 1.5)
+    return _smooth(np.tanh(np.sin(kx * x + ky * y + bend) * rng.uniform(0.5, 4)))
+
+
+def bricks(rng: Generator) -> Array:
+    """Courses of rectangles of varied brightness; windows, tiles or bricks by proportion."""
+    rows, columns = 2 ** int(rng.integers(3, 6)), 2 ** int(rng.integers(3, 6))
+    tall, wide = TILE // rows, TILE // columns
+    lit = rng.standard_normal((rows, columns)) * rng.uniform(0.2, 1)
+    tile = np.kron(lit, np.ones((tall, wide)))
+    joint = int(rng.integers(1, max(2, min(tall, wide) // 3)))
+    tile[np.arange(TILE) % tall < joint] = rng.choice([-2, 2])
+    tile[:, np.arange(TILE) % wide < joint] = -2
+    if rng.random() < 0.5:  # a running bond: every other course is shifted by half
+        odd = (np.arange(TILE) // tall) % 2 == 1
+        tile[odd] = np.roll(tile[odd], wide // 2, axis=1)
+    return _smooth(tile)
+
+
+def text(rng: Generator) -> Array:
+    """Lines of random glyphs made of strokes on a 5 x 7 raster."""
+    size = int(rng.integers(2, 5))
+    rows, columns = TILE // (11 * size), TILE // (6 * size)
+    page = np.zeros((rows * 11, columns * 6))
+    for row in range(rows):
+        for column in range(int(columns * rng.uniform(0.5, 1))):
+            if rng.random() < 0.17:
+                continue
+            glyph = np.zeros((7, 5))
+            on = rng.random(7) < 0.5
+            glyph[:, 0] = on[0]
+            glyph[:, 4] = np.maximum(glyph[:, 4], on[1])
+            glyph[:, 2] = np.maximum(glyph[:, 2], on[2] and not on[0])
+            for line, drawn in zip((0, 3, 6), on[3:6], strict=True):
+                glyph[line] = np.maximum(glyph[line], drawn)
+            if on[6]:
+                glyph[np.arange(1, 6), np.arange(5)] = 1
+            page[row * 11 + 2 : row * 11 + 9, column * 6 : column * 6 + 5] = glyph
+    tile = np.zeros((TILE, TILE))
+    enlarged = np.kron(page, np.ones((size, size)))
+    tile[: enlarged.shape[0], : enlarged.shape[1]] = enlarged
+    return _smooth(-tile)
+
+
+def noise(rng: Generator) -> Array:
+    """A 1/f field, at times combed like grass or wood."""
+    return pink_tile(rng, rng.uniform(0.5, 1.6), rng.choice([0.0, 0.0, 0.7, 1.6]), rng.uniform(0, np.pi))
+
+
+def veins(rng: Generator) -> Array:
+    """Ridges: marble, bark, waves."""
+    return _smooth(-np.abs(pink_tile(rng, rng.uniform(1.1, 1.6))))
+
+
+def spots(rng: Generator) -> Array:
+    """Patches with borders soft or sharp."""
+    return _smooth(np.tanh(pink_tile(rng, rng.uniform(1.0, 1.5)) * rng.uniform(1, 6) + rng.uniform(-1, 1)))
+
+
+Pattern = Callable[[Generator], Array]
+NATURAL: tuple[Pattern, ...] = (noise, noise, noise, veins, spots)
+MAN_MADE: tuple[Pattern, ...] = (bricks, bricks, stripes, text, noise)
+
+
+class Palette:
+    """Colours of one scene: luminance varies most, then blue-yellow, then red-green (Ruderman 1998)."""
+
+    def __init__(self, rng: Generator) -> None:
+        self._rng = rng
+        self._spread = rng.uniform(0.35, 1.0)
+        self._saturation = rng.choice([0.05, 0.18, 0.3, 0.45]) * rng.uniform(0.6, 1.3)
+        self._tint = rng.normal(0, 0.4, 2) * self._saturation
+
+    def colour(self, luminance: float = 0.0, calm: float = 1.0) -> Array:
+        """Draw a colour in linear light, (3,), about exp(luminance); `calm` below 1 narrows the spread."""
+        level = luminance + calm * self._spread * self._rng.standard_normal()
+        warm, red = self._tint + calm * self._saturation * self._rng.standard_normal(2) * (1.0, 0.5)
+        chroma = warm * np.array([0.9, 0.1, -1.0]) + red * np.array([0.7, -0.7, 0.2])
+        return np.asarray(np.exp(level + chroma), np.float32)
+
+
+def draw_material(rng: Generator, kinds: tuple[Pattern, ...], contrast: float) -> Array:
+    """Draw the factor by which a material's texture changes its colour.
+
+    Args:
+        rng: Source of the draw.
+        kinds: Patterns to choose from.
+        contrast: Typical standard deviation of the log light.
+
+    Returns:
+        (3, TILE, TILE) in linear light, about 1.
+    """
+    tile = kinds[int(rng.integers(len(kinds)))](rng)
+    if rng.random() < 0.6:
+        # Most surfaces have a grain of their own besides their pattern.
+        share = float(rng.uniform(0.25, 0.75))  # of the contrast
+        grain = pink_tile(rng, rng.uniform(0.2, 0.8))
+        tile = (math.sqrt(1 - share**2) * tile + share * grain).astype(np.float32)
+    gain = np.exp(np.clip(contrast * rng.uniform(0.3, 1.3) * tile, -2.5, 1.8))
+    shift = rng.normal(0, 0.12) * np.roll(tile, (31, 57), (0, 1)).clip(-2, 2)
+    return np.stack([gain * (1 + shift), gain, gain * (1 - shift)]).astype(np.float32)
