@@ -1,0 +1,236 @@
+"""Annotation: what is to be scored, who scores it, and the loop that scores only what is missing.
+
+Teachers at round 0 and the student at every later round go through the same loop. A rank's share depends on
+the requests alone and never on the state of the store, so that ranks that start at different moments leave no
+gap.
+"""
+
+import hashlib
+import json
+import logging
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from datamodules.decoding import Sampling, Video, read_clip
+from datamodules.distortions import apply
+from datamodules.errors import UnreadableVideo
+from datamodules.label_store import Annotation, Key, LabelStore
+
+PART_ROWS = 4096
+PART_SECONDS = 300.0
+"""A part is written when it has this many scores or is this old: what a killed process can lose, against the
+number of files of a large corpus."""
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Request:
+    """A video to be scored: the source itself, or a distorted version of it."""
+
+    video: Video
+    simulator: str | None = None
+    level: int = 0
+
+    @property
+    def key(self) -> Key:
+        """Video id, simulator and level, as the label store keeps them."""
+        return self.video.video_id, self.simulator, self.level
+
+
+class Annotator(Protocol):
+    """Whoever scores videos: a teacher, a file of scores, the student. Higher is better."""
+
+    name: str
+
+    @property
+    def fingerprint(self) -> str:
+        """Hexadecimal hash of name, settings and fit; where it differs, old scores do not count."""
+
+    @property
+    def settings(self) -> Mapping[str, object]:
+        """What the fingerprint stands for, in plain types; kept beside the scores."""
+
+    def annotate(self, requests: Sequence[Request], workers: int) -> Iterator[Annotation]:
+        """Score the requests; what cannot be read is named in a warning and left out.
+
+        Args:
+            requests: what is to be scored.
+            workers: processes that read clips; 0 reads in this one.
+        """
+
+
+def fingerprint_of(name: str, settings: Mapping[str, object]) -> str:
+    """Hash a name and plain settings to 12 hexadecimal digits."""
+    canonical = json.dumps([name, settings], sort_keys=True)
+    return hashlib.sha256(canonical.encode()).hexdigest()[:12]
+
+
+def annotate_missing(
+    annotator: Annotator,
+    requests: Sequence[Request],
+    store: LabelStore,
+    round: int,
+    *,
+    rank: int = 0,
+    world_size: int = 1,
+    workers: int = 0,
+) -> int:
+    """Score this rank's share of the requests that the store does not have yet, and write them in parts.
+
+    Interrupted at any moment, the same call goes on where the last whole part ended. Every rank must be given
+    the same requests; wait for all of them before reading the store.
+
+    Args:
+        annotator: who scores.
+        requests: all that is to be scored, by all ranks together; repeated keys count once.
+        store: where scores are kept.
+        round: 0 for teachers.
+        rank: this process.
+        world_size: the number of processes.
+        workers: processes that read clips, of this rank.
+
+    Returns:
+        How many scores were computed here.
+
+    Raises:
+        InputError: if the store cannot be written to.
+    """
+    by_key = {request.key: request for request in requests}
+    share = sorted(by_key, key=lambda key: (key[0], key[1] or "", key[2]))[rank::world_size]
+    fingerprint = annotator.fingerprint
+    have = store.have(round, fingerprint)
+    missing = [by_key[key] for key in share if key not in have]
+    if not missing:
+        return 0
+    store.require_writable()
+
+    def write(part: list[Annotation]) -> None:
+        store.write(round, annotator.name, fingerprint, part, rank=rank, settings=annotator.settings)
+
+    computed, part, began = 0, [], time.monotonic()
+    try:
+        for annotation in annotator.annotate(missing, workers):
+            computed += 1
+            part.append(annotation)
+            if len(part) >= PART_ROWS or time.monotonic() - began > PART_SECONDS:
+                full, part, began = part, [], time.monotonic()
+                write(full)
+    finally:
+        write(part)  # also on Ctrl-C
+    return computed
+
+
+class ClipItem(NamedTuple):
+    """All draws of one request, or why there are none.
+
+    Attributes:
+        position: index of the request.
+        frames: uint8 (D, T, C, H, W).
+        times: (D, T) in seconds.
+        error: one sentence where the video cannot be read; frames and times are then empty.
+    """
+
+    position: int
+    frames: Tensor
+    times: Tensor
+    error: str | None
+
+
+class ClipDataset(Dataset[ClipItem]):
+    """The source clips of the requests, read where a DataLoader's workers run.
+
+    Distortions are left to the device that scores (see `distorted`). Videos differ in size, so items are not
+    collated.
+
+    Args:
+        requests: what is to be scored.
+        sampling: how a clip is cut from a video.
+        draws: how many clips are cut from each video; clip d is `read_clip(video, sampling, d)`.
+        pad: True takes the window as it is, small frames padded to it, as a model was trained. False takes it
+            as an upper bound: frames that fit into it come whole, larger ones as the largest square that lies
+            inside.
+    """
+
+    def __init__(
+        self, requests: Sequence[Request], sampling: Sampling, draws: int = 1, pad: bool = True
+    ) -> None:
+        self.requests = requests
+        self.sampling = sampling
+        self.draws = draws
+        self.pad = pad
+        self._last: tuple[Video, ClipItem] | None = None
+
+    def __len__(self) -> int:
+        return len(self.requests)
+
+    def __getitem__(self, index: int) -> ClipItem:
+        video = self.requests[index].video
+        # A ladder asks for the same clips once a level, one after the other.
+        if self._last is None or self._last[0] != video:
+            self._last = (video, self._read_draws(video))
+        return self._last[1]._replace(position=index)
+
+    def _read_draws(self, video: Video) -> ClipItem:
+        sampling = self.sampling
+        try:
+            if video.status != "ok":
+                raise UnreadableVideo(video.error)
+            if not self.pad and sampling.window is not None:
+                fits = max(video.width, video.height) <= sampling.window
+                sampling = replace(
+                    sampling, window=None if fits else min(sampling.window, video.width, video.height)
+                )
+            clips = [read_clip(video, sampling, draw) for draw in range(self.draws)]
+        except UnreadableVideo as error:
+            return ClipItem(0, torch.empty(0, dtype=torch.uint8), torch.empty(0), str(error))
+        return ClipItem(
+            0,
+            torch.stack([clip.frames for clip in clips]),
+            torch.stack([clip.times for clip in clips]),
+            None,
+        )
+
+    def read(self, workers: int) -> Iterator[ClipItem]:
+        """Yield the clips that can be read, in order; what cannot is named in a warning and left out."""
+        for item in DataLoader(self, batch_size=None, num_workers=workers):
+            if item.error is None:
+                yield item
+            else:
+                _log.warning("%s is left out: %s", self.requests[item.position].video.path, item.error)
+
+
+def distorted(frames: Tensor, times: Tensor, request: Request) -> Tensor:
+    """Turn source clips into what the request asks for, the same at every call.
+
+    The generator's seed is a hash of video, simulator and level, so that a score depends neither on the batch
+    nor on the order.
+
+    Args:
+        frames: uint8 (D, T, C, H, W), the draws of one video, on any device.
+        times: (D, T) in seconds.
+        request: the simulator and level.
+
+    Returns:
+        float (D, T, C, H, W) in [0, 1].
+
+    Raises:
+        InputError: if the simulator is not known or the level is out of its range.
+    """
+    count = len(frames)
+    seed = int.from_bytes(hashlib.sha256(repr(request.key).encode()).digest()[:7])
+    generator = torch.Generator(frames.device).manual_seed(seed)
+    level = request.level if request.simulator is not None else 0
+    return apply(
+        frames,
+        [request.simulator or ""] * count,
+        torch.full((count,), level),
+        times=times,
+        generator=generator,
+    )
