@@ -1,0 +1,220 @@
+"""Labelled pairs for training: the round's pair table, read in workers and distorted on the device.
+
+Nothing here decides when a round ends. `SelfImprovement` annotates the corpus and calls `begin_round` with
+what the annotators found; pairs then follow from (seed, round) and the loaders are made anew each epoch.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+from torch.utils.data import DataLoader
+
+from datamodules.annotation import Annotator
+from datamodules.artefacts import Artefacts
+from datamodules.batches import ClipCache, PairBatch, PairCollate, PairDataset, distort
+from datamodules.corpus import assign_splits, cache_folder, videos
+from datamodules.decoding import Video
+from datamodules.distortions import DISTORTIONS, Distortion
+from datamodules.errors import InputError
+from datamodules.label_store import LabelStore, default_labels
+from datamodules.niqe import NIQE
+from datamodules.pairs import PAIR_SCHEMA, Consensus, draw_pairs, hard_synthetic, hard_teacher
+from datamodules.procedural import write_corpus
+from datamodules.video_data import VideoDataModule
+
+EMBEDDED_CONTENTS = 128
+
+
+class RoundDataModule(VideoDataModule):
+    """Pairs of one corpus, labelled by known severity and by the round's annotators.
+
+    Args:
+        videos: folder, file, glob or manifest; none: the embedded procedural corpus, written once to the
+            cache.
+        batch_size: pairs a step (videos a step in prediction).
+        synthetic_pairs: pairs a round of one source under two severities of a simulator.
+        teacher_pairs: pairs a round of different videos, labelled by the teachers and later by the student.
+        hard_share: largest share of either kind of pairs that later rounds fill with hard ones.
+        evaluation_pairs: synthetic pairs on each of the select and the report split, the same in every round.
+        simulators: names of `distortions.DISTORTIONS` to draw from; none: all of them.
+        teachers: who annotates round 0; none: NIQE and Artefacts.
+        labels: folder or URL of the teachers' scores, shared by all runs; none: in the user's cache.
+        blur: of labels from scores, in standard deviations of the difference.
+        draws: different clips (times and windows) of each video that pairs are drawn from.
+        shares: of the contents that go to train, select and report.
+        seed: of splits and pairs.
+        workers: processes that read clips; 0 reads in the main process.
+        cache_mb: megabytes of clips each reading process keeps from one epoch to the next.
+    """
+
+    def __init__(
+        self,
+        videos: str | None = None,
+        batch_size: int = 24,
+        synthetic_pairs: int = 2400,
+        teacher_pairs: int = 1200,
+        hard_share: float = 0.1,
+        evaluation_pairs: int = 480,
+        simulators: list[str] | None = None,
+        teachers: list[Annotator] | None = None,
+        labels: str | None = None,
+        blur: float = 0.5,
+        draws: int = 8,
+        shares: tuple[float, float, float] = (0.5, 0.17, 0.33),
+        seed: int = 0,
+        workers: int = 0,
+        cache_mb: int = 512,
+    ) -> None:
+        super().__init__(videos, batch_size, workers)
+        unknown = sorted(set(simulators or ()) - set(DISTORTIONS))
+        if unknown:
+            raise InputError(f"data.simulators names {unknown[0]!r}: choose among {', '.join(DISTORTIONS)}.")
+        self.distortions: dict[str, Distortion] = {
+            name: DISTORTIONS[name] for name in simulators or DISTORTIONS
+        }
+        self.synthetic_pairs = synthetic_pairs
+        self.teacher_pairs = teacher_pairs
+        self.hard_share = hard_share
+        self.evaluation_pairs = evaluation_pairs
+        self.teachers: Sequence[Annotator] = [NIQE(), Artefacts()] if teachers is None else teachers
+        self.labels = LabelStore(labels or default_labels())
+        self.blur = blur
+        self.draws = draws
+        self.shares = shares
+        self.seed = seed
+        self.cache = ClipCache(cache_mb)
+        self.round = 0
+        self._pairs: pa.Table | None = None
+
+    @property
+    def simulators(self) -> list[str]:
+        """Names of the simulators in the order that batches point into."""
+        return list(self.distortions)
+
+    @property
+    def ladder(self) -> dict[str, int]:
+        """Simulator -> number of levels above the source."""
+        return {name: len(distortion.levels) for name, distortion in self.distortions.items()}
+
+    @property
+    def embedded(self) -> Path | None:
+        """Folder of the embedded corpus, where that is what is trained on."""
+        return cache_folder() / "embedded" if self.videos is None else None
+
+    def find_videos(self) -> Path:
+        """The given videos, or the embedded corpus."""
+        return super().find_videos() if self.embedded is None else self.embedded / "manifest.csv"
+
+    def prepare_data(self) -> None:
+        """Writes the embedded corpus, once."""
+        if self.embedded is not None:
+            write_corpus(self.embedded, EMBEDDED_CONTENTS)
+
+    def setup(self, stage: str) -> None:
+        """Probes the corpus and splits it by content."""
+        super().setup(stage)
+        if stage != "predict":
+            self.corpus = assign_splits(self.corpus, self.shares, self.seed)
+
+    def split(self, name: str) -> list[Video]:
+        """Readable videos of train, select or report."""
+        return videos(self.corpus, name)
+
+    @property
+    def round_pairs(self) -> pa.Table:
+        """The pair table of the present round.
+
+        Raises:
+            InputError: no round has begun.
+        """
+        if self._pairs is None:
+            raise InputError("no round has begun: add callbacks.SelfImprovement to trainer.callbacks.")
+        return self._pairs
+
+    def begin_round(
+        self,
+        round: int,
+        consensus: Consensus,
+        *,
+        defender: Consensus | None = None,
+        wrong: torch.Tensor | None = None,
+    ) -> None:
+        """Draws the pair table of a round.
+
+        Args:
+            round: its number.
+            consensus: what its annotators found.
+            defender: what the teachers found, for hard pairs of different videos.
+            wrong: (pairs of the present table,) bool, those ranked wrongly, for hard synthetic pairs.
+        """
+        train = [video.video_id for video in self.split("train")]
+        hard = [PAIR_SCHEMA.empty_table(), PAIR_SCHEMA.empty_table()]
+        if defender is not None and wrong is not None:
+            generator = np.random.default_rng([self.seed, round, 1])
+            share = self.hard_share
+            hard = [
+                hard_synthetic(self.round_pairs, wrong, int(share * self.synthetic_pairs), generator),
+                hard_teacher(
+                    consensus.restrict(train),
+                    defender,
+                    int(share * self.teacher_pairs),
+                    generator,
+                    draws=self.draws,
+                    blur=self.blur,
+                ),
+            ]
+        self.round = round
+        self._pairs = draw_pairs(
+            train,
+            self.ladder,
+            seed=self.seed,
+            round=round,
+            synthetic=self.synthetic_pairs - len(hard[0]),
+            teacher=self.teacher_pairs - len(hard[1]),
+            hard=pa.concat_tables(hard),
+            consensus=consensus,
+            draws=self.draws,
+            blur=self.blur,
+        )
+
+    def resume_round(self, round: int, pairs: pa.Table) -> None:
+        """Takes up a round whose pair table was drawn before."""
+        self.round = round
+        self._pairs = pairs
+
+    def _loader(self, pairs: pa.Table, seed: int, *, drop_last: bool = False) -> DataLoader[dict[str, Any]]:
+        known = {video.video_id: video for video in videos(self.corpus)}
+        dataset = PairDataset(pairs, known, self.sampling, self.simulators, self.cache)
+        return DataLoader(
+            dataset,
+            batch_size=self.batch_size,
+            num_workers=self.workers,
+            collate_fn=PairCollate(seed),
+            drop_last=drop_last,
+            pin_memory=torch.cuda.is_available(),
+        )
+
+    def train_dataloader(self) -> DataLoader[dict[str, Any]]:
+        """The round's pairs in the order of their table."""
+        return self._loader(self.round_pairs, seed=(self.seed * 1000 + self.round) * 2**20, drop_last=True)
+
+    def _evaluation_loader(self, split: str) -> DataLoader[dict[str, Any]]:
+        ids = [video.video_id for video in self.split(split)]
+        pairs = draw_pairs(ids, self.ladder, seed=self.seed, round=0, synthetic=self.evaluation_pairs)
+        return self._loader(pairs, seed=self.seed)
+
+    def val_dataloader(self) -> DataLoader[dict[str, Any]]:
+        """Synthetic pairs of the select split."""
+        return self._evaluation_loader("select")
+
+    def test_dataloader(self) -> DataLoader[dict[str, Any]]:
+        """Synthetic pairs of the report split."""
+        return self._evaluation_loader("report")
+
+    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+        """Distorts pairs on the device that trains."""
+        return distort(batch, self.distortions) if isinstance(batch, PairBatch) else batch

@@ -1,0 +1,281 @@
+"""The whole path through the real command line, on a small corpus with a tiny model."""
+
+import csv
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from vqa_lightning.cli import main
+
+SMALL = [
+    "--trainer.accelerator=cpu",
+    "--trainer.max_epochs=2",
+    "--trainer.enable_progress_bar=false",
+    "--trainer.enable_model_summary=false",
+    "--trainer.log_every_n_steps=1",
+    "--model.lmm.image_size=32",
+    "--model.lmm.hidden_size=32",
+    "--model.lmm.vision_layers=1",
+    "--model.lmm.text_layers=1",
+    "--model.sampling.window=32",
+    "--model.anchors=3",
+    "--data.batch_size=4",
+    "--data.synthetic_pairs=16",
+    "--data.teacher_pairs=8",
+    "--data.evaluation_pairs=16",
+    "--data.shares=[0.5,0.25,0.25]",
+]
+
+DIES_IN_THE_SECOND_ROUND = """
+from lightning.pytorch import Callback
+
+class Dies(Callback):
+    def on_train_batch_end(self, trainer, *_):
+        if trainer.current_epoch == 1 and trainer.global_step == 9:
+            raise SystemExit("killed")
+"""
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty current folder with a cache and label store of its own."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(sys, "argv", ["vqa-lightning"])
+    return tmp_path
+
+
+def fit(corpus: Path, *more: str) -> None:
+    main(["fit", "--config", "round.yaml", "--data.videos", str(corpus / "manifest.csv"), *SMALL, *more])
+
+
+def rows_of(file: Path, *without: str) -> list[dict[str, str]]:
+    with file.open() as stream:
+        return [{k: v for k, v in row.items() if k not in without} for row in csv.DictReader(stream)]
+
+
+@pytest.fixture(scope="module")
+def finished(small_corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run folder of a finished fit of two rounds."""
+    folder = tmp_path_factory.mktemp("finished")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
+        patch.setattr(sys, "argv", ["vqa-lightning"])
+        fit(small_corpus)
+    return folder / "runs" / "round" / "version_0"
+
+
+class TestFit:
+    def test_leaves_a_run_folder(self, finished: Path) -> None:
+        assert (finished / "config.yaml").is_file()
+        assert (finished / "checkpoints" / "last.ckpt").is_file()
+        rows = rows_of(finished / "rounds.csv")
+        assert [row["round"] for row in rows] == ["0", "1"]
+        assert list(rows[0])[:9] == [
+            "round", "pairs_synthetic", "pairs_teacher", "pairs_reference", "pairs_hard",
+            "rank_accuracy", "level_accuracy", "flipped", "seconds",
+        ]  # fmt: skip
+        for name in ("student", "niqe", "artefacts", "ensemble", "laplacian"):
+            assert -1 <= float(rows[0][f"severity_srcc_{name}"]) <= 1
+            assert rows[0][f"truth_srcc_{name}"] == ""  # a user's own videos have none
+        assert int(rows[0]["pairs_synthetic"]) == 16
+        for row in rows:
+            counts = [int(row[f"pairs_{source}"]) for source in ("synthetic", "teacher", "hard")]
+            assert sum(counts) == 24
+
+    def test_every_round_is_in_the_label_store(self, finished: Path) -> None:
+        annotators = [path.name.rsplit("-", 1)[0] for path in sorted(finished.glob("labels/round=*/*"))]
+        assert annotators == ["annotator=student", "annotator=student"]
+        shared = finished.parents[2] / "cache" / "vqa-lightning" / "labels" / "round=0"
+        assert sorted(path.name.split("-")[0] for path in shared.iterdir()) == [
+            "annotator=artefacts",
+            "annotator=laplacian",
+            "annotator=niqe",
+        ]
+
+    def test_tensorboard_has_what_a_person_looks_for(self, finished: Path) -> None:
+        events = EventAccumulator(str(finished)).Reload()
+        scalars = events.Tags()["scalars"]
+        for tag in (
+            "train/loss",
+            "val/rank_accuracy",
+            "val/level_accuracy",
+            "val/rank_accuracy/gaussian_noise",
+            "val/level_accuracy/gaussian_noise",
+            "val/rank_accuracy/pairwise",
+            "lr-AdamW",
+            "round/flipped",
+        ):
+            assert tag in scalars
+        assert "pairs/select" in events.Tags()["images"]
+
+
+class TestResume:
+    def test_a_run_that_died_ends_where_an_undisturbed_one_does(
+        self, here: Path, small_corpus: Path, finished: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        (here / "dies.py").write_text(DIES_IN_THE_SECOND_ROUND)
+        with pytest.raises(SystemExit, match="killed"):
+            fit(small_corpus, "--trainer.callbacks+=dies.Dies")
+        fit(small_corpus, "--ckpt_path", "last")
+        run = here / "runs" / "round" / "version_0"
+        assert "going on with" in capsys.readouterr().err
+        assert sorted(path.name for path in run.parent.iterdir()) == ["version_0"]
+        assert rows_of(run / "rounds.csv", "seconds") == rows_of(finished / "rounds.csv", "seconds")
+        ours, theirs = (
+            torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
+            for folder in (run, finished)
+        )
+        assert ours.keys() == theirs.keys()
+        assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+    def test_without_a_run_there_is_nothing_to_go_on_with(
+        self, here: Path, small_corpus: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        with pytest.raises(SystemExit):
+            fit(small_corpus, "--ckpt_path", "last")
+        assert "no run with a checkpoint" in capsys.readouterr().err
+        assert not (here / "runs").exists()
+
+
+class TestPredict:
+    def test_a_row_for_every_file_in_order(self, here: Path, finished: Path, edge_folder: Path) -> None:
+        main(
+            [
+                "predict",
+                "--ckpt_path",
+                str(finished / "checkpoints" / "last.ckpt"),
+                "--data.videos",
+                str(edge_folder),
+            ]
+        )
+        rows = rows_of(here / "scores.csv")
+        assert list(rows[0]) == ["path", "score", "stderr", "status", "error", "model"]
+        assert [Path(row["path"]).name for row in rows] == sorted(path.name for path in edge_folder.iterdir())
+        for row in rows:
+            if row["status"] == "ok":
+                assert torch.tensor([float(row["score"]), float(row["stderr"])]).isfinite().all()
+            else:
+                assert row["error"].endswith(".")
+                assert row["score"] == ""
+
+    def test_the_runs_own_config_is_understood(self, here: Path, finished: Path, small_corpus: Path) -> None:
+        videos = str(small_corpus / "manifest.csv")
+        checkpoint = ["--ckpt_path", str(finished / "checkpoints" / "last.ckpt"), "--data.videos", videos]
+        main(["predict", "--config", str(finished / "config.yaml"), *checkpoint, "--output", "a.jsonl"])
+        main(["predict", *checkpoint, "--data.batch_size", "3", "--output", "b.jsonl"])
+        first, second = (
+            [json.loads(line) for line in (here / name).read_text().splitlines()]
+            for name in ("a.jsonl", "b.jsonl")
+        )
+        assert [row["path"] for row in first] == [row["path"] for row in second]
+        # Another batch size: float32 sums in another order.
+        assert [row["score"] for row in first] == pytest.approx([row["score"] for row in second], abs=1e-3)
+
+    def test_goes_on_where_it_stopped(self, here: Path, finished: Path, small_corpus: Path) -> None:
+        command = [
+            "predict",
+            "--ckpt_path",
+            str(finished / "checkpoints" / "last.ckpt"),
+            "--data.batch_size=1",
+        ]
+        command += ["--data.videos", str(small_corpus)]
+        main([*command, "--output", "whole.csv"])
+        main([*command, "--output", "part.csv", "--trainer.limit_predict_batches=3"])
+        assert not (here / "part.csv").exists()
+        main([*command, "--output", "part.csv"])
+        assert (here / "part.csv").read_text() == (here / "whole.csv").read_text()
+        assert not list(here.glob(".part.csv*"))
+
+
+class TestBadInput:
+    """One sentence, exit code not 0, nothing written."""
+
+    @pytest.mark.parametrize(
+        ("words", "sentence"),
+        [
+            (["--data.videos", "empty"], "empty"),
+            (["--data.videos", "texts"], "texts"),
+            (["--data.videos", "nowhere"], "nowhere"),
+            (["--model.lmm.imagesize", "64"], "--model.lmm.imagesize"),
+            (["--data.batchsize", "8"], "batchsize"),
+            (["--config", "misspelt.yaml"], "patchsize"),
+            (["--config", "absent.yaml"], "absent.yaml"),
+            (["--data.simulators", "[gaussian_bluR]"], "gaussian_bluR"),
+            (["--model.judgements", "[pairwise]"], "model.score_by"),
+            (
+                ["--data.teachers", "[{class_path: datamodules.ScoresFile, init_args: {path: column.csv}}]"],
+                "score",
+            ),
+            (["--ckpt_path", "other.ckpt"], "another model"),
+            (["--ckpt_path", "text.ckpt"], "text.ckpt"),
+        ],
+    )
+    def test_fit(
+        self, here: Path, words: list[str], sentence: str, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        (here / "empty").mkdir()
+        (here / "texts").mkdir()
+        (here / "texts" / "readme.txt").write_text("no video")
+        (here / "misspelt.yaml").write_text("model: {lmm: {patchsize: 8}}\n")
+        (here / "column.csv").write_text("file,mark\na.mp4,3\n")
+        (here / "text.ckpt").write_text("no checkpoint")
+        torch.save({"state_dict": {"weight": torch.zeros(1)}}, here / "other.ckpt")
+        before = sorted(here.iterdir())
+        with pytest.raises(SystemExit) as ended:
+            main(["fit", "--config", "round.yaml", "--data.videos", str(here / "empty"), *SMALL, *words])
+        assert ended.value.code == 2
+        message = capsys.readouterr().err.strip().splitlines()[-1]
+        assert message.startswith("error: ")
+        assert sentence in message
+        assert sorted(path for path in here.iterdir() if path.name != "cache") == before
+
+    def test_a_scores_file_that_misses_a_video(
+        self, here: Path, small_corpus: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        (here / "scores.csv").write_text("path,score\ncontent_000.mp4,3\n")
+        with pytest.raises(SystemExit) as ended:
+            fit(
+                small_corpus,
+                "--data.teachers",
+                "[{class_path: datamodules.ScoresFile, init_args: {path: scores.csv}}]",
+            )
+        assert ended.value.code == 2
+        assert "no score for 7 of 8 videos" in capsys.readouterr().err
+
+    def test_predict_of_nothing_readable(
+        self, here: Path, finished: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        (here / "broken.mp4").write_bytes(b"no video")
+        with pytest.raises(SystemExit) as ended:
+            main(
+                [
+                    "predict",
+                    "--ckpt_path",
+                    str(finished / "checkpoints/last.ckpt"),
+                    "--data.videos",
+                    "broken.mp4",
+                ]
+            )
+        assert ended.value.code == 2
+        assert "not one of 1 videos" in capsys.readouterr().err
+        assert rows_of(here / "scores.csv")[0]["status"] == "error"
+
+
+def test_a_users_own_folder_does_not_hide_ours(here: Path) -> None:
+    for name in ("callbacks", "datamodules"):
+        (here / name).mkdir()
+        (here / name / "__init__.py").write_text("raise ImportError('the user's own')")
+    done = subprocess.run(
+        [sys.executable, "-m", "vqa_lightning", "list"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "callbacks and datamodules" in done.stderr
+    for word in ("gaussian_blur", "datamodules.NIQE", "llava_onevision", "round.yaml"):
+        assert word in done.stdout

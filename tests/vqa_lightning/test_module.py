@@ -1,0 +1,153 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from datamodules.annotation import Request
+from datamodules.batches import PairBatch
+from datamodules.corpus import build_corpus, videos
+from datamodules.decoding import Sampling
+from datamodules.errors import InputError
+from datamodules.levels import severity_levels
+from datamodules.pairs import SOURCES
+from vqa_lightning.lmm import LMMConfig
+from vqa_lightning.module import RankingModule
+from vqa_lightning.pair_accuracy import PairAccuracy
+from vqa_lightning.student import Student
+
+TINY = LMMConfig(image_size=32, hidden_size=32, vision_layers=1, text_layers=1)
+SAMPLING = Sampling(frames=2, window=32)
+
+
+def tiny(**settings: object) -> RankingModule:
+    torch.manual_seed(0)
+    module = RankingModule(lmm=TINY, sampling=SAMPLING, anchors=3, **settings)  # type: ignore[arg-type]
+    module.configure_model()
+    return module.eval()
+
+
+def some_clips(*count: int) -> torch.Tensor:
+    return torch.rand(*count, 2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+
+
+def some_pairs(count: int, source: str = "synthetic") -> PairBatch:
+    first, second = torch.randint(0, 4, (2, count), generator=torch.Generator().manual_seed(1))
+    return PairBatch(
+        clips=some_clips(2, count),
+        times=torch.zeros(2, count, 2),
+        simulators=torch.zeros(2, count, 1, dtype=torch.long),
+        severities=torch.stack([first, second])[..., None],
+        levels=severity_levels(first, second),
+        margin=torch.full((count,), 1.0 if source == "teacher" else float("nan")),
+        source=torch.full((count,), SOURCES.index(source)),
+        row=torch.arange(count),
+        seed=0,
+    )
+
+
+class TestJudge:
+    def test_swapping_the_clips_swaps_the_answers(self) -> None:
+        module = tiny()
+        pairs = some_pairs(4)
+        with torch.no_grad():
+            there = module.answers(pairs, *module.judge(pairs.clips))
+            back = module.answers(pairs, *module.judge(pairs.clips.flip(0)))
+        for judgement, (difference, levels) in there.items():
+            # Batches in another order: float32 sums differ in their last digits.
+            assert torch.allclose(difference, -back[judgement][0], atol=1e-5)
+            assert torch.allclose(levels, back[judgement][1].flip(-1), atol=1e-5)
+
+    @pytest.mark.parametrize("source", ["synthetic", "teacher"])
+    @pytest.mark.parametrize("judgements", [("pairwise",), ("pointwise",), ("pairwise", "pointwise")])
+    def test_every_part_that_is_trained_gets_a_gradient(
+        self, judgements: tuple[str, ...], source: str
+    ) -> None:
+        module = tiny(judgements=judgements, score_by=judgements[0])
+        pairs = some_pairs(4, source)
+        losses = module._losses(pairs, *module.judge(pairs.clips))
+        assert set(losses) == set(judgements)
+        torch.stack(list(losses.values())).sum().backward()
+        untouched = {name for name, p in module.named_parameters() if p.grad is None or not p.grad.any()}
+        expected = set()
+        if "pointwise" not in judgements:
+            expected |= {"lmm.score_head.weight", "lmm.score_head.bias"}
+        else:
+            expected |= {"lmm.score_head.bias"}  # only differences are trained
+        if "pointwise" not in judgements or source == "teacher":
+            expected |= {"ordered_probit.steps"}  # margins meet their probability, not levels
+        # A tower of one layer never reaches its last normalisation, and newlines of images are not asked for.
+        assert untouched - expected <= {
+            "lmm.model.model.vision_tower.post_layernorm.weight",
+            "lmm.model.model.vision_tower.post_layernorm.bias",
+            *(
+                name for name in untouched if name.endswith("k_proj.bias")
+            ),  # a softmax does not see a common shift
+        }
+
+    def test_scoring_by_what_is_not_trained_is_refused(self) -> None:
+        with pytest.raises(InputError, match=r"model\.score_by"):
+            tiny(judgements=("pairwise",), score_by="pointwise")
+
+
+class TestScores:
+    def test_a_clip_that_is_an_anchor_scores_as_that_anchor(self) -> None:
+        module = tiny(score_by="pairwise")
+        anchors = torch.randint(0, 256, (3, 2, 3, 32, 32), dtype=torch.uint8)
+        module.set_anchors(anchors)
+        matrix = module.anchor_matrix
+        assert torch.allclose(matrix + matrix.T, torch.ones(3, 3))
+        raw = module.rate(anchors.float() / 255)
+        # A model that answers at random hardly tells clips apart, yet tells the same way every time.
+        assert torch.equal(raw, module.rate(anchors.float() / 255))
+        assert raw.isfinite().all()
+
+    def test_t_scores_of_the_training_corpus_have_mean_50_and_deviation_10(self) -> None:
+        module = tiny()
+        raw = torch.randn(200, 4, generator=torch.Generator().manual_seed(0)) * 3 + 7
+        module.set_scale(raw.mean(dim=1).double().numpy(), error_factor=2.0)
+        scores, errors = module.t_scores(raw)
+        assert scores.mean().item() == pytest.approx(50, abs=1e-3)
+        assert scores.std(correction=0).item() == pytest.approx(10, abs=1e-3)
+        deviation = np.std(raw.mean(dim=1).numpy())
+        assert errors[0].item() == pytest.approx(20 * raw[0].std().item() / 2 / deviation, rel=1e-4)
+
+
+class TestStudent:
+    def test_the_same_weights_have_the_same_fingerprint(self) -> None:
+        module = tiny()
+        first = Student(module).fingerprint
+        assert Student(tiny()).fingerprint == first
+        with torch.no_grad():
+            module.lmm.score_head.weight += 1e-3
+        assert Student(module).fingerprint != first
+
+    def test_scores_are_those_of_predict(self, small_corpus: Path) -> None:
+        module = tiny()
+        video = videos(build_corpus(small_corpus, cache=small_corpus / "cache", progress=False))[0]
+        (row,) = Student(module).annotate([Request(video)])
+        from datamodules.annotation import ClipDataset
+
+        clips = ClipDataset([Request(video)], SAMPLING, module.score_draws)[0].frames.float() / 255
+        raw = module.rate(clips)
+        assert row.score == pytest.approx(raw.mean().item(), abs=1e-5)
+        assert row.stderr == pytest.approx(raw.std().item() / 2, abs=1e-5)
+
+
+class TestPairAccuracy:
+    def test_by_hand(self) -> None:
+        pairs = some_pairs(4)._replace(
+            levels=torch.eye(5)[[4, 0, 2, 3]],
+            simulators=torch.tensor([0, 0, 1, 1]).view(1, 4, 1).expand(2, 4, 1),
+        )
+        metric = PairAccuracy(["blur", "noise"])
+        metric.update(torch.tensor([0.3, 0.1, 5.0, 0.0]), torch.eye(5)[[4, 4, 2, 2]], pairs)
+        values = {name: round(float(value), 4) for name, value in metric.compute().items()}
+        assert values == {
+            "rank_accuracy": 0.5,  # right, wrong, no order, tie
+            "level_accuracy": 0.5,
+            "rank_accuracy/blur": 0.5,
+            "level_accuracy/blur": 0.5,
+            "rank_accuracy/noise": 0.5,
+            "level_accuracy/noise": 0.5,
+        }

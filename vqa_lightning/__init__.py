@@ -1,0 +1,20 @@
+"""What is learnt and how a score is made: LMM, losses, LightningModule, scales and the command line.
+
+Names are loaded when they are first used: importing the package costs no more than finding it.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from vqa_lightning.module import RankingModule
+
+__all__ = ["RankingModule"]
+
+_HOMES = {"RankingModule": "vqa_lightning.module"}
+
+
+def __getattr__(name: str) -> object:
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

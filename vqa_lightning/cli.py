@@ -1,0 +1,233 @@
+"""The command line: one LightningCLI over a RankingModule and any datamodule.
+
+What a person types wins over what a checkpoint remembers, and a checkpoint fills in what nobody typed. A
+user's mistake ends in one sentence and exit code 2, never in a traceback.
+"""
+
+import json
+import logging
+import re
+import sys
+import warnings
+from collections.abc import Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, NoReturn
+
+_PACKAGES = ("callbacks", "datamodules")
+
+
+def _current_folder_last() -> None:
+    """Puts the current folder behind the installed packages on the search path.
+
+    `python -m` searches it first, and a console script not at all: a user's own modules must be found, but a
+    folder of theirs named as one of our packages must not hide it.
+    """
+    here, ours = Path.cwd().resolve(), Path(__file__).resolve().parents[1]
+    if here == ours:
+        return
+    sys.path[:] = [*(entry for entry in sys.path if Path(entry or ".").resolve() != here), str(here)]
+    shadows = [name for name in _PACKAGES if (here / name).exists() or (here / f"{name}.py").exists()]
+    if shadows:
+        print(
+            f"note: the current folder has its own {' and '.join(shadows)}; "
+            "vqa-lightning uses its own of that name.",
+            file=sys.stderr,
+        )
+
+
+_current_folder_last()
+
+# Nothing of ours, and nothing that a user's folder might hide, may be imported before the search path is in
+# order.
+import torch  # noqa: E402
+from lightning.pytorch import LightningDataModule, Trainer  # noqa: E402
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI  # noqa: E402
+from lightning.pytorch.loggers import TensorBoardLogger  # noqa: E402
+
+from callbacks.score_writer import ScoreWriter  # noqa: E402
+from datamodules.errors import InputError, UnreadableVideo  # noqa: E402
+from vqa_lightning.listing import print_listing, shipped_configs  # noqa: E402
+from vqa_lightning.module import RankingModule  # noqa: E402
+
+SUBCOMMANDS = ("fit", "validate", "test", "predict")
+
+
+class _Parser(LightningArgumentParser):
+    """Ends a mistake in the configuration with one sentence instead of the whole usage."""
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        """Raises the innermost of jsonargparse's nested complaints."""
+        lines = [line for line in message.splitlines() if line.strip()]
+        deepest = max(lines, key=lambda line: len(line) - len(line.lstrip()))
+        sentence = re.sub(r"^[\s-]+", "", deepest).rstrip(".:")
+        raise InputError(
+            f"{sentence}: see --help, or --data.help and --print_config, for what there is."
+        ) from ex
+
+
+class RankingCLI(LightningCLI):
+    """LightningCLI with a run folder for each fit, and checkpoints that fill in only what was not given."""
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Makes pairs of rounds the data unless another class is named."""
+        parser.set_defaults({"data": {"class_path": "datamodules.RoundDataModule"}})
+        parser.add_argument(
+            "--output",
+            type=str,
+            default="scores.csv",
+            help="Where predict writes its rows: .csv, .jsonl or .parquet.",
+        )
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        """Parses the words that `main` has prepared, whatever this process was started with."""
+        self.config = parser.parse_args(args)
+
+    def _parse_ckpt_path(self) -> None:
+        """Leaves the configuration as it was typed: `main` has laid the checkpoint's own under it."""
+
+    def before_instantiate_classes(self) -> None:
+        """Finds the newest run when asked to go on with it."""
+        config = self.config[self.subcommand]
+        self.run_name = _run_name(config.config)
+        self.runs = Path(config.trainer.default_root_dir or ".") / "runs" / self.run_name
+        self.version: str | None = None
+        if config.ckpt_path == "last":
+            checkpoint = newest_checkpoint(self.runs)
+            config.ckpt_path = str(checkpoint)
+            self.version = checkpoint.parents[1].name
+            print(f"going on with {checkpoint.parents[1]}", file=sys.stderr)
+            self.save_config_callback = None  # the run's own configuration stays as it was
+        if config.ckpt_path is not None:
+            check_checkpoint(Path(config.ckpt_path))
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        """Gives every fit a folder of its own; other commands leave no trace but their output."""
+        config = self.config[self.subcommand]
+        if self.subcommand != "fit":
+            kwargs["logger"] = False
+            kwargs["callbacks"] = [ScoreWriter(config.output)] if self.subcommand == "predict" else []
+        elif config.trainer.logger in (None, True):
+            kwargs["logger"] = TensorBoardLogger(self.runs.parent, name=self.run_name, version=self.version)
+        return super().instantiate_trainer(**kwargs)
+
+
+def _run_name(configs: Sequence[Any] | None) -> str:
+    """The first config's stem; `run` where everything was typed."""
+    return Path(str(configs[0])).stem if configs else "run"
+
+
+def newest_checkpoint(runs: Path) -> Path:
+    """The last checkpoint of the newest run of a name.
+
+    Args:
+        runs: `runs/NAME`.
+
+    Raises:
+        InputError: there is none.
+    """
+    found = list(runs.glob("version_*/checkpoints/last.ckpt"))
+    if not found:
+        raise InputError(
+            f"--ckpt_path last: there is no run with a checkpoint under {runs}: start one without it."
+        )
+    return max(found, key=lambda path: int(path.parents[1].name.removeprefix("version_")))
+
+
+def check_checkpoint(path: Path) -> dict[str, Any]:
+    """Loads a checkpoint's contents.
+
+    Raises:
+        InputError: it is missing, or no checkpoint of ours.
+    """
+    if not path.is_file():
+        raise InputError(f"--ckpt_path {path} is not a file: give a .ckpt that fit has written.")
+    try:
+        checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        weights = checkpoint["state_dict"]
+    except Exception as error:  # torch.load raises what the damage happens to cause
+        raise InputError(
+            f"--ckpt_path {path} is not a checkpoint that can be read: give one that fit wrote."
+        ) from error
+    if "anchor_clips" not in weights:
+        raise InputError(
+            f"--ckpt_path {path} is a checkpoint of another model: give one that vqa-lightning's fit wrote."
+        )
+    return checkpoint
+
+
+def _with_known_configs(args: Sequence[str]) -> list[str]:
+    """Replaces bare names of shipped configs by their paths."""
+    shipped = shipped_configs()
+    found = []
+    for place, word in enumerate(args):
+        flag, joined, value = word.partition("=")
+        if joined and flag in ("--config", "-c"):
+            word = f"{flag}={_known(value, shipped)}"
+        elif place and args[place - 1] in ("--config", "-c"):
+            word = _known(word, shipped)
+        found.append(word)
+    return found
+
+
+def _known(name: str, shipped: dict[str, Path]) -> str:
+    if name.lstrip().startswith("{") or Path(name).is_file():
+        return name
+    if name in shipped:
+        return str(shipped[name])
+    raise InputError(
+        f"--config {name} is neither a file nor a shipped config ({', '.join(shipped)}): check the name."
+    )
+
+
+def _with_checkpoint_below(args: list[str]) -> list[str]:
+    """Lays a checkpoint's hyper-parameters under everything typed, for the commands that only use a model."""
+    words = dict(pairwise(args))
+    words |= {flag: value for flag, joined, value in (word.partition("=") for word in args) if joined}
+    path = words.get("--ckpt_path")
+    if not args or args[0] not in SUBCOMMANDS[1:] or path is None or path == "last":
+        return args
+    remembered = dict(check_checkpoint(Path(path))["hyper_parameters"])
+    remembered.pop("_instantiator", None)
+    return [args[0], "--config", json.dumps({"model": remembered}), *args[1:]]
+
+
+def main(args: Sequence[str] | None = None) -> None:
+    """Runs one command.
+
+    Args:
+        args: words of the command line without the program's name; none: those of this process.
+
+    Raises:
+        SystemExit: code 2 and one sentence on stderr for a user's mistake.
+    """
+    try:
+        words = _with_known_configs(list(sys.argv[1:] if args is None else args))
+        if words[:1] == ["list"]:
+            print_listing()
+            return
+        # Which precision and device a checkpoint's run had is told by Lightning itself; these repeat it
+        # every command.
+        logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(
+            lambda record: "litlogger" not in record.getMessage().lower()
+        )
+        with warnings.catch_warnings():
+            # jsonargparse 4.49 deprecates calls that Lightning makes: https://github.com/Lightning-AI/pytorch-lightning/issues/21255
+            warnings.filterwarnings("ignore", module="lightning.pytorch.cli", category=DeprecationWarning)
+            RankingCLI(
+                RankingModule,
+                LightningDataModule,
+                subclass_mode_data=True,
+                seed_everything_default=0,
+                parser_class=_Parser,
+                parser_kwargs={
+                    "prog": "vqa-lightning",
+                    "description": "Train and use video quality models without human labels. "
+                    "`vqa-lightning list` shows simulators, teachers, families and configs.",
+                },
+                auto_configure_optimizers=False,
+                args=_with_checkpoint_below(words),
+            )
+    except (InputError, UnreadableVideo) as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(2) from None

@@ -1,0 +1,48 @@
+"""What there is to name: simulators, teachers, families and the configs that come with the package."""
+
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+
+def shipped_configs() -> dict[str, Path]:
+    """File name -> path of the configs in the checkout, or of those in the installed package."""
+    package = Path(__file__).resolve().parent
+    folder = package.parent / "configs"
+    if not (package.parent / "pyproject.toml").is_file():
+        folder = package / "configs"
+    return {path.name: path for path in sorted(folder.glob("*.yaml"))}
+
+
+def _first_comment(path: Path) -> str:
+    return path.read_text().splitlines()[0].removeprefix("# ")
+
+
+def print_listing() -> None:
+    """Prints one table a kind."""
+    import datamodules
+    from datamodules.distortions import DISTORTIONS
+
+    console = Console()
+    simulators = Table(
+        "simulator", "levels, mildest first", title="Simulators (data.simulators)", title_justify="left"
+    )
+    for name, distortion in DISTORTIONS.items():
+        simulators.add_row(name, ", ".join(f"{strength:g}" for strength in distortion.levels))
+    teachers = Table("class_path", "what", title="Teachers (data.teachers)", title_justify="left")
+    for name in datamodules.TEACHERS:
+        doc = getattr(datamodules, name).__doc__
+        teachers.add_row(f"datamodules.{name}", doc.splitlines()[0])
+    families = Table(
+        "family", "checkpoints", title="LMM families (model.lmm.pretrained)", title_justify="left"
+    )
+    families.add_row(
+        "llava_onevision", "llava-hf/llava-onevision-qwen2-0.5b-ov-hf, ...-7b-ov-hf, or a folder"
+    )
+    families.add_row("(embedded)", "none: a tiny LLaVA-OneVision built from model.lmm's sizes")
+    configs = Table("config", "what", title="Configs (--config)", title_justify="left")
+    for name, path in shipped_configs().items():
+        configs.add_row(name, _first_comment(path))
+    for table in (simulators, teachers, families, configs):
+        console.print(table)

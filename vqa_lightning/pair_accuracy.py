@@ -1,0 +1,57 @@
+"""Rank and level accuracy over pairs, together and by simulator, as one distributed torchmetrics metric."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torchmetrics import Metric
+
+from datamodules.batches import PairBatch
+from datamodules.levels import hard_levels
+
+
+class PairAccuracy(Metric):
+    """Counts how often the order, and how often the level, of pairs is told rightly.
+
+    Rank accuracy is over pairs of different level only, chance being 0.5; a tie counts half. Level accuracy
+    is over all pairs and takes the likeliest of the five levels.
+
+    Args:
+        simulators: names for the values by simulator, in the order that the batches point into.
+    """
+
+    counts: Tensor
+
+    def __init__(self, simulators: Sequence[str]) -> None:
+        super().__init__()
+        self.simulators = tuple(simulators)
+        # Rows: each simulator, then pairs of different videos. Columns: rightly ranked, ranked, right level,
+        # all.
+        self.add_state("counts", torch.zeros(len(self.simulators) + 1, 4), dist_reduce_fx="sum")
+
+    def update(self, difference: Tensor, levels: Tensor, batch: PairBatch) -> None:
+        """Counts a batch.
+
+        Args:
+            difference: (B,) how far the second clip is preferred, above 0 for yes.
+            levels: (B, 5) predicted distributions over the levels.
+            batch: the pairs with their labels.
+        """
+        order = batch.order()
+        right = (difference * order).sign().add(1).div(2)
+        ranked = (order != 0).float()
+        same_level = (hard_levels(levels) == hard_levels(batch.levels)).float()
+        values = torch.stack([right * ranked, ranked, same_level, torch.ones_like(ranked)], dim=1)
+        # Row -1, of pairs without a simulator, is the last.
+        row = batch.simulator() % len(self.counts)
+        self.counts.index_add_(0, row, values.to(self.counts.dtype))
+
+    def compute(self) -> dict[str, Tensor]:
+        """`rank_accuracy`, `level_accuracy` and both as `NAME/SIMULATOR`; nan where no pair was seen."""
+        total = self.counts.sum(dim=0)
+        values = {"rank_accuracy": total[0] / total[1], "level_accuracy": total[2] / total[3]}
+        for name, (right, ranked, level, seen) in zip(self.simulators, self.counts, strict=False):
+            if seen:
+                values[f"rank_accuracy/{name}"] = right / ranked
+                values[f"level_accuracy/{name}"] = level / seen
+        return values
