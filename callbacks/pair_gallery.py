@@ -1,0 +1,88 @@
+"""Pictures of pairs for TensorBoard: what the model was shown, what it should have said, and what it said."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.loggers import TensorBoardLogger
+from PIL import Image, ImageDraw
+from torch import Tensor
+from torchvision.transforms.v2 import functional as transforms
+
+from datamodules.batches import PairBatch
+from datamodules.errors import InputError
+from datamodules.levels import LEVELS, hard_levels
+from vqa_lightning.module import RankingModule
+
+_CAPTION = 16  # pixels of the line above each pair
+_GAP = 6
+
+
+class PairGallery(Callback):
+    """Draws the first pairs of the select split after each validation.
+
+    Each pair is one row: all frames of the first clip, then all of the second, under a line with the
+    simulator, both severities, the given level and the predicted one. Wrong ones are marked.
+
+    Args:
+        pairs: how many.
+        side: height of a frame in the picture, in pixels.
+    """
+
+    def __init__(self, pairs: int = 8, side: int = 96) -> None:
+        if pairs < 1 or side < 16:
+            raise InputError(
+                f"PairGallery has pairs {pairs} and side {side}: give at least 1 and at least 16."
+            )
+        self.pairs = pairs
+        self.side = side
+
+    def on_validation_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Draws the first batch."""
+        if batch_idx or trainer.sanity_checking or not isinstance(pl_module, RankingModule):
+            return
+        for logger in trainer.loggers:
+            if isinstance(logger, TensorBoardLogger) and trainer.is_global_zero:
+                picture = self.draw(pl_module, batch, trainer.datamodule.simulators)  # type: ignore[attr-defined]
+                logger.experiment.add_image("pairs/select", picture, trainer.global_step, dataformats="HWC")
+
+    @torch.no_grad()
+    def draw(self, module: RankingModule, batch: PairBatch, simulators: list[str]) -> np.ndarray[Any, Any]:
+        """The picture (H, W, 3) uint8 of the batch's first pairs."""
+        _, predicted = module.answers(batch, *module.judge(batch.clips))[module.score_by]
+        rows = []
+        for pair in range(min(self.pairs, len(batch.row))):
+            name = simulators[int(batch.simulator()[pair])]
+            first, second = (int(batch.severities[side, pair].amax()) for side in (0, 1))
+            given, said = (LEVELS[int(hard_levels(levels[pair]))] for levels in (batch.levels, predicted))
+            verdict = "" if given == said else "  WRONG" if batch_wrong(given, said) else "  (beside it)"
+            caption = f"{name} {first} | {second}:  second is {given}, predicted {said}{verdict}"
+            rows.append(self._row(batch.clips[:, pair], caption))
+        return np.concatenate(rows)
+
+    def _row(self, sides: Tensor, caption: str) -> np.ndarray[Any, Any]:
+        frames = transforms.resize(sides.flatten(0, 1).cpu(), [self.side, self.side], antialias=True)
+        strips = [
+            torch.cat(list(half), dim=-1).mul(255).round().byte().permute(1, 2, 0).numpy()
+            for half in frames.view(2, -1, 3, self.side, self.side)
+        ]
+        gap = np.full((self.side, _GAP, 3), 255, dtype=np.uint8)
+        strip = np.concatenate([strips[0], gap, strips[1]], axis=1)
+        header = Image.new("RGB", (strip.shape[1], _CAPTION), "white")
+        ImageDraw.Draw(header).text((2, 2), caption, fill="black")
+        return np.concatenate([np.asarray(header), strip])
+
+
+def batch_wrong(given: str, said: str) -> bool:
+    """Whether a level was told on the wrong side of similar."""
+    middle = LEVELS.index("similar")
+    return (LEVELS.index(given) - middle) * (LEVELS.index(said) - middle) <= 0

@@ -1,0 +1,138 @@
+"""A round's report: rank correlations on the report split, `rounds.csv`, a table in the terminal."""
+
+import csv
+import math
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from rich.console import Console
+from rich.table import Table
+
+from datamodules.consensus import ensemble
+from datamodules.decoding import Video
+from datamodules.label_store import Key
+from vqa_lightning.metrics import srcc
+
+Scores = dict[Key, float]
+"""(video_id, simulator, level) -> score, the source being (video_id, None, 0)."""
+
+
+def scores_of(table: pa.Table, fingerprint: str) -> Scores:
+    """The whole-clip scores of one annotator."""
+    own = table.filter(pc.and_(pc.equal(table["fingerprint"], fingerprint), pc.is_null(table["segment"])))
+    keys = zip(*(own[name].to_pylist() for name in ("video_id", "simulator", "level")), strict=True)
+    return dict(zip(keys, own["score"].to_pylist(), strict=True))
+
+
+def ensemble_scores(
+    table: pa.Table, fingerprints: Sequence[str], train_ids: Sequence[str], keys: Sequence[Key]
+) -> Scores:
+    """The mean of several annotators on the scale of their normal scores over the train split."""
+    scores: Scores = {}
+    for simulator, level in dict.fromkeys((simulator, level) for _, simulator, level in keys):
+        ids = [name for name, *version in keys if version == [simulator, level]]
+        mean, _ = ensemble(table, ids, fingerprints, fit_ids=train_ids, simulator=simulator, level=level)
+        scores |= {
+            (name, simulator, level): float(m) for name, m in zip(ids, mean, strict=True) if np.isfinite(m)
+        }
+    return scores
+
+
+def pair_counts(pairs: pa.Table) -> dict[str, int]:
+    """Number of pairs by source, hard ones counted apart."""
+    easy = pc.invert(pairs["hard"])
+    counts = {
+        f"pairs_{source}": pc.sum(pc.and_(easy, pc.equal(pairs["source"], source))).as_py() or 0
+        for source in ("synthetic", "teacher", "reference")
+    }
+    return {**counts, "pairs_hard": pc.sum(pairs["hard"]).as_py() or 0}
+
+
+def rank_correlations(
+    scores: Mapping[str, Scores],
+    videos: Sequence[Video],
+    ladder: Mapping[str, int],
+    truth: Mapping[str, float] | None,
+) -> dict[str, float | str]:
+    """SRCC of each annotator: across contents, within content, and of the student with the others.
+
+    Args:
+        scores: annotator -> scores; the first is the student.
+        videos: the report split.
+        ladder: simulator -> number of levels.
+        truth: content -> hidden quality, where there is one.
+
+    Returns:
+        `truth_srcc_NAME` against the truth across contents (empty without one), `severity_srcc_NAME` against
+        severity within content, the mean over the ladders that were scored, and `teacher_srcc_NAME` of the
+        student with NAME.
+    """
+    row: dict[str, float | str] = {}
+    known = [video for video in videos if all((video.video_id, None, 0) in own for own in scores.values())]
+    across = {
+        name: np.array([own[video.video_id, None, 0] for video in known]) for name, own in scores.items()
+    }
+    for name in scores:
+        hidden = None if truth is None else np.array([truth[video.content] for video in known])
+        row[f"truth_srcc_{name}"] = "" if hidden is None else srcc(across[name], hidden)
+    for name, own in scores.items():
+        row[f"severity_srcc_{name}"] = float(
+            np.nanmean([severity_srcc(own, video, ladder) for video in videos])
+        )
+    student, *others = scores
+    for name in others:
+        row[f"teacher_srcc_{name}"] = srcc(across[student], across[name])
+    return row
+
+
+def severity_srcc(own: Scores, video: Video, ladder: Mapping[str, int]) -> float:
+    """Mean SRCC of a video's scores with falling severity over its scored ladders; nan without one."""
+    found = []
+    for simulator, levels in ladder.items():
+        keys: list[Key] = [(video.video_id, None, 0)]
+        keys += [(video.video_id, simulator, level + 1) for level in range(levels)]
+        if all(key in own for key in keys):
+            found.append(srcc(np.array([own[key] for key in keys]), -np.arange(levels + 1.0)))
+    return float(np.mean(found)) if found else math.nan
+
+
+def write_report(file: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Writes rounds.csv whole, under a temporary name first."""
+    hidden = file.with_name(f".{file.name}.tmp")
+    with hidden.open("w", newline="") as stream:
+        writer = csv.DictWriter(stream, list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows({name: _cell(name, value) for name, value in row.items()} for row in rows)
+    os.replace(hidden, file)
+
+
+def _cell(name: str, value: Any) -> Any:
+    if not isinstance(value, float):
+        return value
+    return f"{value:.1f}" if name == "seconds" else f"{value:.6f}"
+
+
+def print_report(rows: Sequence[Mapping[str, Any]], teachers: Sequence[str]) -> None:
+    """Prints the rounds so far as one table that fits 80 columns."""
+    table = Table(title="Rounds (report split)", title_justify="left")
+    columns = ["round", "pairs", "rank acc.", "flipped", *(f"~{name}" for name in teachers)]
+    has_truth = rows[0]["truth_srcc_student"] != ""
+    columns += ["truth", "s"] if has_truth else ["s"]
+    for column in columns:
+        table.add_column(column, justify="right")
+    for row in rows:
+        counts = "/".join(str(row[f"pairs_{source}"]) for source in ("synthetic", "teacher", "hard"))
+        cells = [str(row["round"]), counts, f"{row['rank_accuracy']:.3f}", f"{row['flipped']:.1%}"]
+        cells += [f"{row[f'teacher_srcc_{name}']:+.2f}" for name in teachers]
+        cells += [f"{row['truth_srcc_student']:+.2f}"] if has_truth else []
+        table.add_row(*cells, f"{row['seconds']:.0f}")
+    table.caption = "pairs: synthetic/teacher/hard; ~NAME: SRCC of the student with a teacher" + (
+        "; truth: with the hidden truth" if has_truth else ""
+    )
+    table.caption_justify = "left"
+    Console().print(table)

@@ -1,0 +1,133 @@
+"""Writes predict's rows in input order, and goes on where an interrupted run stopped.
+
+Rows gather in a journal beside the output, one a rank, under the hash of the model that gave them; the
+output itself appears whole, at the end, so that a half-written file is never mistaken for a finished one.
+"""
+
+import csv
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning_utilities.core.rank_zero import rank_zero_info
+
+from datamodules.batches import VideoBatch
+from datamodules.errors import InputError
+from datamodules.video_data import VideoDataModule
+from vqa_lightning.student import weights_hash
+
+SCHEMA = pa.schema(
+    [
+        ("path", pa.string()),
+        ("score", pa.float64()),
+        ("stderr", pa.float64()),
+        ("status", pa.string()),
+        ("error", pa.string()),
+        ("model", pa.string()),
+    ]
+)
+SUFFIXES = (".csv", ".jsonl", ".parquet")
+
+
+class ScoreWriter(Callback):
+    """Writes `path,score,stderr,status,error,model`, one row a file, in input order.
+
+    Args:
+        output: file to write; its suffix, .csv, .jsonl or .parquet, says how.
+
+    Raises:
+        InputError: another suffix, a folder that does not exist, or, at the end, not one video that could be
+            scored.
+    """
+
+    def __init__(self, output: str = "scores.csv") -> None:
+        self.output = Path(output)
+        if self.output.suffix not in SUFFIXES:
+            raise InputError(
+                f"--output {output} has the suffix {self.output.suffix!r}: use one of {', '.join(SUFFIXES)}."
+            )
+        if not self.output.resolve().parent.is_dir():
+            raise InputError(f"--output {output} is in a folder that does not exist: make it first.")
+
+    def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Reads what an interrupted run with the same model has left, and lets the loader leave it out."""
+        self.data = _video_data(trainer)
+        self.model = f"{type(pl_module).__name__}-{weights_hash(pl_module)}"
+        key = hashlib.sha256(f"{self.model}{self.output.resolve()}".encode()).hexdigest()[:8]
+        self.journals = self.output.resolve().parent
+        self.prefix = f".{self.output.name}.{key}"
+        self.journal = (self.journals / f"{self.prefix}.{trainer.global_rank}").open("a")
+
+    def on_predict_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int, *_: int
+    ) -> None:
+        """Appends the batch's rows to the journal."""
+        assert isinstance(batch, VideoBatch)
+        scores, errors = (values.tolist() for values in outputs)
+        found: dict[int, dict[str, Any]] = {
+            row: {"score": score, "stderr": error, "status": "ok", "error": ""}
+            for row, score, error in zip(batch.rows, scores, errors, strict=True)
+        }
+        for row, sentence in batch.errors.items():
+            found[row] = {"score": None, "stderr": None, "status": "error", "error": sentence}
+        for row, values in found.items():
+            self.journal.write(
+                json.dumps({"path": self.data.rows[row].path, **values, "model": self.model}) + "\n"
+            )
+        self.journal.flush()
+
+    def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Puts the rows of all ranks into the output."""
+        self.journal.close()
+        trainer.strategy.barrier()
+        if not trainer.is_global_zero:
+            return
+        rows = read_journals(self.journals, self.prefix)
+        ordered = [rows[video.path] for video in self.data.rows]
+        write_rows(self.output, pa.Table.from_pylist(ordered, schema=SCHEMA))
+        for journal in self.journals.glob(f"{self.prefix}.*"):
+            journal.unlink()
+        failed = [row for row in ordered if row["status"] == "error"]
+        rank_zero_info(f"{self.output}: {len(ordered) - len(failed)} videos scored, {len(failed)} unreadable")
+        if len(failed) == len(ordered):
+            raise InputError(
+                f"not one of {len(ordered)} videos could be read; the first: {failed[0]['error']}"
+            )
+
+
+def read_journals(folder: Path, prefix: str) -> dict[str, Mapping[str, Any]]:
+    """Path -> row of what journals hold; a last line cut short by an interruption is left out."""
+    rows: dict[str, Mapping[str, Any]] = {}
+    for journal in sorted(folder.glob(f"{prefix}.*")):
+        for line in journal.read_text().splitlines(keepends=True):
+            if line.endswith("\n"):
+                row = json.loads(line)
+                rows[row["path"]] = row
+    return rows
+
+
+def write_rows(output: Path, table: pa.Table) -> None:
+    """Writes a table by the output's suffix, under a temporary name first."""
+    hidden = output.with_name(f".{output.name}.tmp")
+    if output.suffix == ".parquet":
+        pq.write_table(table, hidden)
+    elif output.suffix == ".csv":
+        with hidden.open("w", newline="") as stream:
+            writer = csv.DictWriter(stream, table.column_names, lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(table.to_pylist())
+    else:
+        hidden.write_text("".join(json.dumps(row) + "\n" for row in table.to_pylist()))
+    os.replace(hidden, output)
+
+
+def _video_data(trainer: Trainer) -> VideoDataModule:
+    data = trainer.datamodule  # type: ignore[attr-defined]
+    assert isinstance(data, VideoDataModule)
+    return data

@@ -1,0 +1,284 @@
+"""Self-improvement: at the end of each epoch-round the student re-annotates what it is trained on.
+
+What a round is follows from the label store and the callback's few numbers of state alone. Annotation asks
+only for what is missing under the annotator's fingerprint and the report is written whole each time, so that
+a run that died at any moment repeats its last round and ends at the same place.
+"""
+
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning_utilities.core.rank_zero import rank_zero_info
+from torch import Tensor
+
+from callbacks.round_report import (
+    Scores,
+    ensemble_scores,
+    pair_counts,
+    print_report,
+    rank_correlations,
+    scores_of,
+    write_report,
+)
+from datamodules.annotation import Annotator, Request, annotate_missing
+from datamodules.consensus import ensemble
+from datamodules.decoding import read_clip
+from datamodules.errors import InputError
+from datamodules.label_store import LabelStore
+from datamodules.pairs import Consensus, balance_of, cuts_for_balance, flipped
+from datamodules.procedural import read_truth
+from datamodules.round_data import RoundDataModule
+from datamodules.teachers import Laplacian, Teacher
+from vqa_lightning.calibration import error_factor
+from vqa_lightning.module import RankingModule
+from vqa_lightning.student import Student
+
+
+class SelfImprovement(Callback):
+    """Annotates round 0 with the datamodule's teachers and every later round with the student.
+
+    Args:
+        epochs_per_round: epochs on one pair table.
+        ladders: simulators whose whole ladder is scored on each content of the select and report splits, for
+            standard errors and for the report; the simulators take turns from content to content.
+    """
+
+    def __init__(self, epochs_per_round: int = 1, ladders: int = 1) -> None:
+        if epochs_per_round < 1 or ladders < 1:
+            raise InputError(
+                f"SelfImprovement has epochs_per_round {epochs_per_round} and ladders {ladders}: "
+                "give 1 or more."
+            )
+        self.epochs_per_round = epochs_per_round
+        self.ladders = ladders
+        self.round = 0
+        self.rows: list[dict[str, Any]] = []
+        self._wrong = torch.empty(0, dtype=torch.bool)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Rounds done, the report's rows, and which pairs of the present round were ranked wrongly."""
+        return {"round": self.round, "rows": self.rows, "wrong": self._wrong}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Takes up what `state_dict` gave."""
+        self.round, self.rows, self._wrong = (state_dict[name] for name in ("round", "rows", "wrong"))
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Has the teachers annotate what they have not annotated yet, and begins round 0.
+
+        Here and not in `on_fit_start`, because the schedule asks for the length of an epoch before that.
+        """
+        if stage != "fit":
+            return
+        self._began = time.monotonic()
+        data, _ = _parts(trainer, pl_module)
+        self.folder = Path(trainer.strategy.broadcast(trainer.log_dir or "."))
+        self.run_labels = LabelStore(self.folder / "labels")
+        splits = ("train", "select", "report")
+        self.sources = [Request(video) for split in splits for video in data.split(split)]
+        self.report_ladders = _ladders(data, "report", self.ladders)
+        baseline = Laplacian()
+        for annotator in (*data.teachers, baseline):
+            if isinstance(annotator, Teacher):
+                annotator.device = trainer.strategy.root_device
+                annotator.prepare(data.split("train"))
+            self._annotate(trainer, data, annotator, data.labels, 0, [*self.sources, *self.report_ladders])
+        table = data.labels.read(round=0)
+        self.teachers = {teacher.name: teacher.fingerprint for teacher in data.teachers}
+        self.teacher_consensus = _consensus(data, table, list(self.teachers.values()))
+        names = {**self.teachers, baseline.name: baseline.fingerprint}
+        self.teacher_scores = {name: scores_of(table, fingerprint) for name, fingerprint in names.items()}
+        self.teacher_scores["ensemble"] = ensemble_scores(
+            table,
+            list(self.teachers.values()),
+            _ids(data, "train"),
+            [request.key for request in (*self.sources, *self.report_ladders)],
+        )
+        data.begin_round(0, self.teacher_consensus)
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Chooses the run's anchors, or after a restart takes up the present round's pairs."""
+        data, module = _parts(trainer, pl_module)
+        if self.round == 0:
+            module.set_anchors(_anchor_clips(module, data, self.teacher_consensus))
+            self._save_pairs(trainer, data)
+        else:
+            data.resume_round(self.round, pq.read_table(self._pairs_file(self.round)))
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Forgets which pairs were ranked wrongly when a round begins."""
+        data, _ = _parts(trainer, pl_module)
+        if trainer.current_epoch % self.epochs_per_round == 0:
+            self._wrong = torch.zeros(len(data.round_pairs), dtype=torch.bool)
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Keeps which pairs the student ranked wrongly: the next round's hard ones are drawn from them."""
+        self._wrong[outputs["wrong"].cpu()] = True
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """At the end of a round: annotates with the student, reports, and begins the next round."""
+        if (trainer.current_epoch + 1) % self.epochs_per_round:
+            return
+        data, module = _parts(trainer, pl_module)
+        module.eval()
+        student, accuracy = self._let_student_annotate(trainer, data, module)
+        module.train()
+        table = self.run_labels.read(round=self.round + 1, fingerprint=student)
+        consensus = _consensus(data, table, [student])
+        train = _ids(data, "train")
+        balance = balance_of(self.teacher_consensus.restrict(train))
+        consensus = replace(consensus, cuts=cuts_for_balance(consensus.restrict(train), balance))
+        self._report(trainer, data, module, scores_of(table, student), accuracy, consensus)
+        wrong = trainer.strategy.reduce(self._wrong.to(module.device).int(), reduce_op="sum").cpu() > 0
+        self.round += 1
+        self._began = time.monotonic()
+        data.begin_round(self.round, consensus, defender=self.teacher_consensus, wrong=wrong)
+        self._save_pairs(trainer, data)
+
+    @torch.no_grad()
+    def _let_student_annotate(
+        self, trainer: Trainer, data: RoundDataModule, module: RankingModule
+    ) -> tuple[str, dict[str, float]]:
+        """Also fits the score's scale; returns the student's fingerprint and its report accuracies."""
+        module.refresh_anchors()
+        student = Student(module)
+        # The select split's ladders are the student's alone: they calibrate its standard errors.
+        requests = [*self.sources, *self.report_ladders, *_ladders(data, "select", self.ladders)]
+        self._annotate(trainer, data, student, self.run_labels, self.round + 1, requests)
+        table = self.run_labels.read(round=self.round + 1, fingerprint=student.fingerprint)
+        sources = scores_of(table, student.fingerprint)
+        train = [sources[key] for name in _ids(data, "train") if (key := (name, None, 0)) in sources]
+        ladders = table.filter(pc.is_in(table["video_id"], pa.array(_ids(data, "select"))))
+        module.set_scale(np.array(train), error_factor(ladders))
+        accuracy = module.new_accuracy()[module.score_by]
+        for batch in data.test_dataloader():
+            pairs = trainer.strategy.batch_to_device(batch)  # Lightning's hooks, the device pass included
+            accuracy.update(*module.answers(pairs, *module.judge(pairs.clips))[module.score_by], pairs)
+        return student.fingerprint, {name: float(value) for name, value in accuracy.compute().items()}
+
+    def _report(
+        self,
+        trainer: Trainer,
+        data: RoundDataModule,
+        module: RankingModule,
+        student: Scores,
+        accuracy: dict[str, float],
+        consensus: Consensus,
+    ) -> None:
+        report = data.split("report")
+        truth = None if data.embedded is None else read_truth(data.embedded)
+        row: dict[str, Any] = {
+            "round": self.round,
+            **pair_counts(data.round_pairs),
+            "rank_accuracy": accuracy["rank_accuracy"],
+            "level_accuracy": accuracy["level_accuracy"],
+            "flipped": flipped(data.round_pairs, consensus, data.blur),
+            "seconds": time.monotonic() - self._began,
+            **rank_correlations({"student": student, **self.teacher_scores}, report, data.ladder, truth),
+        }
+        self.rows = [*self.rows[: self.round], row]
+        if trainer.is_global_zero:
+            write_report(self.folder / "rounds.csv", self.rows)
+            print_report(self.rows, list(self.teachers))
+        for logger in trainer.loggers:
+            figures = {
+                f"round/{name}": value for name, value in row.items() if name != "round" and value != ""
+            }
+            by_simulator = {f"report/{name}": value for name, value in accuracy.items()}
+            logger.log_metrics({**figures, **by_simulator}, step=trainer.global_step)
+
+    def _annotate(
+        self,
+        trainer: Trainer,
+        data: RoundDataModule,
+        annotator: Annotator,
+        store: LabelStore,
+        round: int,
+        requests: Sequence[Request],
+    ) -> None:
+        began = time.monotonic()
+        done = annotate_missing(
+            annotator,
+            requests,
+            store,
+            round,
+            rank=trainer.global_rank,
+            world_size=trainer.world_size,
+            workers=data.workers,
+        )
+        trainer.strategy.barrier()
+        if done:
+            rank_zero_info(
+                f"round {round}: {annotator.name} scored {done} clips in {time.monotonic() - began:.0f} s"
+            )
+
+    def _pairs_file(self, round: int) -> Path:
+        return self.folder / "pairs" / f"round-{round}.parquet"
+
+    def _save_pairs(self, trainer: Trainer, data: RoundDataModule) -> None:
+        if trainer.is_global_zero:
+            file = self._pairs_file(self.round)
+            file.parent.mkdir(parents=True, exist_ok=True)
+            hidden = file.with_name(f".{file.name}.tmp")
+            pq.write_table(data.round_pairs, hidden)
+            hidden.replace(file)
+        trainer.strategy.barrier()
+
+
+def _parts(trainer: Trainer, module: LightningModule) -> tuple[RoundDataModule, RankingModule]:
+    data = trainer.datamodule  # type: ignore[attr-defined]
+    if not isinstance(data, RoundDataModule) or not isinstance(module, RankingModule):
+        raise InputError(
+            "SelfImprovement works on a RankingModule with a RoundDataModule, not on "
+            f"{type(module).__name__} with {type(data).__name__}: change data.class_path or take it out."
+        )
+    return data, module
+
+
+def _ids(data: RoundDataModule, split: str) -> list[str]:
+    return [video.video_id for video in data.split(split)]
+
+
+def _ladders(data: RoundDataModule, split: str, count: int) -> list[Request]:
+    """All levels of `count` simulators on each video of a split, the simulators taking turns."""
+    names = data.simulators
+    return [
+        Request(video, name, level + 1)
+        for place, video in enumerate(data.split(split))
+        for turn in range(min(count, len(names)))
+        for name in [names[(place * count + turn) % len(names)]]
+        for level in range(data.ladder[name])
+    ]
+
+
+def _consensus(data: RoundDataModule, table: pa.Table, fingerprints: Sequence[str]) -> Consensus:
+    ids = [video.video_id for split in ("train", "select", "report") for video in data.split(split)]
+    mean, variance = ensemble(table, ids, fingerprints, fit_ids=_ids(data, "train"))
+    known = np.isfinite(mean)
+    kept = tuple(name for name, there in zip(ids, known, strict=True) if there)
+    return Consensus(kept, mean[known], variance[known])
+
+
+def _anchor_clips(module: RankingModule, data: RoundDataModule, consensus: Consensus) -> Tensor:
+    """The middle clip of each quality bin's least disputed video, as Compare2Score chooses."""
+    known = consensus.restrict(_ids(data, "train"))
+    bins = np.array_split(np.argsort(known.score, kind="stable"), len(module.anchor_clips))
+    if not all(len(members) for members in bins):
+        raise InputError(
+            f"The train split has {len(known.video_ids)} annotated videos for {len(bins)} anchors: "
+            "lower model.anchors or add videos."
+        )
+    chosen = [known.video_ids[members[np.argmin(known.variance[members])]] for members in bins]
+    videos = {video.video_id: video for video in data.split("train")}
+    return torch.stack([read_clip(videos[name], module.sampling).frames for name in chosen])
