@@ -64,7 +64,7 @@ class PairGallery(Callback):
             name = simulators[int(batch.simulator()[pair])]
             first, second = (int(batch.severities[side, pair].amax()) for side in (0, 1))
             given, said = (LEVELS[int(hard_levels(levels[pair]))] for levels in (batch.levels, predicted))
-            verdict = "" if given == said else "  WRONG" if batch_wrong(given, said) else "  (beside it)"
+            verdict = "" if given == said else "  WRONG" if wrong_side(given, said) else "  (beside it)"
             caption = f"{name} {first} | {second}:  second is {given}, predicted {said}{verdict}"
             rows.append(self._row(batch.clips[:, pair], caption))
         return np.concatenate(rows)
@@ -82,7 +82,7 @@ class PairGallery(Callback):
         return np.concatenate([np.asarray(header), strip])
 
 
-def batch_wrong(given: str, said: str) -> bool:
+def wrong_side(given: str, said: str) -> bool:
     """Whether a level was told on the wrong side of similar."""
     middle = LEVELS.index("similar")
-    return (LEVELS.index(given) - middle) * (LEVELS.index(said) - middle) <= 0
+    return (LEVELS.index(given) - middle) * (LEVELS.index(said) - middle) < 0

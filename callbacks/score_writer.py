@@ -5,7 +5,7 @@ output itself appears whole, at the end, so that a half-written file is never mi
 """
 
 import csv
-import hashlib
+import glob
 import json
 import os
 from collections.abc import Mapping
@@ -20,7 +20,8 @@ from lightning_utilities.core.rank_zero import rank_zero_info
 from datamodules.batches import VideoBatch
 from datamodules.errors import InputError
 from datamodules.video_data import VideoDataModule
-from vqa_lightning.student import weights_hash
+from vqa_lightning.module import RankingModule
+from vqa_lightning.student import Student
 
 SCHEMA = pa.schema(
     [
@@ -55,14 +56,21 @@ class ScoreWriter(Callback):
         if not self.output.resolve().parent.is_dir():
             raise InputError(f"--output {output} is in a folder that does not exist: make it first.")
 
-    def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Reads what an interrupted run with the same model has left, and lets the loader leave it out."""
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Lets the loader leave out what an interrupted run of the same model has scored."""
         self.data = _video_data(trainer)
-        self.model = f"{type(pl_module).__name__}-{weights_hash(pl_module)}"
-        key = hashlib.sha256(f"{self.model}{self.output.resolve()}".encode()).hexdigest()[:8]
-        self.journals = self.output.resolve().parent
-        self.prefix = f".{self.output.name}.{key}"
-        self.journal = (self.journals / f"{self.prefix}.{trainer.global_rank}").open("a")
+        self.data.scored = lambda: set(self._read(pl_module))
+
+    def _read(self, module: LightningModule) -> dict[str, Mapping[str, Any]]:
+        assert isinstance(module, RankingModule)
+        self.model = f"{type(module).__name__}-{Student(module).fingerprint}"
+        self.folder = self.output.resolve().parent
+        self.prefix = f".{self.output.name}.{self.model}"
+        return read_journals(self.folder, self.prefix)
+
+    def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Opens this rank's journal."""
+        self.journal = (self.folder / f"{self.prefix}.{trainer.global_rank}").open("a")
 
     def on_predict_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int, *_: int
@@ -78,7 +86,7 @@ class ScoreWriter(Callback):
             found[row] = {"score": None, "stderr": None, "status": "error", "error": sentence}
         for row, values in found.items():
             self.journal.write(
-                json.dumps({"path": self.data.rows[row].path, **values, "model": self.model}) + "\n"
+                json.dumps({"path": self.data.pending[row].path, **values, "model": self.model}) + "\n"
             )
         self.journal.flush()
 
@@ -88,10 +96,15 @@ class ScoreWriter(Callback):
         trainer.strategy.barrier()
         if not trainer.is_global_zero:
             return
-        rows = read_journals(self.journals, self.prefix)
-        ordered = [rows[video.path] for video in self.data.rows]
+        found = read_journals(self.folder, self.prefix)
+        ordered = [found[video.path] for video in self.data.rows if video.path in found]
+        if len(ordered) < len(self.data.rows):
+            rank_zero_info(
+                f"{len(ordered)} of {len(self.data.rows)} videos scored: the same command goes on."
+            )
+            return
         write_rows(self.output, pa.Table.from_pylist(ordered, schema=SCHEMA))
-        for journal in self.journals.glob(f"{self.prefix}.*"):
+        for journal in self.folder.glob(f"{glob.escape(self.prefix)}.*"):
             journal.unlink()
         failed = [row for row in ordered if row["status"] == "error"]
         rank_zero_info(f"{self.output}: {len(ordered) - len(failed)} videos scored, {len(failed)} unreadable")
@@ -104,7 +117,7 @@ class ScoreWriter(Callback):
 def read_journals(folder: Path, prefix: str) -> dict[str, Mapping[str, Any]]:
     """Path -> row of what journals hold; a last line cut short by an interruption is left out."""
     rows: dict[str, Mapping[str, Any]] = {}
-    for journal in sorted(folder.glob(f"{prefix}.*")):
+    for journal in sorted(folder.glob(f"{glob.escape(prefix)}.*")):
         for line in journal.read_text().splitlines(keepends=True):
             if line.endswith("\n"):
                 row = json.loads(line)

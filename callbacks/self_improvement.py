@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.utilities.seed import isolate_rng
 from lightning_utilities.core.rank_zero import rank_zero_info
 from torch import Tensor
 
@@ -81,6 +82,12 @@ class SelfImprovement(Callback):
             return
         self._began = time.monotonic()
         data, _ = _parts(trainer, pl_module)
+        every: int = trainer.reload_dataloaders_every_n_epochs  # type: ignore[attr-defined]
+        if every != 1:
+            raise InputError(
+                f"trainer.reload_dataloaders_every_n_epochs is {every}: set it to 1, or every "
+                "round would train on the pairs of the first."
+            )
         self.folder = Path(trainer.strategy.broadcast(trainer.log_dir or "."))
         self.run_labels = LabelStore(self.folder / "labels")
         splits = ("train", "select", "report")
@@ -109,7 +116,8 @@ class SelfImprovement(Callback):
         """Chooses the run's anchors, or after a restart takes up the present round's pairs."""
         data, module = _parts(trainer, pl_module)
         if self.round == 0:
-            module.set_anchors(_anchor_clips(module, data, self.teacher_consensus))
+            with trainer.precision_plugin.forward_context():
+                module.set_anchors(_anchor_clips(module, data, self.teacher_consensus))
             self._save_pairs(trainer, data)
         else:
             data.resume_round(self.round, pq.read_table(self._pairs_file(self.round)))
@@ -132,10 +140,13 @@ class SelfImprovement(Callback):
             return
         data, module = _parts(trainer, pl_module)
         module.eval()
-        student, accuracy = self._let_student_annotate(trainer, data, module)
+        with trainer.precision_plugin.forward_context():
+            student, accuracy = self._let_student_annotate(trainer, data, module)
         module.train()
         table = self.run_labels.read(round=self.round + 1, fingerprint=student)
         consensus = _consensus(data, table, [student])
+        # METHOD section 6: the spread over clips, calibrated on the select split, is the student's error.
+        consensus = replace(consensus, variance=consensus.variance * float(module.scale[2]) ** 2)
         train = _ids(data, "train")
         balance = balance_of(self.teacher_consensus.restrict(train))
         consensus = replace(consensus, cuts=cuts_for_balance(consensus.restrict(train), balance))
@@ -208,15 +219,17 @@ class SelfImprovement(Callback):
         requests: Sequence[Request],
     ) -> None:
         began = time.monotonic()
-        done = annotate_missing(
-            annotator,
-            requests,
-            store,
-            round,
-            rank=trainer.global_rank,
-            world_size=trainer.world_size,
-            workers=data.workers,
-        )
+        # A loader draws from the global generator: found or computed, scores must lead to the same weights.
+        with isolate_rng():
+            done = annotate_missing(
+                annotator,
+                requests,
+                store,
+                round,
+                rank=trainer.global_rank,
+                world_size=trainer.world_size,
+                workers=data.workers,
+            )
         trainer.strategy.barrier()
         if done:
             rank_zero_info(

@@ -152,10 +152,12 @@ class PairCollate:
 
     Args:
         seed: of the round's device passes; each batch adds the row of its first pair.
+        mirror: shows every other pair left to right reversed, both sides alike: no quality changes by that.
     """
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, mirror: bool = False) -> None:
         self.seed = seed
+        self.mirror = mirror
 
     def __call__(self, samples: list[dict[str, Any]]) -> PairBatch:
         """The batch of the readable pairs.
@@ -170,15 +172,20 @@ class PairCollate:
             )
         clips = [torch.stack([sample["clips"][side].frames for sample in samples]) for side in (0, 1)]
         times = [torch.stack([sample["clips"][side].times for sample in samples]) for side in (0, 1)]
+        rows = torch.tensor([sample["row"] for sample in samples])
+        stacked = torch.stack(clips)
+        if self.mirror:
+            turned = (rows + self.seed // 2**20) % 2 == 1  # the other half in the next epoch
+            stacked[:, turned] = stacked[:, turned].flip(-1)
         return PairBatch(
-            clips=torch.stack(clips),
+            clips=stacked,
             times=torch.stack(times),
             simulators=torch.stack([sample["simulators"] for sample in samples], dim=1),
             severities=torch.stack([sample["severities"] for sample in samples], dim=1),
             levels=torch.stack([sample["levels"] for sample in samples]),
             margin=torch.tensor([sample["margin"] for sample in samples]),
             source=torch.tensor([sample["source"] for sample in samples]),
-            row=torch.tensor([sample["row"] for sample in samples]),
+            row=rows,
             seed=self.seed + samples[0]["row"],
         )
 

@@ -4,7 +4,7 @@ Both carry one finished sentence: the command line prints it as it is, without a
 """
 
 
-class InputError(ValueError):
+class InputError(Exception):
     """A user's mistake: one sentence that names the thing, its value and the remedy; ends the command."""
 
 

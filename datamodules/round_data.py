@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import torch
+from lightning.pytorch.trainer.states import TrainerFn
 from torch.utils.data import DataLoader
 
 from datamodules.annotation import Annotator
@@ -24,6 +25,7 @@ from datamodules.label_store import LabelStore, default_labels
 from datamodules.niqe import NIQE
 from datamodules.pairs import PAIR_SCHEMA, Consensus, draw_pairs, hard_synthetic, hard_teacher
 from datamodules.procedural import write_corpus
+from datamodules.teachers import ScoresFile
 from datamodules.video_data import VideoDataModule
 
 EMBEDDED_CONTENTS = 128
@@ -73,6 +75,12 @@ class RoundDataModule(VideoDataModule):
         unknown = sorted(set(simulators or ()) - set(DISTORTIONS))
         if unknown:
             raise InputError(f"data.simulators names {unknown[0]!r}: choose among {', '.join(DISTORTIONS)}.")
+        pairs = synthetic_pairs + teacher_pairs
+        if pairs < batch_size:
+            raise InputError(
+                f"data.synthetic_pairs and data.teacher_pairs make {pairs} pairs a round, less than "
+                f"data.batch_size {batch_size}: lower that or draw more pairs."
+            )
         self.distortions: dict[str, Distortion] = {
             name: DISTORTIONS[name] for name in simulators or DISTORTIONS
         }
@@ -110,9 +118,16 @@ class RoundDataModule(VideoDataModule):
         return super().find_videos() if self.embedded is None else self.embedded / "manifest.csv"
 
     def prepare_data(self) -> None:
-        """Writes the embedded corpus, once."""
+        """Writes the embedded corpus once; finds what is wrong with the input before a run folder is made."""
         if self.embedded is not None:
             write_corpus(self.embedded, EMBEDDED_CONTENTS)
+        stage = (
+            "predict" if self.trainer is not None and self.trainer.state.fn == TrainerFn.PREDICTING else "fit"
+        )
+        self.setup(stage)
+        for teacher in self.teachers:
+            if stage == "fit" and isinstance(teacher, ScoresFile):
+                teacher.match(videos(self.corpus))
 
     def setup(self, stage: str) -> None:
         """Probes the corpus and splits it by content."""
@@ -186,21 +201,22 @@ class RoundDataModule(VideoDataModule):
         self.round = round
         self._pairs = pairs
 
-    def _loader(self, pairs: pa.Table, seed: int, *, drop_last: bool = False) -> DataLoader[dict[str, Any]]:
+    def _loader(self, pairs: pa.Table, seed: int, *, training: bool = False) -> DataLoader[dict[str, Any]]:
         known = {video.video_id: video for video in videos(self.corpus)}
         dataset = PairDataset(pairs, known, self.sampling, self.simulators, self.cache)
         return DataLoader(
             dataset,
             batch_size=self.batch_size,
             num_workers=self.workers,
-            collate_fn=PairCollate(seed),
-            drop_last=drop_last,
+            collate_fn=PairCollate(seed, mirror=training),
+            drop_last=training,
             pin_memory=torch.cuda.is_available(),
         )
 
     def train_dataloader(self) -> DataLoader[dict[str, Any]]:
-        """The round's pairs in the order of their table."""
-        return self._loader(self.round_pairs, seed=(self.seed * 1000 + self.round) * 2**20, drop_last=True)
+        """The round's pairs in the order of their table, with other noise in every epoch."""
+        epoch = self.trainer.current_epoch if self.trainer is not None else 0
+        return self._loader(self.round_pairs, seed=(self.seed * 1000 + epoch) * 2**20, training=True)
 
     def _evaluation_loader(self, split: str) -> DataLoader[dict[str, Any]]:
         ids = [video.video_id for video in self.split(split)]

@@ -1,5 +1,6 @@
 """Any videos, for prediction: every file becomes one row, readable or not."""
 
+from collections.abc import Callable, Set
 from pathlib import Path
 from typing import cast
 
@@ -24,12 +25,17 @@ class VideoDataModule(LightningDataModule):
     """
 
     corpus: pa.Table
+    rows: list[Video]
+    """All rows of the corpus, unreadable videos included, in input order."""
+    pending: list[Video]
+    """The rows that prediction batches point into."""
 
     def __init__(self, videos: str | None = None, batch_size: int = 8, workers: int = 0) -> None:
         super().__init__()
         self.videos = videos
         self.batch_size = batch_size
         self.workers = workers
+        self.scored: Callable[[], Set[str]] = frozenset
 
     def find_videos(self) -> Path:
         """Where the videos are.
@@ -46,11 +52,7 @@ class VideoDataModule(LightningDataModule):
     def setup(self, stage: str) -> None:
         """Probes the videos, from the cache where they have not changed."""
         self.corpus = build_corpus(self.find_videos())
-
-    @property
-    def rows(self) -> list[Video]:
-        """All rows of the corpus, unreadable videos included, in input order."""
-        return [Video(**row) for row in self.corpus.to_pylist()]
+        self.rows = [Video(**row) for row in self.corpus.to_pylist()]
 
     @property
     def sampling(self) -> Sampling:
@@ -59,9 +61,12 @@ class VideoDataModule(LightningDataModule):
         return cast(Sampling, self.trainer.lightning_module.sampling)
 
     def predict_dataloader(self) -> DataLoader[ClipItem]:
-        """Batches of VideoBatch over all rows, in input order."""
+        """Batches of VideoBatch over the rows that are not scored yet, in input order."""
         assert self.trainer is not None
-        requests = [Request(video) for video in self.rows]
+        scored = self.scored()
+        # At least one, or Lightning would skip the loop and with it the end that writes the output.
+        self.pending = [video for video in self.rows if video.path not in scored] or self.rows[-1:]
+        requests = [Request(video) for video in self.pending]
         dataset = ClipDataset(requests, self.sampling, cast(int, self.trainer.lightning_module.score_draws))
         return DataLoader(
             dataset, batch_size=self.batch_size, num_workers=self.workers, collate_fn=collate_videos

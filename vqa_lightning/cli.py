@@ -10,6 +10,7 @@ import re
 import sys
 import warnings
 from collections.abc import Sequence
+from functools import cache
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, NoReturn
@@ -17,13 +18,14 @@ from typing import Any, NoReturn
 _PACKAGES = ("callbacks", "datamodules")
 
 
-def _current_folder_last() -> None:
+@cache
+def _put_last(here: Path) -> None:
     """Puts the current folder behind the installed packages on the search path.
 
     `python -m` searches it first, and a console script not at all: a user's own modules must be found, but a
     folder of theirs named as one of our packages must not hide it.
     """
-    here, ours = Path.cwd().resolve(), Path(__file__).resolve().parents[1]
+    ours = Path(__file__).resolve().parents[1]
     if here == ours:
         return
     sys.path[:] = [*(entry for entry in sys.path if Path(entry or ".").resolve() != here), str(here)]
@@ -36,11 +38,13 @@ def _current_folder_last() -> None:
         )
 
 
-_current_folder_last()
+_put_last(Path.cwd().resolve())
 
 # Nothing of ours, and nothing that a user's folder might hide, may be imported before the search path is in
 # order.
 import torch  # noqa: E402
+from jsonargparse import Namespace  # noqa: E402
+from lightning.fabric.utilities.exceptions import MisconfigurationException  # noqa: E402
 from lightning.pytorch import LightningDataModule, Trainer  # noqa: E402
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI  # noqa: E402
 from lightning.pytorch.loggers import TensorBoardLogger  # noqa: E402
@@ -87,19 +91,28 @@ class RankingCLI(LightningCLI):
         """Leaves the configuration as it was typed: `main` has laid the checkpoint's own under it."""
 
     def before_instantiate_classes(self) -> None:
-        """Finds the newest run when asked to go on with it."""
+        """Finds the run to go on with, and refuses a checkpoint that does not fit."""
         config = self.config[self.subcommand]
-        self.run_name = _run_name(config.config)
-        self.runs = Path(config.trainer.default_root_dir or ".") / "runs" / self.run_name
+        self.run = Path(config.trainer.default_root_dir or ".") / "runs" / _run_name(config.config)
         self.version: str | None = None
-        if config.ckpt_path == "last":
-            checkpoint = newest_checkpoint(self.runs)
-            config.ckpt_path = str(checkpoint)
-            self.version = checkpoint.parents[1].name
-            print(f"going on with {checkpoint.parents[1]}", file=sys.stderr)
-            self.save_config_callback = None  # the run's own configuration stays as it was
         if config.ckpt_path is not None:
-            check_checkpoint(Path(config.ckpt_path))
+            check_settings(check_checkpoint(Path(config.ckpt_path)), config.model)
+        if self.subcommand != "fit":
+            self.save_config_callback = None
+            if config.ckpt_path is None:
+                raise InputError(
+                    f"{self.subcommand} needs a trained model: give --ckpt_path RUN/checkpoints/last.ckpt."
+                )
+        elif config.ckpt_path is not None:
+            folder = Path(config.ckpt_path).resolve().parents[1]
+            if not (folder / "pairs").is_dir():
+                raise InputError(
+                    f"--ckpt_path {config.ckpt_path} lies in no run folder: "
+                    "go on with the checkpoint where fit put it."
+                )
+            self.run, self.version = folder.parent, folder.name
+            self.save_config_callback = None  # the run's own configuration stays as it was
+            print(f"going on with {folder}", file=sys.stderr)
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Gives every fit a folder of its own; other commands leave no trace but their output."""
@@ -108,7 +121,7 @@ class RankingCLI(LightningCLI):
             kwargs["logger"] = False
             kwargs["callbacks"] = [ScoreWriter(config.output)] if self.subcommand == "predict" else []
         elif config.trainer.logger in (None, True):
-            kwargs["logger"] = TensorBoardLogger(self.runs.parent, name=self.run_name, version=self.version)
+            kwargs["logger"] = TensorBoardLogger(self.run.parent, name=self.run.name, version=self.version)
         return super().instantiate_trainer(**kwargs)
 
 
@@ -126,12 +139,34 @@ def newest_checkpoint(runs: Path) -> Path:
     Raises:
         InputError: there is none.
     """
-    found = list(runs.glob("version_*/checkpoints/last.ckpt"))
-    if not found:
+    versions = sorted(runs.glob("version_*"), key=lambda path: int(path.name.removeprefix("version_")))
+    checkpoint = versions[-1] / "checkpoints" / "last.ckpt" if versions else None
+    if checkpoint is None or not checkpoint.is_file():
         raise InputError(
-            f"--ckpt_path last: there is no run with a checkpoint under {runs}: start one without it."
+            f"--ckpt_path last: there is no run with a checkpoint under {runs}, or the newest "
+            "died before its first: start one without it."
         )
-    return max(found, key=lambda path: int(path.parents[1].name.removeprefix("version_")))
+    return checkpoint
+
+
+def check_settings(checkpoint: dict[str, Any], model: Any) -> None:
+    """Refuses settings of the model under which a checkpoint's weights mean nothing.
+
+    Raises:
+        InputError: the first that differs.
+    """
+    remembered = checkpoint["hyper_parameters"]
+    for name in ("lmm", "sampling", "judgements", "anchors"):
+        typed, kept = (json.loads(json.dumps(_plain(value))) for value in (model[name], remembered[name]))
+        if typed != kept:
+            raise InputError(
+                f"the checkpoint was trained with model.{name} {kept}, not {typed}: leave the setting "
+                "as it was, or start a new run."
+            )
+
+
+def _plain(value: Any) -> Any:
+    return value.as_dict() if isinstance(value, Namespace) else value
 
 
 def check_checkpoint(path: Path) -> dict[str, Any]:
@@ -180,12 +215,26 @@ def _known(name: str, shipped: dict[str, Path]) -> str:
     )
 
 
+def _with_newest_run(args: list[str]) -> list[str]:
+    """Replaces `--ckpt_path last` by the last checkpoint of the newest run named as the first config is."""
+    joined = ("--ckpt_path=", "--config=", "-c=", "--trainer.default_root_dir=")
+    words = [part for word in args for part in (word.split("=", 1) if word.startswith(joined) else [word])]
+    following = list(pairwise(words))
+    if ("--ckpt_path", "last") not in following:
+        return args
+    configs = [value for flag, value in following if flag in ("--config", "-c")]
+    roots = [value for flag, value in following if flag == "--trainer.default_root_dir"] or ["."]
+    checkpoint = str(newest_checkpoint(Path(roots[-1]) / "runs" / _run_name(configs)))
+    place = words.index("last", words.index("--ckpt_path"))
+    return [*words[:place], checkpoint, *words[place + 1 :]]
+
+
 def _with_checkpoint_below(args: list[str]) -> list[str]:
     """Lays a checkpoint's hyper-parameters under everything typed, for the commands that only use a model."""
     words = dict(pairwise(args))
     words |= {flag: value for flag, joined, value in (word.partition("=") for word in args) if joined}
     path = words.get("--ckpt_path")
-    if not args or args[0] not in SUBCOMMANDS[1:] or path is None or path == "last":
+    if not args or args[0] not in SUBCOMMANDS[1:] or path is None:
         return args
     remembered = dict(check_checkpoint(Path(path))["hyper_parameters"])
     remembered.pop("_instantiator", None)
@@ -201,8 +250,9 @@ def main(args: Sequence[str] | None = None) -> None:
     Raises:
         SystemExit: code 2 and one sentence on stderr for a user's mistake.
     """
+    _put_last(Path.cwd().resolve())
     try:
-        words = _with_known_configs(list(sys.argv[1:] if args is None else args))
+        words = _with_newest_run(_with_known_configs(list(sys.argv[1:] if args is None else args)))
         if words[:1] == ["list"]:
             print_listing()
             return
@@ -228,6 +278,18 @@ def main(args: Sequence[str] | None = None) -> None:
                 auto_configure_optimizers=False,
                 args=_with_checkpoint_below(words),
             )
-    except (InputError, UnreadableVideo) as error:
-        print(f"error: {error}", file=sys.stderr)
+    except Exception as error:
+        told = _told_to_the_user(error)
+        if told is None:
+            raise
+        print(f"error: {str(told).strip().splitlines()[0]}", file=sys.stderr)
         raise SystemExit(2) from None
+
+
+def _told_to_the_user(error: BaseException | None) -> BaseException | None:
+    """The finished sentence in a chain of exceptions: jsonargparse wraps what a class raises when made."""
+    while error is not None and not isinstance(
+        error, InputError | UnreadableVideo | MisconfigurationException
+    ):
+        error = error.__cause__ or error.__context__
+    return error

@@ -25,6 +25,7 @@ from transformers import (
 from datamodules.errors import InputError
 from datamodules.levels import LEVELS
 from vqa_lightning.embedded import build_model, build_tokenizer, build_video_processor
+from vqa_lightning.motion import MotionPath
 
 # METHOD section 4, cut where the two clips stand; the answer's opening ends before the level word.
 PROMPT = (
@@ -46,6 +47,8 @@ class LMMConfig:
             then do not apply.
         view: whether a window is resized to the tower's square or cropped to it at native resolution.
         image_size: side of the square that the embedded tower sees, in pixels.
+        motion: adds a token a segment of what changes between its frames; the tower then sees the segment's
+            first frame only.
         patch_size: side of the embedded tower's patches, in pixels.
         hidden_size: width of the embedded tower and language model.
         vision_layers: depth of the embedded tower.
@@ -54,6 +57,7 @@ class LMMConfig:
 
     pretrained: str | None = None
     view: Literal["resize", "crop"] = "resize"
+    motion: bool = False
     image_size: int = 64
     patch_size: int = 8
     hidden_size: int = 128
@@ -87,8 +91,6 @@ def _load(
         tokenizer = AutoTokenizer.from_pretrained(name)
         processor = LlavaOnevisionVideoProcessor.from_pretrained(name)
     except (OSError, ValueError) as error:
-        if isinstance(error, InputError):
-            raise
         reason = str(error).strip().splitlines()[0]
         raise InputError(
             f"model.lmm.pretrained {name!r} cannot be loaded ({reason}): "
@@ -102,6 +104,7 @@ class LMM(nn.Module):
 
     Args:
         config: which checkpoint, or the sizes of the embedded model.
+        frames: consecutive frames in each segment of the clips.
 
     Raises:
         InputError: the checkpoint is missing, of another family, or its level words share a first token.
@@ -111,8 +114,12 @@ class LMM(nn.Module):
     mean: Tensor
     std: Tensor
 
-    def __init__(self, config: LMMConfig) -> None:
+    def __init__(self, config: LMMConfig, frames: int) -> None:
         super().__init__()
+        if config.motion and frames < 2:
+            raise InputError(
+                f"model.lmm.motion needs 2 or more frames a segment: model.sampling.frames is {frames}."
+            )
         if config.pretrained is None:
             embedded = build_tokenizer((*PROMPT, *LEVELS))
             tokenizer: PreTrainedTokenizerBase = embedded
@@ -129,9 +136,13 @@ class LMM(nn.Module):
             self.model, tokenizer, processor = _load(config.pretrained)
             self.model.train()  # transformers loads in eval mode, and Lightning keeps the mode it finds
         sizes = self.model.config.to_dict()
+        # The features are those before the tower's last normalisation: a gradient never reaches that.
+        self.model.model.vision_tower.post_layernorm.requires_grad_(False)
         self.view = config.view
         self.image_size = int(sizes["vision_config"]["image_size"])
-        self.score_head = nn.Linear(int(sizes["text_config"]["hidden_size"]), 1)
+        width = int(sizes["text_config"]["hidden_size"])
+        self.score_head = nn.Linear(width, 1)
+        self.motion = MotionPath(frames, width) if config.motion else None
         nn.init.zeros_(self.score_head.bias)
         words = [tokenizer(f" {level}", add_special_tokens=False).input_ids[0] for level in LEVELS]
         if len(set(words)) != len(LEVELS):
@@ -153,8 +164,12 @@ class LMM(nn.Module):
             clips: (B, T, 3, H, W) in [0, 1]; brought to the tower's square by the view.
 
         Returns:
-            Embeddings (B, L, D): the frames' pooled patches in order of time, then one newline token.
+            Embeddings (B, L, D): the frames' pooled patches in order of time, a newline, motion tokens.
         """
+        tokens = self._see(clips if self.motion is None else clips[:, :: self.motion.frames])
+        return tokens if self.motion is None else torch.cat([tokens, self.motion(clips)], dim=1)
+
+    def _see(self, clips: Tensor) -> Tensor:
         size = [self.image_size, self.image_size]
         if self.view == "crop":
             clips = transforms.center_crop(clips, size)

@@ -40,7 +40,7 @@ class RankingModule(LightningModule):
         score_by: the judgement that annotates rounds and predicts.
         score_draws: clips of a video that its score is the mean of; their spread gives the standard error.
         anchors: videos that others are compared with when `score_by` is pairwise.
-        optimizer: from parameters to optimiser.
+        optimizer: from named parameters to optimiser.
         lr_scheduler: from optimiser and the number of steps of the run to a schedule by step.
     """
 
@@ -69,6 +69,16 @@ class RankingModule(LightningModule):
             raise InputError(
                 "model.sampling.window is null: pairs are stacked, so give the side of a window in pixels."
             )
+        if lmm.pretrained is None and sampling.window < lmm.image_size:
+            raise InputError(
+                f"model.sampling.window {sampling.window} is smaller than model.lmm.image_size "
+                f"{lmm.image_size}: give the window at least that side."
+            )
+        if score_draws < 2 or anchors < 2:
+            raise InputError(
+                f"model.score_draws is {score_draws} and model.anchors {anchors}: both must be 2 or "
+                "more, the one for a standard error, the other for a scale."
+            )
         self.save_hyperparameters()
         self.lmm_config = lmm
         self.sampling = sampling
@@ -88,13 +98,17 @@ class RankingModule(LightningModule):
         self.accuracy: dict[Judgement, PairAccuracy] = {}
 
     def configure_model(self) -> None:
-        """Builds or loads the LMM, once."""
-        if "lmm" not in self._modules:
-            self.lmm = LMM(self.lmm_config)
+        """Builds or loads the LMM, once, and freezes what the trained judgements never reach."""
+        if "lmm" in self._modules:
+            return
+        self.lmm = LMM(self.lmm_config, self.sampling.frames)
+        if "pointwise" not in self.judgements:
+            self.lmm.score_head.requires_grad_(False)
+            self.ordered_probit.requires_grad_(False)
 
     def configure_optimizers(self) -> Any:
         """AdamW and a cosine by step unless configured otherwise."""
-        optimizer = self.optimizer([p for p in self.parameters() if p.requires_grad])
+        optimizer = self.optimizer([(name, p) for name, p in self.named_parameters() if p.requires_grad])
         schedule = self.lr_scheduler(optimizer, int(self.trainer.estimated_stepping_batches))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
@@ -272,5 +286,7 @@ class RankingModule(LightningModule):
 
     def predict_step(self, batch: VideoBatch) -> tuple[Tensor, Tensor]:
         """Scores (V,) and standard errors (V,) of the batch's readable videos."""
+        if not batch.rows:
+            return self.scale.new_empty(0), self.scale.new_empty(0)
         clips = batch.clips.float() / 255
         return self.t_scores(self.rate(clips.flatten(0, 1)).view(clips.shape[:2]))

@@ -73,6 +73,19 @@ class TestPairDataset:
         with pytest.raises(UnreadableVideo, match=r"data\.videos"):
             PairCollate(0)([broken[0], broken[1]])
 
+    def test_mirroring_turns_half_of_the_pairs_and_the_other_half_next_time(
+        self, corpus: dict[str, Video]
+    ) -> None:
+        pairs = draw_pairs(list(corpus), LADDER, seed=0, round=0, synthetic=6)
+        dataset = PairDataset(pairs, corpus, SAMPLING, NAMES, ClipCache(16))
+        samples = [dataset[row] for row in range(6)]
+        plain = PairCollate(0)(samples).clips
+        first, second = (PairCollate(epoch * 2**20, mirror=True)(samples).clips for epoch in (0, 1))
+        assert torch.equal(first[:, ::2], plain[:, ::2])
+        assert torch.equal(first[:, 1::2], plain[:, 1::2].flip(-1))
+        assert torch.equal(second[:, ::2], plain[:, ::2].flip(-1))
+        assert torch.equal(second[:, 1::2], plain[:, 1::2])
+
     def test_order_follows_the_label(self, corpus: dict[str, Video]) -> None:
         batch = batch_of(corpus)
         first, second = batch.severities.amax(dim=2)

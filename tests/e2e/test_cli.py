@@ -109,7 +109,7 @@ class TestFit:
             "val/rank_accuracy/gaussian_noise",
             "val/level_accuracy/gaussian_noise",
             "val/rank_accuracy/pairwise",
-            "lr-AdamW",
+            "lr-MuonAdamW/pg1",
             "round/flipped",
         ):
             assert tag in scalars

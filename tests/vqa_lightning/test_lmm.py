@@ -15,7 +15,7 @@ TINY = LMMConfig(image_size=32, hidden_size=32, vision_layers=1, text_layers=1)
 @pytest.fixture(scope="module")
 def lmm() -> LMM:
     torch.manual_seed(0)
-    return LMM(TINY).requires_grad_(False)
+    return LMM(TINY, frames=2).requires_grad_(False)
 
 
 def clips(count: int, seed: int = 0) -> torch.Tensor:
@@ -62,7 +62,7 @@ class TestPretrained:
         return tmp_path
 
     def test_a_saved_checkpoint_answers_the_same(self, lmm: LMM, saved: Path) -> None:
-        loaded = LMM(LMMConfig(pretrained=str(saved)))
+        loaded = LMM(LMMConfig(pretrained=str(saved)), frames=2)
         assert loaded.model.training  # transformers loads in eval mode
         pair = clips(2)
         ours, theirs = (m.compare(m.encode(pair[:1]), m.encode(pair[1:]))[0] for m in (lmm, loaded))
@@ -79,11 +79,11 @@ class TestPretrained:
             )
         ).save_pretrained(tmp_path)
         with pytest.raises(InputError, match="siglip_vision_model"):
-            LMM(LMMConfig(pretrained=str(tmp_path)))
+            LMM(LMMConfig(pretrained=str(tmp_path)), frames=2)
 
     def test_a_folder_without_a_model_is_refused(self, tmp_path: Path) -> None:
         with pytest.raises(InputError, match="cannot be loaded"):
-            LMM(LMMConfig(pretrained=str(tmp_path / "nothing")))
+            LMM(LMMConfig(pretrained=str(tmp_path / "nothing")), frames=2)
 
 
 @pytest.mark.parametrize("sizes", [{"patch_size": 7}, {"hidden_size": 40}])
