@@ -256,14 +256,15 @@ def main(args: Sequence[str] | None = None) -> None:
         if words[:1] == ["list"]:
             print_listing()
             return
-        # Which precision and device a checkpoint's run had is told by Lightning itself; these repeat it
-        # every command.
+        # Lightning's advertisements among its messages.
         logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(
-            lambda record: "litlogger" not in record.getMessage().lower()
+            lambda record: "Tip:" not in record.getMessage()
         )
         with warnings.catch_warnings():
-            # jsonargparse 4.49 deprecates calls that Lightning makes: https://github.com/Lightning-AI/pytorch-lightning/issues/21255
+            # https://github.com/Lightning-AI/pytorch-lightning/issues/21900
             warnings.filterwarnings("ignore", module="lightning.pytorch.cli", category=DeprecationWarning)
+            # https://github.com/Lightning-AI/pytorch-lightning/issues/21326
+            warnings.filterwarnings("ignore", message=".*LeafSpec.*", category=FutureWarning)
             RankingCLI(
                 RankingModule,
                 LightningDataModule,

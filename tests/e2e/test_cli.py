@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -115,6 +116,33 @@ class TestFit:
             assert tag in scalars
         assert "pairs/select" in events.Tags()["images"]
 
+    def test_a_second_run_that_finds_the_teachers_scores_ends_the_same(
+        self, finished: Path, small_corpus: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        folder = finished.parents[2]
+        monkeypatch.chdir(folder)
+        monkeypatch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
+        monkeypatch.setattr(sys, "argv", ["vqa-lightning"])
+        fit(small_corpus)
+        again = rows_of(finished.parent / "version_1" / "rounds.csv", "seconds")
+        assert again == rows_of(finished / "rounds.csv", "seconds")
+
+    def test_the_pairwise_judgement_annotates_against_the_anchors(
+        self, here: Path, small_corpus: Path
+    ) -> None:
+        fit(small_corpus, "--model.score_by=pairwise", "--trainer.max_epochs=1")
+        run = here / "runs" / "round" / "version_0"
+        (row,) = rows_of(run / "rounds.csv")
+        assert -1 <= float(row["severity_srcc_student"]) <= 1
+        matrix = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"][
+            "anchor_matrix"
+        ]
+        assert torch.allclose(matrix + matrix.T, torch.ones(3, 3))
+        main(
+            ["predict", "--ckpt_path", str(run / "checkpoints/last.ckpt"), "--data.videos", str(small_corpus)]
+        )
+        assert {row["status"] for row in rows_of(here / "scores.csv")} == {"ok"}
+
 
 class TestResume:
     def test_a_run_that_died_ends_where_an_undisturbed_one_does(
@@ -164,6 +192,18 @@ class TestPredict:
             else:
                 assert row["error"].endswith(".")
                 assert row["score"] == ""
+
+    def test_real_clips(self, here: Path, finished: Path, clips_folder: Path) -> None:
+        last = str(finished / "checkpoints" / "last.ckpt")
+        main(
+            ["predict", "--ckpt_path", last, "--data.videos", str(clips_folder), "--output", "clips.parquet"]
+        )
+        rows = pq.read_table(here / "clips.parquet").to_pylist()
+        assert [Path(row["path"]).name for row in rows] == sorted(
+            path.name for path in clips_folder.iterdir()
+        )
+        assert {row["status"] for row in rows} == {"ok"}
+        assert len({row["model"] for row in rows}) == 1
 
     def test_the_runs_own_config_is_understood(self, here: Path, finished: Path, small_corpus: Path) -> None:
         videos = str(small_corpus / "manifest.csv")
