@@ -243,7 +243,7 @@ def load_pristine(path: Path) -> PristineModel:
         else:
             with np.load(path, allow_pickle=False) as file:
                 arrays = dict(file)
-    except (OSError, ValueError, NotImplementedError, MatReadError) as error:
+    except (OSError, ValueError, NotImplementedError, MatReadError) as error:  # loadmat: not for MATLAB 7.3
         raise InputError(
             f"The pristine model {path} cannot be read ({error}); give a .mat or .npz file."
         ) from error

@@ -9,20 +9,21 @@ from datamodules.procedural import write_corpus
 SHARED = Path(__file__).resolve().parents[1].parent / "shared" / "data"
 
 
+def _real(name: str) -> Path:
+    folder = SHARED / name
+    if not folder.is_dir():
+        pytest.skip(f"no real videos at {folder}")
+    return folder
+
+
 @pytest.fixture(scope="session")
 def clips_folder() -> Path:
-    folder = SHARED / "clips"
-    if not folder.is_dir():
-        pytest.skip(f"no real clips at {folder}")
-    return folder
+    return _real("clips")
 
 
 @pytest.fixture(scope="session")
 def edge_folder() -> Path:
-    folder = SHARED / "edge"
-    if not folder.is_dir():
-        pytest.skip(f"no broken files at {folder}")
-    return folder
+    return _real("edge")
 
 
 @pytest.fixture(scope="session")

@@ -69,11 +69,6 @@ class RankingModule(LightningModule):
             raise InputError(
                 "model.sampling.window is null: pairs are stacked, so give the side of a window in pixels."
             )
-        if lmm.pretrained is None and sampling.window < lmm.image_size:
-            raise InputError(
-                f"model.sampling.window {sampling.window} is smaller than model.lmm.image_size "
-                f"{lmm.image_size}: give the window at least that side."
-            )
         if score_draws < 2 or anchors < 2:
             raise InputError(
                 f"model.score_draws is {score_draws} and model.anchors {anchors}: both must be 2 or "
@@ -102,6 +97,12 @@ class RankingModule(LightningModule):
         if "lmm" in self._modules:
             return
         self.lmm = LMM(self.lmm_config, self.sampling.frames)
+        window = self.anchor_clips.shape[-1]
+        if self.lmm.view == "crop" and window < self.lmm.image_size:
+            raise InputError(
+                f"model.sampling.window {window} is smaller than the {self.lmm.image_size} pixels that the "
+                "tower crops: enlarge the window, or set model.lmm.view to resize."
+            )
         if "pointwise" not in self.judgements:
             self.lmm.score_head.requires_grad_(False)
             self.ordered_probit.requires_grad_(False)

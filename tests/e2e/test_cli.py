@@ -11,7 +11,10 @@ import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from datamodules.levels import LEVELS
 from vqa_lightning.cli import main
+from vqa_lightning.embedded import build_tokenizer, build_video_processor
+from vqa_lightning.lmm import LMM, PROMPT, LMMConfig
 
 SMALL = [
     "--trainer.accelerator=cpu",
@@ -138,6 +141,19 @@ class TestFit:
             "anchor_matrix"
         ]
         assert torch.allclose(matrix + matrix.T, torch.ones(3, 3))
+        main(
+            ["predict", "--ckpt_path", str(run / "checkpoints/last.ckpt"), "--data.videos", str(small_corpus)]
+        )
+        assert {row["status"] for row in rows_of(here / "scores.csv")} == {"ok"}
+
+    def test_a_pretrained_checkpoint_is_trained_and_scores(self, here: Path, small_corpus: Path) -> None:
+        lmm = LMM(LMMConfig(image_size=32, hidden_size=32, vision_layers=1, text_layers=1), frames=4)
+        lmm.model.save_pretrained(here / "llava")
+        build_tokenizer((*PROMPT, *LEVELS)).save_pretrained(here / "llava")
+        build_video_processor(32).save_pretrained(here / "llava")
+        fit(small_corpus, "--model.lmm.pretrained=llava", "--model.lmm.view=resize", "--trainer.max_epochs=1")
+        run = here / "runs" / "round" / "version_0"
+        assert len(rows_of(run / "rounds.csv")) == 1
         main(
             ["predict", "--ckpt_path", str(run / "checkpoints/last.ckpt"), "--data.videos", str(small_corpus)]
         )

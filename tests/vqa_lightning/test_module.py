@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -85,6 +86,11 @@ class TestJudge:
                 name for name in untouched if name.endswith("k_proj.bias")
             ),  # a softmax does not see a common shift
         }
+
+    def test_a_window_that_a_crop_would_pad_with_black_is_refused(self) -> None:
+        module = RankingModule(lmm=replace(TINY, view="crop"), sampling=Sampling(frames=2, window=24))
+        with pytest.raises(InputError, match=r"model\.sampling\.window 24"):
+            module.configure_model()
 
     def test_scoring_by_what_is_not_trained_is_refused(self) -> None:
         with pytest.raises(InputError, match=r"model\.score_by"):
