@@ -9,6 +9,7 @@ contents.
 """
 
 import argparse
+import csv
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from rich.console import Console
 from rich.table import Table
 
 from callbacks.round_report import Scores, ensemble_scores, scores_of, severity_srcc
+from datamodules.consensus import fit_consensus
 from datamodules.label_store import LabelStore
 from datamodules.procedural import read_truth
 from datamodules.round_data import RoundDataModule
@@ -37,9 +39,11 @@ def read_scores(run: Path, data: RoundDataModule) -> dict[str, Scores]:
         if isinstance(annotator, Teacher):
             annotator.prepare(data.split("train"))
         found[annotator.name] = scores_of(table, annotator.fingerprint)
+    with (run / "teachers.csv").open() as file:
+        weights = {row["fingerprint"]: float(row["weight"]) for row in csv.DictReader(file)}
     train = [video.video_id for video in data.split("train")]
-    fingerprints = [teacher.fingerprint for teacher in data.teachers]
-    found["ensemble"] = ensemble_scores(table, fingerprints, train, list(found["laplacian"]))
+    fitted = fit_consensus(table, train, list(weights), weights=weights)
+    found["ensemble"] = ensemble_scores(fitted, list(found["laplacian"]))
     return found
 
 
@@ -88,7 +92,7 @@ def main() -> None:
 
                 arrays = (across[last], across[name], truth)
                 cells[1] = with_interval(gain(*arrays), bootstrap_interval(gain, *arrays, groups=contents))
-        within = np.array([severity_srcc(own, video, data.ladder) for video in report])
+        within = np.array([severity_srcc(own, video, data.identity_ladder) for video in report])
         known = np.isfinite(within)
         groups = [content for content, there in zip(contents, known, strict=True) if there]
         interval = bootstrap_interval(np.mean, within[known], groups=groups)

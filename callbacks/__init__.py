@@ -1,7 +1,8 @@
 """What happens around training: self-improvement, pictures for TensorBoard, writing scores."""
 
+from callbacks.label_writer import LabelWriter
 from callbacks.pair_gallery import PairGallery
 from callbacks.score_writer import ScoreWriter
 from callbacks.self_improvement import SelfImprovement
 
-__all__ = ["PairGallery", "ScoreWriter", "SelfImprovement"]
+__all__ = ["LabelWriter", "PairGallery", "ScoreWriter", "SelfImprovement"]

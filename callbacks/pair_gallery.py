@@ -52,7 +52,8 @@ class PairGallery(Callback):
             return
         for logger in trainer.loggers:
             if isinstance(logger, TensorBoardLogger) and trainer.is_global_zero:
-                picture = self.draw(pl_module, batch, trainer.datamodule.simulators)  # type: ignore[attr-defined]
+                names = list(trainer.datamodule.simulators)  # type: ignore[attr-defined]
+                picture = self.draw(pl_module, batch, names)
                 logger.experiment.add_image("pairs/select", picture, trainer.global_step, dataformats="HWC")
 
     @torch.no_grad()
@@ -61,11 +62,10 @@ class PairGallery(Callback):
         _, predicted = module.answers(batch, *module.judge(batch.clips))[module.score_by]
         rows = []
         for pair in range(min(self.pairs, len(batch.row))):
-            name = simulators[int(batch.simulator()[pair])]
-            first, second = (int(batch.severities[side, pair].amax()) for side in (0, 1))
+            first, second = (_described(batch, side, pair, simulators) for side in (0, 1))
             given, said = (LEVELS[int(hard_levels(levels[pair]))] for levels in (batch.levels, predicted))
             verdict = "" if given == said else "  WRONG" if wrong_side(given, said) else "  (beside it)"
-            caption = f"{name} {first} | {second}:  second is {given}, predicted {said}{verdict}"
+            caption = f"{first} | {second}:  second is {given}, predicted {said}{verdict}"
             rows.append(self._row(batch.clips[:, pair], caption))
         return np.concatenate(rows)
 
@@ -80,6 +80,12 @@ class PairGallery(Callback):
         header = Image.new("RGB", (strip.shape[1], _CAPTION), "white")
         ImageDraw.Draw(header).text((2, 2), caption, fill="black")
         return np.concatenate([np.asarray(header), strip])
+
+
+def _described(batch: PairBatch, side: int, pair: int, simulators: list[str]) -> str:
+    """What was done to one side, such as `gaussian_blur 2 + h264 1`."""
+    applied = zip(batch.simulators[side, pair].tolist(), batch.severities[side, pair].tolist(), strict=True)
+    return " + ".join(f"{simulators[which]} {level}" for which, level in applied if level) or "source"
 
 
 def wrong_side(given: str, said: str) -> bool:

@@ -13,9 +13,10 @@ import pyarrow.compute as pc
 from rich.console import Console
 from rich.table import Table
 
-from datamodules.consensus import ensemble
+from datamodules.consensus import FittedConsensus
 from datamodules.decoding import Video
 from datamodules.label_store import Key
+from datamodules.teacher_weights import TeacherWeight
 from vqa_lightning.metrics import srcc
 
 Scores = dict[Key, float]
@@ -29,18 +30,52 @@ def scores_of(table: pa.Table, fingerprint: str) -> Scores:
     return dict(zip(keys, own["score"].to_pylist(), strict=True))
 
 
-def ensemble_scores(
-    table: pa.Table, fingerprints: Sequence[str], train_ids: Sequence[str], keys: Sequence[Key]
-) -> Scores:
-    """The mean of several annotators on the scale of their normal scores over the train split."""
+def ensemble_scores(fitted: FittedConsensus, keys: Sequence[Key]) -> Scores:
+    """The weighted mean of the teachers on their common scale, for versions that any of them scored."""
     scores: Scores = {}
     for simulator, level in dict.fromkeys((simulator, level) for _, simulator, level in keys):
         ids = [name for name, *version in keys if version == [simulator, level]]
-        mean, _ = ensemble(table, ids, fingerprints, fit_ids=train_ids, simulator=simulator, level=level)
+        mean, _ = fitted.scores(ids, simulator, level)
         scores |= {
             (name, simulator, level): float(m) for name, m in zip(ids, mean, strict=True) if np.isfinite(m)
         }
     return scores
+
+
+def teacher_rows(teachers: Sequence[TeacherWeight], equal: bool) -> list[dict[str, Any]]:
+    """What was found of the teachers, and the weight that each has in the consensus.
+
+    Args:
+        teachers: of `weigh_teachers`.
+        equal: whether all have the same weight, whatever was found.
+    """
+    return [
+        {
+            "teacher": row.name,
+            "fingerprint": row.fingerprint,
+            "agreement": row.agreement.value,
+            "low": row.agreement.interval[0],
+            "high": row.agreement.interval[1],
+            "with": "order" if row.by_order else "teachers",
+            "weight": 1 / len(teachers) if equal else row.weight,
+            "verdict": row.verdict,
+        }
+        for row in teachers
+    ]
+
+
+def print_teachers(rows: Sequence[Mapping[str, Any]]) -> None:
+    """Prints `teacher_rows` as one table that fits 80 columns."""
+    table = Table(title="Teachers (select split)", title_justify="left")
+    for column in ("teacher", "agreement", "95 %", "with", "weight", "verdict"):
+        table.add_column(column, justify="left" if column in ("teacher", "with", "verdict") else "right")
+    for row in rows:
+        between = f"{row['low']:+.2f}..{row['high']:+.2f}"
+        numbers = (f"{row['agreement']:+.2f}", between, row["with"], f"{row['weight']:.2f}")
+        table.add_row(row["teacher"], *numbers, row["verdict"])
+    table.caption = "with order: Kendall's tau with known severities; with teachers: correlation"
+    table.caption_justify = "left"
+    Console().print(table)
 
 
 def pair_counts(pairs: pa.Table) -> dict[str, int]:
@@ -81,9 +116,9 @@ def rank_correlations(
         hidden = None if truth is None else np.array([truth[video.content] for video in known])
         row[f"truth_srcc_{name}"] = "" if hidden is None else srcc(across[name], hidden)
     for name, own in scores.items():
-        row[f"severity_srcc_{name}"] = float(
-            np.nanmean([severity_srcc(own, video, ladder) for video in videos])
-        )
+        within = np.array([severity_srcc(own, video, ladder) for video in videos])
+        scored = within[np.isfinite(within)]
+        row[f"severity_srcc_{name}"] = float(scored.mean()) if len(scored) else math.nan
     student, *others = scores
     for name in others:
         row[f"teacher_srcc_{name}"] = srcc(across[student], across[name])
@@ -102,7 +137,7 @@ def severity_srcc(own: Scores, video: Video, ladder: Mapping[str, int]) -> float
 
 
 def write_report(file: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Writes rounds.csv whole, under a temporary name first."""
+    """Writes a CSV of the run folder whole, under a temporary name first."""
     hidden = file.with_name(f".{file.name}.tmp")
     with hidden.open("w", newline="") as stream:
         writer = csv.DictWriter(stream, list(rows[0]), lineterminator="\n")
@@ -125,13 +160,16 @@ def print_report(rows: Sequence[Mapping[str, Any]], teachers: Sequence[str]) -> 
     columns += ["truth", "s"] if has_truth else ["s"]
     for column in columns:
         table.add_column(column, justify="right")
+    sources = ["synthetic", "teacher", "reference", "hard"]
+    if not any(row["pairs_reference"] for row in rows):
+        sources.remove("reference")
     for row in rows:
-        counts = "/".join(str(row[f"pairs_{source}"]) for source in ("synthetic", "teacher", "hard"))
+        counts = "/".join(str(row[f"pairs_{source}"]) for source in sources)
         cells = [str(row["round"]), counts, f"{row['rank_accuracy']:.3f}", f"{row['flipped']:.1%}"]
         cells += [f"{row[f'teacher_srcc_{name}']:+.2f}" for name in teachers]
         cells += [f"{row['truth_srcc_student']:+.2f}"] if has_truth else []
         table.add_row(*cells, f"{row['seconds']:.0f}")
-    table.caption = "pairs: synthetic/teacher/hard; ~NAME: SRCC of the student with a teacher" + (
+    table.caption = f"pairs: {'/'.join(sources)}; ~NAME: SRCC of the student with a teacher" + (
         "; truth: with the hidden truth" if has_truth else ""
     )
     table.caption_justify = "left"

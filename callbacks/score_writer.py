@@ -8,7 +8,7 @@ import csv
 import glob
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -48,13 +48,7 @@ class ScoreWriter(Callback):
     """
 
     def __init__(self, output: str = "scores.csv") -> None:
-        self.output = Path(output)
-        if self.output.suffix not in SUFFIXES:
-            raise InputError(
-                f"--output {output} has the suffix {self.output.suffix!r}: use one of {', '.join(SUFFIXES)}."
-            )
-        if not self.output.resolve().parent.is_dir():
-            raise InputError(f"--output {output} is in a folder that does not exist: make it first.")
+        self.output = checked_output(output)
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Lets the loader leave out what an interrupted run of the same model has scored."""
@@ -98,20 +92,50 @@ class ScoreWriter(Callback):
             return
         found = read_journals(self.folder, self.prefix)
         ordered = [found[video.path] for video in self.data.rows if video.path in found]
-        if len(ordered) < len(self.data.rows):
-            rank_zero_info(
-                f"{len(ordered)} of {len(self.data.rows)} videos scored: the same command goes on."
-            )
-            return
-        write_rows(self.output, pa.Table.from_pylist(ordered, schema=SCHEMA))
-        for journal in self.folder.glob(f"{glob.escape(self.prefix)}.*"):
-            journal.unlink()
-        failed = [row for row in ordered if row["status"] == "error"]
-        rank_zero_info(f"{self.output}: {len(ordered) - len(failed)} videos scored, {len(failed)} unreadable")
-        if len(failed) == len(ordered):
-            raise InputError(
-                f"not one of {len(ordered)} videos could be read; the first: {failed[0]['error']}"
-            )
+        journals = list(self.folder.glob(f"{glob.escape(self.prefix)}.*"))
+        write_output(self.output, ordered, expected=len(self.data.rows), journals=journals)
+
+
+def checked_output(output: str) -> Path:
+    """The file to write, refused now and not after hours.
+
+    Raises:
+        InputError: its suffix is none of SUFFIXES, or its folder does not exist.
+    """
+    path = Path(output)
+    if path.suffix not in SUFFIXES:
+        raise InputError(
+            f"--output {output} has the suffix {path.suffix!r}: use one of {', '.join(SUFFIXES)}."
+        )
+    if not path.resolve().parent.is_dir():
+        raise InputError(f"--output {output} is in a folder that does not exist: make it first.")
+    return path
+
+
+def write_output(
+    output: Path, rows: Sequence[Mapping[str, Any]], expected: int, journals: Sequence[Path] = ()
+) -> None:
+    """Writes the output if its rows are complete, and says how many there are.
+
+    Args:
+        output: the file.
+        rows: of SCHEMA, in the order of the input.
+        expected: number of rows of a complete output.
+        journals: files to remove once it is written.
+
+    Raises:
+        InputError: not one video has a score.
+    """
+    if len(rows) < expected:
+        rank_zero_info(f"{len(rows)} of {expected} videos scored: the same command goes on.")
+        return
+    write_rows(output, pa.Table.from_pylist(rows, schema=SCHEMA))
+    for journal in journals:
+        journal.unlink()
+    failed = [row for row in rows if row["status"] == "error"]
+    rank_zero_info(f"{output}: {len(rows) - len(failed)} videos scored, {len(failed)} unreadable")
+    if len(failed) == len(rows):
+        raise InputError(f"not one of {len(rows)} videos could be read; the first: {failed[0]['error']}")
 
 
 def read_journals(folder: Path, prefix: str) -> dict[str, Mapping[str, Any]]:

@@ -26,18 +26,22 @@ from callbacks.round_report import (
     ensemble_scores,
     pair_counts,
     print_report,
+    print_teachers,
     rank_correlations,
     scores_of,
+    teacher_rows,
     write_report,
 )
 from datamodules.annotation import Annotator, Request, annotate_missing
-from datamodules.consensus import ensemble
+from datamodules.consensus import FittedConsensus, fit_consensus
 from datamodules.decoding import read_clip
 from datamodules.errors import InputError
+from datamodules.hard_pairs import flipped
 from datamodules.label_store import LabelStore
-from datamodules.pairs import Consensus, balance_of, cuts_for_balance, flipped
+from datamodules.pairs import Consensus, balance_of, cuts_for_balance
 from datamodules.procedural import read_truth
 from datamodules.round_data import RoundDataModule
+from datamodules.teacher_weights import weigh_teachers
 from datamodules.teachers import Laplacian, Teacher
 from vqa_lightning.calibration import error_factor
 from vqa_lightning.module import RankingModule
@@ -93,24 +97,33 @@ class SelfImprovement(Callback):
         splits = ("train", "select", "report")
         self.sources = [Request(video) for split in splits for video in data.split(split)]
         self.report_ladders = _ladders(data, "report", self.ladders)
+        self.select_ladders = _ladders(data, "select", self.ladders)
         baseline = Laplacian()
         for annotator in (*data.teachers, baseline):
             if isinstance(annotator, Teacher):
                 annotator.device = trainer.strategy.root_device
                 annotator.prepare(data.split("train"))
-            self._annotate(trainer, data, annotator, data.labels, 0, [*self.sources, *self.report_ladders])
+            requests = [*self.sources, *self.report_ladders, *self.select_ladders]
+            self._annotate(trainer, data, annotator, data.labels, 0, requests)
+        for metric in data.references:
+            metric.device = trainer.strategy.root_device
+            self._annotate(trainer, data, metric, data.labels, 0, data.reference_requests())
         table = data.labels.read(round=0)
         self.teachers = {teacher.name: teacher.fingerprint for teacher in data.teachers}
-        self.teacher_consensus = _consensus(data, table, list(self.teachers.values()))
+        found = weigh_teachers(table, self.teachers, self.select_ladders)
+        self.teacher_rows = teacher_rows(found, equal=data.teacher_weights == "equal")
+        weights = {row["fingerprint"]: row["weight"] for row in self.teacher_rows}
+        if trainer.is_global_zero:
+            print_teachers(self.teacher_rows)
+        fitted = fit_consensus(table, _ids(data, "train"), list(weights), weights=weights)
+        self.teacher_consensus = _consensus(data, fitted)
         names = {**self.teachers, baseline.name: baseline.fingerprint}
         self.teacher_scores = {name: scores_of(table, fingerprint) for name, fingerprint in names.items()}
         self.teacher_scores["ensemble"] = ensemble_scores(
-            table,
-            list(self.teachers.values()),
-            _ids(data, "train"),
-            [request.key for request in (*self.sources, *self.report_ladders)],
+            fitted, [request.key for request in (*self.sources, *self.report_ladders)]
         )
-        data.begin_round(0, self.teacher_consensus)
+        self.versions = data.reference_versions(table, self.teacher_consensus)
+        data.begin_round(0, self.teacher_consensus, versions=self.versions)
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Chooses the run's anchors, or after a restart takes up the present round's pairs."""
@@ -144,7 +157,7 @@ class SelfImprovement(Callback):
             student, accuracy = self._let_student_annotate(trainer, data, module)
         module.train()
         table = self.run_labels.read(round=self.round + 1, fingerprint=student)
-        consensus = _consensus(data, table, [student])
+        consensus = _consensus(data, fit_consensus(table, _ids(data, "train"), [student]))
         # METHOD section 6: the spread over clips, calibrated on the select split, is the student's error.
         consensus = replace(consensus, variance=consensus.variance * float(module.scale[2]) ** 2)
         train = _ids(data, "train")
@@ -154,7 +167,9 @@ class SelfImprovement(Callback):
         wrong = trainer.strategy.reduce(self._wrong.to(module.device).int(), reduce_op="sum").cpu() > 0
         self.round += 1
         self._began = time.monotonic()
-        data.begin_round(self.round, consensus, defender=self.teacher_consensus, wrong=wrong)
+        data.begin_round(
+            self.round, consensus, versions=self.versions, defender=self.teacher_consensus, wrong=wrong
+        )
         self._save_pairs(trainer, data)
 
     @torch.no_grad()
@@ -164,8 +179,7 @@ class SelfImprovement(Callback):
         """Also fits the score's scale; returns the student's fingerprint and its report accuracies."""
         module.refresh_anchors()
         student = Student(module)
-        # The select split's ladders are the student's alone: they calibrate its standard errors.
-        requests = [*self.sources, *self.report_ladders, *_ladders(data, "select", self.ladders)]
+        requests = [*self.sources, *self.report_ladders, *self.select_ladders]
         self._annotate(trainer, data, student, self.run_labels, self.round + 1, requests)
         table = self.run_labels.read(round=self.round + 1, fingerprint=student.fingerprint)
         sources = scores_of(table, student.fingerprint)
@@ -196,11 +210,14 @@ class SelfImprovement(Callback):
             "level_accuracy": accuracy["level_accuracy"],
             "flipped": flipped(data.round_pairs, consensus, data.blur),
             "seconds": time.monotonic() - self._began,
-            **rank_correlations({"student": student, **self.teacher_scores}, report, data.ladder, truth),
+            **rank_correlations(
+                {"student": student, **self.teacher_scores}, report, data.identity_ladder, truth
+            ),
         }
         self.rows = [*self.rows[: self.round], row]
         if trainer.is_global_zero:
             write_report(self.folder / "rounds.csv", self.rows)
+            write_report(self.folder / "teachers.csv", self.teacher_rows)
             print_report(self.rows, list(self.teachers))
         for logger in trainer.loggers:
             figures = {
@@ -265,19 +282,19 @@ def _ids(data: RoundDataModule, split: str) -> list[str]:
 
 def _ladders(data: RoundDataModule, split: str, count: int) -> list[Request]:
     """All levels of `count` simulators on each video of a split, the simulators taking turns."""
-    names = data.simulators
+    simulators = list(data.simulators.values())
     return [
-        Request(video, name, level + 1)
+        Request(video, simulator, level + 1)
         for place, video in enumerate(data.split(split))
-        for turn in range(min(count, len(names)))
-        for name in [names[(place * count + turn) % len(names)]]
-        for level in range(data.ladder[name])
+        for turn in range(min(count, len(simulators)))
+        for simulator in [simulators[(place * count + turn) % len(simulators)]]
+        for level in range(len(simulator.levels))
     ]
 
 
-def _consensus(data: RoundDataModule, table: pa.Table, fingerprints: Sequence[str]) -> Consensus:
+def _consensus(data: RoundDataModule, fitted: FittedConsensus) -> Consensus:
     ids = [video.video_id for split in ("train", "select", "report") for video in data.split(split)]
-    mean, variance = ensemble(table, ids, fingerprints, fit_ids=_ids(data, "train"))
+    mean, variance = fitted.scores(ids)
     known = np.isfinite(mean)
     kept = tuple(name for name, there in zip(ids, known, strict=True) if there)
     return Consensus(kept, mean[known], variance[known])

@@ -17,10 +17,13 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from datamodules.codec_cache import CodecCache
+from datamodules.codecs import Codec
 from datamodules.decoding import Sampling, Video, read_clip
-from datamodules.distortions import apply
+from datamodules.distortions import Distortion
 from datamodules.errors import UnreadableVideo
 from datamodules.label_store import Annotation, Key, LabelStore
+from datamodules.simulators import Simulator
 
 PART_ROWS = 4096
 PART_SECONDS = 300.0
@@ -35,13 +38,13 @@ class Request:
     """A video to be scored: the source itself, or a distorted version of it."""
 
     video: Video
-    simulator: str | None = None
+    simulator: Simulator | None = None
     level: int = 0
 
     @property
     def key(self) -> Key:
-        """Video id, simulator and level, as the label store keeps them."""
-        return self.video.video_id, self.simulator, self.level
+        """Video id, the simulator's identity and level, as the label store keeps them."""
+        return self.video.video_id, None if self.simulator is None else self.simulator.identity, self.level
 
 
 class Annotator(Protocol):
@@ -132,19 +135,21 @@ class ClipItem(NamedTuple):
 
     Attributes:
         position: index of the request.
-        frames: uint8 (D, T, C, H, W).
+        frames: uint8 (D, T, C, H, W), after the codec's round trip where one was asked for.
+        sources: the same before it; the same tensor where none was.
         times: (D, T) in seconds.
         error: one sentence where the video cannot be read; frames and times are then empty.
     """
 
     position: int
     frames: Tensor
+    sources: Tensor
     times: Tensor
     error: str | None
 
 
 class ClipDataset(Dataset[ClipItem]):
-    """The source clips of the requests, read where a DataLoader's workers run.
+    """The clips of the requests, read and encoded where a DataLoader's workers run.
 
     Distortions are left to the device that scores (see `distorted`). Videos differ in size, so items are not
     collated.
@@ -165,17 +170,25 @@ class ClipDataset(Dataset[ClipItem]):
         self.sampling = sampling
         self.draws = draws
         self.pad = pad
+        self.codecs = CodecCache()
         self._last: tuple[Video, ClipItem] | None = None
 
     def __len__(self) -> int:
         return len(self.requests)
 
     def __getitem__(self, index: int) -> ClipItem:
-        video = self.requests[index].video
+        request = self.requests[index]
         # A ladder asks for the same clips once a level, one after the other.
-        if self._last is None or self._last[0] != video:
-            self._last = (video, self._read_draws(video))
-        return self._last[1]._replace(position=index)
+        if self._last is None or self._last[0] != request.video:
+            self._last = (request.video, self._read_draws(request.video))
+        item = self._last[1]._replace(position=index)
+        if not isinstance(request.simulator, Codec) or item.error is not None:
+            return item
+        clips = [
+            encoded(self.codecs, request.simulator, clip, request.level, request.video.fps, self.sampling)
+            for clip in item.frames
+        ]
+        return item._replace(frames=torch.stack(clips))
 
     def _read_draws(self, video: Video) -> ClipItem:
         sampling = self.sampling
@@ -189,13 +202,10 @@ class ClipDataset(Dataset[ClipItem]):
                 )
             clips = [read_clip(video, sampling, draw) for draw in range(self.draws)]
         except UnreadableVideo as error:
-            return ClipItem(0, torch.empty(0, dtype=torch.uint8), torch.empty(0), str(error))
-        return ClipItem(
-            0,
-            torch.stack([clip.frames for clip in clips]),
-            torch.stack([clip.times for clip in clips]),
-            None,
-        )
+            nothing = torch.empty(0, dtype=torch.uint8)
+            return ClipItem(0, nothing, nothing, torch.empty(0), str(error))
+        frames = torch.stack([clip.frames for clip in clips])
+        return ClipItem(0, frames, frames, torch.stack([clip.times for clip in clips]), None)
 
     def read(self, workers: int) -> Iterator[ClipItem]:
         """Yield the clips that can be read, in order; what cannot is named in a warning and left out."""
@@ -206,11 +216,22 @@ class ClipDataset(Dataset[ClipItem]):
                 _log.warning("%s is left out: %s", self.requests[item.position].video.path, item.error)
 
 
+def encoded(
+    cache: CodecCache, codec: Codec, clip: Tensor, level: int, fps: float, sampling: Sampling
+) -> Tensor:
+    """A clip uint8 (T, C, H, W) after a codec's round trip, each of its segments by itself.
+
+    What lies between two segments was never seen: a codec must not predict one from the other.
+    """
+    segments = torch.split(clip, sampling.frames)
+    return torch.cat([cache.round_trip(codec, segment, level, fps) for segment in segments])
+
+
 def distorted(frames: Tensor, times: Tensor, request: Request) -> Tensor:
-    """Turn source clips into what the request asks for, the same at every call.
+    """Turn read clips into what the request asks for, the same at every call.
 
     The generator's seed is a hash of video, simulator and level, so that a score depends neither on the batch
-    nor on the order.
+    nor on the order. What a codec does was done where the clips were read.
 
     Args:
         frames: uint8 (D, T, C, H, W), the draws of one video, on any device.
@@ -221,16 +242,12 @@ def distorted(frames: Tensor, times: Tensor, request: Request) -> Tensor:
         float (D, T, C, H, W) in [0, 1].
 
     Raises:
-        InputError: if the simulator is not known or the level is out of its range.
+        InputError: if the level is out of the simulator's range.
     """
-    count = len(frames)
+    clips = frames / 255
+    if not isinstance(request.simulator, Distortion):
+        return clips
     seed = int.from_bytes(hashlib.sha256(repr(request.key).encode()).digest()[:7])
     generator = torch.Generator(frames.device).manual_seed(seed)
-    level = request.level if request.simulator is not None else 0
-    return apply(
-        frames,
-        [request.simulator or ""] * count,
-        torch.full((count,), level),
-        times=times,
-        generator=generator,
-    )
+    levels = torch.full((len(frames),), request.level)
+    return request.simulator(clips, levels, times=times, generator=generator)

@@ -6,9 +6,7 @@ person listed disappears in silence. The cache knows a file by path, size and ti
 
 import hashlib
 import os
-import tempfile
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, fields, replace
 from glob import glob, has_magic
 from pathlib import Path
@@ -17,11 +15,10 @@ from typing import NamedTuple
 import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet
-from rich.console import Console
-from rich.progress import track
 
 from datamodules.decoding import Video, probe
 from datamodules.errors import InputError, UnreadableVideo
+from datamodules.file_cache import FileCache
 
 SPLITS = ("train", "select", "report")
 SUFFIXES = frozenset((
@@ -30,7 +27,6 @@ SUFFIXES = frozenset((
 ))  # fmt: skip
 _ARROW = {str: pa.string(), int: pa.int32(), float: pa.float64(), bool: pa.bool_()}
 SCHEMA = pa.schema([(field.name, _ARROW[field.type]) for field in fields(Video)])  # type: ignore[index]
-_CACHE_KEY = [("size", pa.int64()), ("mtime_ns", pa.int64()), ("probe", pa.int32())]
 PROBE_VERSION = 1  # to be raised when `probe` finds something else in the same file: all is probed anew
 
 
@@ -42,14 +38,6 @@ class _Entry(NamedTuple):
     split: str = ""
 
 
-class _Stamp(NamedTuple):
-    """What must be unchanged for a cached row to hold."""
-
-    path: str
-    size: int
-    mtime_ns: int
-
-
 def cache_folder() -> Path:
     """The folder of what can be made again: $XDG_CACHE_HOME/vqa-lightning, else ~/.cache/vqa-lightning."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vqa-lightning"
@@ -59,9 +47,6 @@ def build_corpus(
     videos: str | Path, *, cache: Path | None = None, workers: int | None = None, progress: bool = True
 ) -> pa.Table:
     """Probe the videos that a folder, file, glob or manifest names.
-
-    Files are probed by threads: FFmpeg works outside Python's lock, waiting for a disk costs no core, and
-    threads need neither a main guard nor a fresh import of torch, as processes would.
 
     Args:
         videos: a folder (searched through, hidden files left out, sorted), a video, a glob, or a manifest:
@@ -81,27 +66,21 @@ def build_corpus(
             folder cannot be written.
     """
     entries = _entries(str(videos))
-    store = (cache or cache_folder()) / "corpus.parquet"
-    known = _read_cache(store)
-    stamps = {path: _stamp(path) for path in dict.fromkeys(entry.path for entry in entries)}
-    new = [path for path, stamp in stamps.items() if stamp is None or stamp not in known]
-    found: dict[Path, Video] = {}
-    try:
-        found.update(zip(new, _probe_all(new, workers, progress), strict=True))
-    finally:  # what was probed before an interruption need not be probed again
-        fresh = {
-            stamp: found[path]
-            for path, stamp in stamps.items()
-            if stamp is not None and path in found and found[path].status == "ok"
-        }
-        if fresh:
-            _write_cache(store, fresh)
-    known |= fresh
-
+    store = FileCache((cache or cache_folder()) / "corpus.parquet", SCHEMA, PROBE_VERSION)
+    found = store.rows(
+        [entry.path for entry in entries],
+        lambda path: asdict(probe(path)),
+        workers=workers,
+        description="Reading videos",
+        progress=progress,
+    )
     rows = []
     for entry in entries:
-        stamp = stamps[entry.path]
-        video = found[entry.path] if entry.path in found or stamp is None else known[stamp]
+        row = found[entry.path]
+        if isinstance(row, UnreadableVideo):
+            video = Video(video_id="", path=str(entry.path), status="error", error=str(row))
+        else:
+            video = Video(**row)
         content = entry.content or video.video_id
         rows.append(replace(video, path=str(entry.path), content=content, split=entry.split))
     return _table(rows)
@@ -217,7 +196,12 @@ def _entries(videos: str) -> list[_Entry]:
     )
 
 
-def _manifest(path: Path) -> list[_Entry]:
+def read_manifest(path: Path) -> pa.Table:
+    """Read a manifest with all its columns; `path`, `content` and `split` as text.
+
+    Raises:
+        InputError: if it cannot be read, has no column `path` or no rows.
+    """
     try:
         if path.suffix.lower() == ".csv":
             # As text: a content called 007 is not the number 7.
@@ -233,6 +217,11 @@ def _manifest(path: Path) -> list[_Entry]:
         )
     if not table.num_rows:
         raise InputError(f"The manifest {path} names no videos; give it at least one row.")
+    return table
+
+
+def _manifest(path: Path) -> list[_Entry]:
+    table = read_manifest(path)
     blank = pa.array([""] * table.num_rows)
     columns = [
         (table[name] if name in table.column_names else blank).cast(pa.string()).fill_null("").to_pylist()
@@ -246,72 +235,3 @@ def _manifest(path: Path) -> list[_Entry]:
                 f"write {', '.join(SPLITS)}, or leave the cell empty."
             )
     return entries
-
-
-def _probe_all(paths: list[Path], workers: int | None, progress: bool) -> Iterator[Video]:
-    with ThreadPoolExecutor(workers or os.cpu_count() or 1) as pool:
-        yield from track(
-            pool.map(_probe_row, paths),
-            "Reading videos",
-            total=len(paths),
-            console=Console(stderr=True),
-            disable=not (progress and paths),
-            transient=True,
-        )
-
-
-def _probe_row(path: Path) -> Video:
-    try:
-        return probe(path)
-    except UnreadableVideo as error:
-        return Video(video_id="", path=str(path), status="error", error=str(error))
-
-
-def _stamp(path: Path) -> _Stamp | None:
-    """None for a file that is not there: such a row is not kept, for the file may come."""
-    try:
-        status = path.stat()
-    except OSError:
-        return None
-    return _Stamp(str(path.resolve()), status.st_size, status.st_mtime_ns)
-
-
-def _read_cache(store: Path) -> dict[_Stamp, Video]:
-    if not store.is_file():
-        return {}
-    try:
-        table = pa.parquet.read_table(store)
-    except (pa.ArrowInvalid, OSError):
-        return {}  # damaged from outside: everything in it can be computed again
-    if table.schema.names != [*SCHEMA.names, *(name for name, _ in _CACHE_KEY)]:
-        return {}  # written by another version
-    known = {}
-    for row in table.to_pylist():
-        size, mtime_ns, version = (row.pop(name) for name, _ in _CACHE_KEY)
-        if version == PROBE_VERSION:
-            known[_Stamp(row["path"], size, mtime_ns)] = Video(**row)
-    return known
-
-
-def _write_cache(store: Path, fresh: dict[_Stamp, Video]) -> None:
-    """Add rows: read again, then replace the file in one step, so that a reader never sees half of it.
-
-    Of two processes that write at once the later one may miss the other's newest rows; those are probed
-    again.
-    """
-    latest = {stamp.path: (stamp, video) for stamp, video in (_read_cache(store) | fresh).items()}
-    rows = [
-        asdict(video) | {"path": path, "size": stamp.size, "mtime_ns": stamp.mtime_ns, "probe": PROBE_VERSION}
-        for path, (stamp, video) in latest.items()
-    ]
-    table = pa.Table.from_pylist(rows, schema=pa.schema([*SCHEMA, *_CACHE_KEY]))
-    try:
-        store.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=store.parent, prefix=f".{store.name}.")
-        os.close(handle)
-        pa.parquet.write_table(table, temporary)
-        os.replace(temporary, store)
-    except OSError as error:
-        raise InputError(
-            f"The cache folder {store.parent} cannot be written ({error.strerror}); set XDG_CACHE_HOME."
-        ) from error

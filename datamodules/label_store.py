@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import fsspec
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
@@ -41,11 +42,10 @@ SCHEMA = pa.schema(
 """Columns of a part. `simulator` null: the source; `segment` null: the whole clip; `stderr` null: not
 known."""
 
-PARTITION_SCHEMA = pa.schema(
-    [("round", pa.int32()), ("annotator", pa.string()), ("fingerprint", pa.string())]
-)
+_REPEATED = pa.dictionary(pa.int32(), pa.string())
+PARTITION_SCHEMA = pa.schema([("round", pa.int32()), ("annotator", _REPEATED), ("fingerprint", _REPEATED)])
 READ_SCHEMA = pa.schema([*SCHEMA, *PARTITION_SCHEMA])
-"""Columns of what `LabelStore.read` returns."""
+"""Columns of what `LabelStore.read` returns; the annotator is spelt out once and not in every row."""
 
 _KEY = ["video_id", "simulator", "level", "draw", "segment"]
 _PARTITION = re.compile(r"round=(\d+)/annotator=([\w.+-]+)-([0-9a-f]+)/part-[^/]+\.parquet$", re.ASCII)
@@ -258,11 +258,13 @@ def _to_table(annotations: Iterable[Annotation], annotator: str) -> pa.Table:
 
 def _one_per_key(rows: pa.Table) -> pa.Table:
     # Sorted by score too: which of two scores of one key stays must not depend on the order of the parts.
-    rows = rows.sort_by([(name, "ascending") for name in [*_KEY, "score", "stderr"]])
-    kept = rows.group_by(_KEY, use_threads=False).aggregate([("score", "first"), ("stderr", "first")])
-    return kept.rename_columns([name.removesuffix("_first") for name in kept.column_names]).select(
-        SCHEMA.names
-    )
+    rows = rows.sort_by([(name, "ascending") for name in [*_KEY, "score", "stderr"]]).combine_chunks()
+    repeats = np.arange(len(rows)) > 0
+    for name in _KEY:
+        previous, column = rows[name].slice(0, max(len(rows) - 1, 0)), rows[name].slice(1)
+        both_null = pc.and_(pc.is_null(previous), pc.is_null(column))
+        repeats[1:] &= np.asarray(pc.or_(pc.fill_null(pc.equal(previous, column), False), both_null))
+    return rows.filter(~repeats) if repeats.any() else rows
 
 
 def _first_line(error: Exception) -> str:

@@ -6,14 +6,17 @@ anything later that could change a pair or its label.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import torch
 
 from datamodules.errors import InputError
-from datamodules.levels import CUTS, LEVELS, hard_levels, severity_levels, soft_levels
+from datamodules.levels import CUTS, LEVELS, severity_levels, soft_levels
 
 SOURCES = ("synthetic", "teacher", "reference", "human")
 """Where a label comes from; `teacher` is the round's annotator, the student included."""
@@ -33,6 +36,22 @@ PAIR_SCHEMA = pa.schema(
         ("levels", pa.list_(pa.float32(), len(LEVELS))),
     ]
 )
+
+
+def read_pairs(path: str | Path) -> pa.Table:
+    """Reads a pair table from Parquet.
+
+    Raises:
+        InputError: it cannot be read or is no pair table.
+    """
+    try:
+        return pq.read_table(path).cast(PAIR_SCHEMA)
+    except (OSError, pa.ArrowInvalid, ValueError) as error:
+        reason = str(error).splitlines()[0].rstrip(".")
+        raise InputError(
+            f"The pairs {path} cannot be read ({reason}): give a Parquet of a run's pairs folder, or one "
+            "that `vqa-lightning pairs import` wrote."
+        ) from error
 
 
 @dataclass(frozen=True)
@@ -87,8 +106,43 @@ def cuts_for_balance(consensus: Consensus, balance: tuple[float, float]) -> tupl
     return inner, max(float(outer), inner + 1e-3)
 
 
+@dataclass(frozen=True)
+class Versions:
+    """Distorted versions of videos with what full-reference scores say of them.
+
+    Attributes:
+        consensus: of the versions; its `video_ids` name the video of each and may repeat.
+        simulators: (n,) the name of each version's simulator, empty for the source.
+        levels: (n,) its level.
+    """
+
+    consensus: Consensus
+    simulators: tuple[str, ...]
+    levels: npt.NDArray[np.int64]
+
+
 def _table(columns: Mapping[str, object]) -> pa.Table:
     return pa.table(dict(columns), schema=PAIR_SCHEMA)
+
+
+def _side(names: Sequence[str], simulators: npt.NDArray[Any], levels: npt.NDArray[Any]) -> pa.Array:
+    """The distortions (n,) of one side from indices into `names` and levels, both (n, depth); 0 is none."""
+    kept = levels > 0
+    offsets = np.concatenate([[0], kept.sum(axis=1).cumsum()]).astype(np.int32)
+    # A dictionary of the few names: a list of strings of its own for each pair would cost gigabytes.
+    chosen = pa.DictionaryArray.from_arrays(simulators[kept].astype(np.int32), pa.array(names, pa.string()))
+    entries = pa.StructArray.from_arrays(
+        [chosen.cast(pa.string()), pa.array(levels[kept].astype(np.int64))], names=["name", "level"]
+    )
+    return pa.ListArray.from_arrays(pa.array(offsets), entries)
+
+
+def _labels(levels: torch.Tensor) -> pa.Array:
+    return pa.FixedSizeListArray.from_arrays(pa.array(levels.float().flatten().numpy()), len(LEVELS))
+
+
+def _names(video_ids: Sequence[str], chosen: npt.NDArray[Any]) -> pa.Array:
+    return pa.array(video_ids, pa.string()).take(pa.array(chosen))
 
 
 def _synthetic(
@@ -96,25 +150,33 @@ def _synthetic(
     video_ids: Sequence[str],
     count: int,
     ladder: Mapping[str, int],
+    bases: Mapping[str, Sequence[str]],
+    composed: float,
     draws: int,
 ) -> pa.Table:
     names = list(ladder)
+    tops = np.array([ladder[name] for name in names])
     # Every simulator gets its share to within one pair: a random draw would leave small rounds uneven.
     simulator = generator.permutation(np.arange(count) % len(names))
-    tops = np.array([ladder[name] for name in names])[simulator]
-    first = generator.integers(0, tops + 1)
-    second = (first + generator.integers(1, tops + 1)) % (tops + 1)
+    top = tops[simulator]
+    first = generator.integers(0, top + 1)
+    second = (first + generator.integers(1, top + 1)) % (top + 1)
     video = generator.integers(len(video_ids), size=count)
     draw = generator.integers(draws, size=count)
-    label = severity_levels(torch.from_numpy(first), torch.from_numpy(second))
 
-    def side(levels: np.ndarray) -> list[list[dict[str, object]]]:
-        return [
-            [{"name": names[s], "level": int(level)}] if level else []
-            for s, level in zip(simulator, levels, strict=True)
-        ]
+    base, under = np.zeros(count, dtype=np.int64), np.zeros(count, dtype=np.int64)
+    if composed:
+        for index, name in enumerate(names):
+            allowed = np.array([names.index(other) for other in bases.get(name, ())], dtype=np.int64)
+            rows = np.flatnonzero(simulator == index)
+            rows = rows[generator.random(len(rows)) < composed] if len(allowed) else rows[:0]
+            base[rows] = allowed[generator.integers(len(allowed), size=len(rows))] if len(rows) else 0
+            under[rows] = generator.integers(1, tops[base[rows]] + 1)
 
-    ids = [video_ids[v] for v in video]
+    def side(level: npt.NDArray[Any]) -> pa.Array:
+        return _side(names, np.stack([base, simulator], axis=1), np.stack([under, level], axis=1))
+
+    ids = _names(video_ids, video)
     return _table(
         {
             "first": ids,
@@ -123,59 +185,110 @@ def _synthetic(
             "draw_second": draw,
             "distortions_first": side(first),
             "distortions_second": side(second),
-            "source": ["synthetic"] * count,
-            "hard": [False] * count,
-            "margin": [None] * count,
-            "levels": label.tolist(),
+            "source": pa.repeat("synthetic", count),
+            "hard": pa.repeat(False, count),
+            "margin": pa.nulls(count, pa.float32()),
+            "levels": _labels(severity_levels(torch.from_numpy(first), torch.from_numpy(second))),
         }
     )
 
 
-def _from_scores(
+def pairs_from_scores(
     generator: np.random.Generator,
     consensus: Consensus,
-    first: np.ndarray,
-    second: np.ndarray,
+    first: npt.NDArray[Any],
+    second: npt.NDArray[Any],
     draws: int,
     blur: float,
+    versions: Versions | None = None,
 ) -> pa.Table:
+    """Pairs of the consensus's positions `first` and `second`, labelled by its margins."""
     margin = torch.from_numpy(consensus.margin(first, second)).float()
     count = len(first)
+    if versions is None:
+        names = np.array([""])
+        which = levels = np.zeros(len(consensus.video_ids), dtype=np.int64)
+    else:
+        names, which = np.unique(np.array(versions.simulators), return_inverse=True)
+        levels = versions.levels
+
+    def side(chosen: npt.NDArray[Any]) -> pa.Array:
+        return _side(list(names), which[chosen][:, None], levels[chosen][:, None])
+
     return _table(
         {
-            "first": [consensus.video_ids[v] for v in first],
-            "second": [consensus.video_ids[v] for v in second],
+            "first": _names(consensus.video_ids, first),
+            "second": _names(consensus.video_ids, second),
             "draw_first": generator.integers(draws, size=count),
             "draw_second": generator.integers(draws, size=count),
-            "distortions_first": [[]] * count,
-            "distortions_second": [[]] * count,
-            "source": ["teacher"] * count,
-            "hard": [False] * count,
-            "margin": margin.tolist(),
-            "levels": soft_levels(margin, consensus.cuts, blur).tolist(),
+            "distortions_first": side(first),
+            "distortions_second": side(second),
+            "source": pa.repeat("teacher" if versions is None else "reference", count),
+            "hard": pa.repeat(False, count),
+            "margin": pa.array(margin.numpy()),
+            "levels": _labels(soft_levels(margin, consensus.cuts, blur)),
         }
     )
+
+
+CANDIDATES = 2**20
+"""Random pairs looked at in one go: what drawing from a large corpus needs of memory."""
 
 
 def _balanced(
-    generator: np.random.Generator, consensus: Consensus, count: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Positions of `count` ordered pairs, as evenly over the five hard levels as the candidates allow."""
+    generator: np.random.Generator,
+    consensus: Consensus,
+    count: int,
+    blur: float = 0.5,
+    min_confidence: float = 0.0,
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Positions of `count` ordered pairs, as evenly over the five hard levels as the candidates allow.
+
+    Two versions of one video are no candidates, nor are pairs whose likeliest level has less than
+    `min_confidence`.
+
+    Raises:
+        InputError: no pair is confident enough.
+    """
     n = len(consensus.video_ids)
-    candidates = min(n * (n - 1), 20 * count)
-    codes = generator.choice(n * (n - 1), size=candidates, replace=False) if n < 2048 else None
-    if codes is None:  # no room for a list of all pairs; a repeated pair is then rare enough
-        codes = generator.integers(n * (n - 1), size=candidates)
-    first = codes // (n - 1)
-    second = codes % (n - 1)
-    second += second >= first
-    margin = torch.from_numpy(consensus.margin(first, second))
-    level = hard_levels(soft_levels(margin, consensus.cuts, blur=0)).numpy()
+    known = pa.array(consensus.video_ids, pa.string()).dictionary_encode()
+    video = known.indices.to_numpy()
+    inner, outer = consensus.cuts
+    edges = np.array([-outer, -inner, inner, outer])
+    total = n * (n - 1)
+    few = total <= 2 * CANDIDATES
+    kept: list[tuple[npt.NDArray[np.int64], ...]] = []
+    counts = np.zeros(len(LEVELS), dtype=np.int64)
+    seen = 0
+    while seen < max(20 * count, CANDIDATES) and counts.min() < -(-count // len(LEVELS)):
+        codes = (
+            generator.permutation(n * (n - 1)) if few else generator.integers(n * (n - 1), size=CANDIDATES)
+        )
+        seen += len(codes)
+        first = codes // (n - 1)
+        second = codes % (n - 1)
+        second += second >= first
+        wanted = video[first] != video[second]
+        if min_confidence > 0:
+            margin = torch.from_numpy(consensus.margin(first, second)).float()
+            wanted &= (soft_levels(margin, consensus.cuts, blur).amax(-1) >= min_confidence).numpy()
+        first, second = first[wanted], second[wanted]
+        level = np.searchsorted(edges, consensus.margin(first, second))
+        kept.append((first, second, level))
+        counts += np.bincount(level, minlength=len(LEVELS))
+        if few:  # these were all pairs there are
+            break
+    first, second, level = (np.concatenate(parts) for parts in zip(*kept, strict=True))
+    if not len(first):
+        raise InputError(
+            f"no pair of the {n} scored videos has a label that gives one level {min_confidence}: lower "
+            "data.min_confidence, or set data.teacher_pairs to 0."
+        )
     # Rank within its level: taking pairs in order of that rank takes each level in turn until one is used up.
     order = np.argsort(level, kind="stable")
     starts = np.searchsorted(level[order], np.arange(len(LEVELS)))
-    turn = np.empty(candidates, dtype=np.int64)
-    turn[order] = np.arange(candidates) - starts[level[order]]
+    turn = np.empty(len(level), dtype=np.int64)
+    turn[order] = np.arange(len(level)) - starts[level[order]]
     chosen = np.argsort(turn, kind="stable")[:count]
     chosen = np.resize(chosen, count)  # a small corpus has fewer pairs than were asked for: they come again
     return first[chosen], second[chosen]
@@ -189,10 +302,15 @@ def draw_pairs(
     round: int,
     synthetic: int,
     teacher: int = 0,
-    hard: pa.Table | None = None,
+    reference: int = 0,
+    others: pa.Table | None = None,
     consensus: Consensus | None = None,
+    versions: Versions | None = None,
+    bases: Mapping[str, Sequence[str]] | None = None,
+    composed: float = 0.0,
     draws: int = 8,
     blur: float = 0.5,
+    min_confidence: float = 0.0,
 ) -> pa.Table:
     """Draws the pair table of one round.
 
@@ -203,10 +321,16 @@ def draw_pairs(
         round: number of the round.
         synthetic: number of pairs of one source under two severities of one simulator.
         teacher: number of pairs of different videos labelled by the consensus, balanced over the five levels.
-        hard: pairs to be mixed in.
+        reference: number of pairs of versions of different videos labelled by full-reference scores,
+            balanced likewise.
+        others: pairs to be mixed in.
         consensus: scores of the videos; needed where `teacher` is not 0.
+        versions: scores of distorted versions; needed where `reference` is not 0.
+        bases: simulator name -> the simulators that may lie under both sides of its pairs.
+        composed: share of the synthetic pairs with such a base, where there is one.
         draws: number of different clips (times and windows) of a video that pairs are drawn from.
         blur: of the soft labels, in margins (`levels.soft_levels`).
+        min_confidence: pairs labelled by the consensus are not drawn if their likeliest level has less.
 
     Returns:
         A table of PAIR_SCHEMA in random order.
@@ -217,7 +341,9 @@ def draw_pairs(
     if not video_ids or (synthetic and not ladder):
         raise InputError("no pairs can be drawn: the split has no videos or no simulator is named.")
     generator = np.random.default_rng([seed, round])
-    parts = [_synthetic(generator, video_ids, synthetic, ladder, draws)] if synthetic else []
+    parts = []
+    if synthetic:
+        parts.append(_synthetic(generator, video_ids, synthetic, ladder, bases or {}, composed, draws))
     if teacher:
         known = consensus.restrict(video_ids) if consensus is not None else None
         if known is None or len(known.video_ids) < 2:
@@ -225,87 +351,17 @@ def draw_pairs(
                 "fewer than two videos of the split have teacher scores: name teachers that cover them, "
                 "or set data.teacher_pairs to 0."
             )
-        first, second = _balanced(generator, known, teacher)
-        parts.append(_from_scores(generator, known, first, second, draws, blur))
-    if hard is not None:
-        parts.append(hard)
+        first, second = _balanced(generator, known, teacher, blur, min_confidence)
+        parts.append(pairs_from_scores(generator, known, first, second, draws, blur))
+    if reference:
+        if versions is None or len(set(versions.consensus.video_ids)) < 2:
+            raise InputError(
+                "fewer than two videos of the split have versions with full-reference scores: name "
+                "simulators that change pixels in place, or set data.reference_pairs to 0."
+            )
+        first, second = _balanced(generator, versions.consensus, reference)
+        parts.append(pairs_from_scores(generator, versions.consensus, first, second, draws, blur, versions))
+    if others is not None:
+        parts.append(others)
     table = pa.concat_tables(parts)
     return table.take(generator.permutation(len(table)))
-
-
-def hard_synthetic(
-    pairs: pa.Table, wrong: torch.Tensor, count: int, generator: np.random.Generator
-) -> pa.Table:
-    """Draws at most `count` of a round's synthetic pairs that were ranked wrongly, flagged hard.
-
-    Args:
-        pairs: the round's table.
-        wrong: (len(pairs),) bool.
-        count: how many at most.
-        generator: draws them.
-    """
-    synthetic = pc.equal(pairs["source"], "synthetic").to_numpy()
-    rows = np.flatnonzero(synthetic & wrong.numpy())
-    found = pairs.take(generator.permutation(rows)[:count])
-    return _flagged_hard(found)
-
-
-def hard_teacher(
-    attacker: Consensus,
-    defender: Consensus,
-    count: int,
-    generator: np.random.Generator,
-    *,
-    draws: int,
-    blur: float,
-    bins: int = 5,
-) -> pa.Table:
-    """Finds pairs of different videos by maximum differentiation (gMAD, Ma et al. 2018), flagged hard.
-
-    Inside each quality bin of one side, which finds the bin's videos alike, the pairs on which the other
-    side's scores differ most: half of the pairs with the attacker attacking, half with the roles swapped.
-
-    Args:
-        attacker: this round's annotator.
-        defender: the teachers.
-        count: how many at most.
-        generator: draws the order of the sides and the clips.
-        draws: clips of a video to draw from.
-        blur: of the soft labels, in margins.
-        bins: quality bins.
-    """
-    common = defender.restrict(attacker.video_ids)
-    attacker = attacker.restrict(common.video_ids)
-    chosen: list[tuple[int, int]] = []
-    for attacks, defends in ((attacker, common), (common, attacker)):
-        for members in np.array_split(np.argsort(defends.score, kind="stable"), bins):
-            ranked = members[np.argsort(attacks.score[members], kind="stable")]
-            most = min(len(ranked) // 2, -(-count // (2 * bins)))
-            chosen += [(int(ranked[i]), int(ranked[-1 - i])) for i in range(most)]
-    ordered = np.array(chosen[:count], dtype=np.int64).reshape(-1, 2)
-    swap = generator.integers(2, size=len(ordered)).astype(bool)
-    ordered[swap] = ordered[swap][:, ::-1]
-    return _flagged_hard(_from_scores(generator, attacker, ordered[:, 0], ordered[:, 1], draws, blur))
-
-
-def _flagged_hard(pairs: pa.Table) -> pa.Table:
-    column = pairs.schema.get_field_index("hard")
-    return pairs.set_column(column, PAIR_SCHEMA.field("hard"), pa.array([True] * len(pairs), pa.bool_()))
-
-
-def flipped(pairs: pa.Table, consensus: Consensus, blur: float = 0.5) -> float:
-    """Share of the pairs labelled from scores whose level another consensus changes; nan without any.
-
-    Pairs of a video that the other consensus does not know are left out.
-    """
-    real = pairs.filter(pc.equal(pairs["source"], "teacher"))
-    known = pa.array(consensus.video_ids, pa.string())
-    real = real.filter(pc.and_(pc.is_in(real["first"], known), pc.is_in(real["second"], known)))
-    if not len(real):
-        return float("nan")
-    first = pc.index_in(real["first"], known).to_numpy()
-    second = pc.index_in(real["second"], known).to_numpy()
-    before = hard_levels(torch.tensor(real["levels"].to_pylist()))
-    margin = torch.from_numpy(consensus.margin(first, second))
-    after = hard_levels(soft_levels(margin, consensus.cuts, blur))
-    return float((before != after).float().mean())

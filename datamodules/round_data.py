@@ -6,26 +6,33 @@ what the annotators found; pairs then follow from (seed, round) and the loaders 
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import torch
 from lightning.pytorch.trainer.states import TrainerFn
 from torch.utils.data import DataLoader
 
-from datamodules.annotation import Annotator
+from datamodules.annotation import Annotator, Request
 from datamodules.artefacts import Artefacts
 from datamodules.batches import ClipCache, PairBatch, PairCollate, PairDataset, distort
+from datamodules.codecs import Codec
 from datamodules.corpus import assign_splits, cache_folder, videos
 from datamodules.decoding import Video
-from datamodules.distortions import DISTORTIONS, Distortion
+from datamodules.distortions import Distortion
+from datamodules.duplicates import find_duplicates, join_contents
 from datamodules.errors import InputError
+from datamodules.full_reference import FullReference, Metric
+from datamodules.hard_pairs import hard_synthetic, hard_teacher
 from datamodules.label_store import LabelStore, default_labels
 from datamodules.niqe import NIQE
-from datamodules.pairs import PAIR_SCHEMA, Consensus, draw_pairs, hard_synthetic, hard_teacher
+from datamodules.pairs import PAIR_SCHEMA, Consensus, Versions, draw_pairs, read_pairs
 from datamodules.procedural import write_corpus
-from datamodules.teachers import ScoresFile
+from datamodules.reference_labels import eligible, reference_versions
+from datamodules.scores_file import ScoresFile
+from datamodules.simulators import bases, find_simulators
 from datamodules.video_data import VideoDataModule
 
 EMBEDDED_CONTENTS = 128
@@ -40,14 +47,26 @@ class RoundDataModule(VideoDataModule):
         batch_size: pairs a step (videos a step in prediction).
         synthetic_pairs: pairs a round of one source under two severities of a simulator.
         teacher_pairs: pairs a round of different videos, labelled by the teachers and later by the student.
+        reference_pairs: pairs a round of distorted versions of different videos, labelled by how far
+            full-reference scores put either below its source; 0 needs no such scores.
+        composed: share of the synthetic pairs of compression and transmission that are given one more
+            distortion under both sides, at a random level.
         hard_share: largest share of either kind of pairs that later rounds fill with hard ones.
         evaluation_pairs: synthetic pairs on each of the select and the report split, the same in every round.
-        simulators: names of `distortions.DISTORTIONS` to draw from; none: all of them.
+        pairs: Parquet of pairs that are added to every round, as `vqa-lightning pairs import` writes it
+            from a released list; those whose videos are not both in the train split are left out.
+        simulators: names of distortions and codecs (`vqa-lightning list`), or a user's own: a name, a
+            function by its dotted path and levels, or a name, an encoder and levels; none: all distortions.
         teachers: who annotates round 0; none: NIQE and Artefacts.
+        teacher_weights: agreement: by how well each follows the known order of severities on the select
+            split; equal: as in the paper.
         labels: folder or URL of the teachers' scores, shared by all runs; none: in the user's cache.
         blur: of labels from scores, in standard deviations of the difference.
+        min_confidence: pairs labelled by the round's annotator whose likeliest level has less than this
+            probability are not drawn.
         draws: different clips (times and windows) of each video that pairs are drawn from.
         shares: of the contents that go to train, select and report.
+        duplicates: find videos that show the same pictures, and take them as one content.
         seed: of splits and pairs.
         workers: processes that read clips; 0 reads in the main process.
         cache_mb: megabytes of clips each reading process keeps from one epoch to the next.
@@ -59,54 +78,67 @@ class RoundDataModule(VideoDataModule):
         batch_size: int = 24,
         synthetic_pairs: int = 2400,
         teacher_pairs: int = 1200,
+        reference_pairs: int = 0,
+        composed: float = 0.0,
         hard_share: float = 0.1,
         evaluation_pairs: int = 480,
-        simulators: list[str] | None = None,
+        pairs: str | None = None,
+        simulators: list[str | Distortion | Codec] | None = None,
         teachers: list[Annotator] | None = None,
+        teacher_weights: Literal["agreement", "equal"] = "agreement",
         labels: str | None = None,
         blur: float = 0.5,
+        min_confidence: float = 0.0,
         draws: int = 8,
         shares: tuple[float, float, float] = (0.5, 0.17, 0.33),
+        duplicates: bool = True,
         seed: int = 0,
         workers: int = 0,
         cache_mb: int = 512,
     ) -> None:
         super().__init__(videos, batch_size, workers)
-        unknown = sorted(set(simulators or ()) - set(DISTORTIONS))
-        if unknown:
-            raise InputError(f"data.simulators names {unknown[0]!r}: choose among {', '.join(DISTORTIONS)}.")
-        pairs = synthetic_pairs + teacher_pairs
-        if pairs < batch_size:
+        drawn = synthetic_pairs + teacher_pairs + reference_pairs
+        if drawn < batch_size:
             raise InputError(
-                f"data.synthetic_pairs and data.teacher_pairs make {pairs} pairs a round, less than "
-                f"data.batch_size {batch_size}: lower that or draw more pairs."
+                f"data.synthetic_pairs, data.teacher_pairs and data.reference_pairs make {drawn} pairs a "
+                f"round, less than data.batch_size {batch_size}: lower that or draw more pairs."
             )
-        self.distortions: dict[str, Distortion] = {
-            name: DISTORTIONS[name] for name in simulators or DISTORTIONS
-        }
+        for name, share in (("composed", composed), ("min_confidence", min_confidence)):
+            if not 0 <= share <= 1:
+                raise InputError(f"data.{name} is {share}: give a number from 0 to 1.")
+        self.simulators = find_simulators(simulators)
+        self.given_pairs = PAIR_SCHEMA.empty_table() if pairs is None else read_pairs(pairs)
         self.synthetic_pairs = synthetic_pairs
         self.teacher_pairs = teacher_pairs
+        self.reference_pairs = reference_pairs
+        self.composed = composed
         self.hard_share = hard_share
         self.evaluation_pairs = evaluation_pairs
         self.teachers: Sequence[Annotator] = [NIQE(), Artefacts()] if teachers is None else teachers
+        self.teacher_weights = teacher_weights
+        # Small windows, for every version of every training video is compared.
+        metrics: tuple[Metric, ...] = ("ssim", "gmsd") if reference_pairs else ()
+        self.references = [FullReference(metric, segments=2, window=128) for metric in metrics]
         self.labels = LabelStore(labels or default_labels())
         self.blur = blur
+        self.min_confidence = min_confidence
         self.draws = draws
         self.shares = shares
+        self.duplicates = duplicates
         self.seed = seed
         self.cache = ClipCache(cache_mb)
         self.round = 0
         self._pairs: pa.Table | None = None
 
     @property
-    def simulators(self) -> list[str]:
-        """Names of the simulators in the order that batches point into."""
-        return list(self.distortions)
-
-    @property
     def ladder(self) -> dict[str, int]:
         """Simulator -> number of levels above the source."""
-        return {name: len(distortion.levels) for name, distortion in self.distortions.items()}
+        return {name: len(simulator.levels) for name, simulator in self.simulators.items()}
+
+    @property
+    def identity_ladder(self) -> dict[str, int]:
+        """The same under the names that the label store has."""
+        return {simulator.identity: len(simulator.levels) for simulator in self.simulators.values()}
 
     @property
     def embedded(self) -> Path | None:
@@ -132,8 +164,11 @@ class RoundDataModule(VideoDataModule):
     def setup(self, stage: str) -> None:
         """Probes the corpus and splits it by content."""
         super().setup(stage)
-        if stage != "predict":
-            self.corpus = assign_splits(self.corpus, self.shares, self.seed)
+        if stage == "predict":
+            return
+        if self.duplicates and self.embedded is None:  # whose contents are known
+            self.corpus = join_contents(self.corpus, find_duplicates(self.corpus))
+        self.corpus = assign_splits(self.corpus, self.shares, self.seed)
 
     def split(self, name: str) -> list[Video]:
         """Readable videos of train, select or report."""
@@ -150,11 +185,35 @@ class RoundDataModule(VideoDataModule):
             raise InputError("no round has begun: add callbacks.SelfImprovement to trainer.callbacks.")
         return self._pairs
 
+    def reference_requests(self) -> list[Request]:
+        """The training videos and all their versions that full-reference scores can compare."""
+        train = self.split("train")
+        return [Request(video) for video in train] + [
+            Request(video, simulator, level + 1)
+            for video in train
+            for simulator in eligible(self.simulators).values()
+            for level in range(len(simulator.levels))
+        ]
+
+    def reference_versions(self, table: pa.Table, sources: Consensus | None) -> Versions | None:
+        """What the full-reference scores in the table say of those versions; None without reference pairs.
+
+        Args:
+            table: round 0 of the label store.
+            sources: scores of the sources; None: nobody knows which is better.
+        """
+        if not self.references:
+            return None
+        train = [video.video_id for video in self.split("train")]
+        metrics = [metric.fingerprint for metric in self.references]
+        return reference_versions(table, train, self.simulators, metrics, sources=sources)
+
     def begin_round(
         self,
         round: int,
         consensus: Consensus,
         *,
+        versions: Versions | None = None,
         defender: Consensus | None = None,
         wrong: torch.Tensor | None = None,
     ) -> None:
@@ -163,6 +222,7 @@ class RoundDataModule(VideoDataModule):
         Args:
             round: its number.
             consensus: what its annotators found.
+            versions: what full-reference scores say of distorted versions; needed for reference pairs.
             defender: what the teachers found, for hard pairs of different videos.
             wrong: (pairs of the present table,) bool, those ranked wrongly, for hard synthetic pairs.
         """
@@ -190,10 +250,15 @@ class RoundDataModule(VideoDataModule):
             round=round,
             synthetic=self.synthetic_pairs - len(hard[0]),
             teacher=self.teacher_pairs - len(hard[1]),
-            hard=pa.concat_tables(hard),
+            reference=self.reference_pairs,
+            others=pa.concat_tables([*hard, self.given_pairs.filter(_both_in(train))]),
             consensus=consensus,
+            versions=versions,
+            bases=bases(self.simulators),
+            composed=self.composed,
             draws=self.draws,
             blur=self.blur,
+            min_confidence=self.min_confidence,
         )
 
     def resume_round(self, round: int, pairs: pa.Table) -> None:
@@ -233,4 +298,9 @@ class RoundDataModule(VideoDataModule):
 
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
         """Distorts pairs on the device that trains."""
-        return distort(batch, self.distortions) if isinstance(batch, PairBatch) else batch
+        return distort(batch, self.simulators) if isinstance(batch, PairBatch) else batch
+
+
+def _both_in(video_ids: list[str]) -> pc.Expression:
+    known = pa.array(video_ids, pa.string())
+    return pc.field("first").isin(known) & pc.field("second").isin(known)

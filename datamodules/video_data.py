@@ -2,17 +2,18 @@
 
 from collections.abc import Callable, Set
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import pyarrow as pa
 from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader
 
-from datamodules.annotation import ClipDataset, ClipItem, Request
+from datamodules.annotation import ClipDataset, Request
 from datamodules.batches import VideoBatch, collate_videos
 from datamodules.corpus import build_corpus
 from datamodules.decoding import Sampling, Video
 from datamodules.errors import InputError
+from datamodules.teachers import Teacher
 
 
 class VideoDataModule(LightningDataModule):
@@ -29,6 +30,8 @@ class VideoDataModule(LightningDataModule):
     """All rows of the corpus, unreadable videos included, in input order."""
     pending: list[Video]
     """The rows that prediction batches point into."""
+    requests: list[Request]
+    """The same as they are read."""
 
     def __init__(self, videos: str | None = None, batch_size: int = 8, workers: int = 0) -> None:
         super().__init__()
@@ -36,6 +39,8 @@ class VideoDataModule(LightningDataModule):
         self.batch_size = batch_size
         self.workers = workers
         self.scored: Callable[[], Set[str]] = frozenset
+        self.teacher: Teacher | None = None
+        """Who predicts, where it is no model of ours: clips are then read as it says, and not stacked."""
 
     def find_videos(self) -> Path:
         """Where the videos are.
@@ -60,20 +65,39 @@ class VideoDataModule(LightningDataModule):
         assert self.trainer is not None
         return cast(Sampling, self.trainer.lightning_module.sampling)
 
-    def predict_dataloader(self) -> DataLoader[ClipItem]:
-        """Batches of VideoBatch over the rows that are not scored yet, in input order."""
+    def predict_dataloader(self) -> DataLoader[Any]:
+        """Batches over the rows that are not scored yet, in input order.
+
+        Each is a VideoBatch; for a teacher a list of ClipItem, for their frames differ in size.
+        """
         assert self.trainer is not None
         scored = self.scored()
-        # At least one, or Lightning would skip the loop and with it the end that writes the output.
-        self.pending = [video for video in self.rows if video.path not in scored] or self.rows[-1:]
-        requests = [Request(video) for video in self.pending]
-        dataset = ClipDataset(requests, self.sampling, cast(int, self.trainer.lightning_module.score_draws))
+        self.pending = [video for video in self.rows if video.path not in scored]
+        self.requests = []
+        # Each rank gets one at least: Lightning would skip the loop, and with it the end that writes the
+        # output, or refuse to share fewer videos than there are ranks.
+        if self.teacher is not None and not self.pending:
+            return DataLoader([[] for _ in range(self.trainer.world_size)], batch_size=None)  # type: ignore[arg-type]
+        self.pending = self.pending or self.rows[-1:]
+        self.pending += self.pending[:1] * (self.trainer.world_size - len(self.pending))
+        self.requests = [Request(video) for video in self.pending]
+        if self.teacher is not None:
+            teacher = self.teacher
+            dataset = ClipDataset(self.requests, teacher.sampling, teacher.draws, teacher.pad)
+            batch_size = max(1, teacher.batch_clips // teacher.draws)
+            return DataLoader(dataset, batch_size=batch_size, num_workers=self.workers, collate_fn=list)
+        draws = cast(int, self.trainer.lightning_module.score_draws)
         return DataLoader(
-            dataset, batch_size=self.batch_size, num_workers=self.workers, collate_fn=collate_videos
+            ClipDataset(self.requests, self.sampling, draws),
+            batch_size=self.batch_size,
+            num_workers=self.workers,
+            collate_fn=collate_videos,
         )
 
     def transfer_batch_to_device(self, batch, device, dataloader_idx):  # type: ignore[no-untyped-def]
-        """Moves tensors only."""
+        """Moves tensors only; a teacher moves its own, a few at a time."""
         if isinstance(batch, VideoBatch):
             return batch._replace(clips=batch.clips.to(device, non_blocking=True))
+        if self.teacher is not None:
+            return batch
         return super().transfer_batch_to_device(batch, device, dataloader_idx)

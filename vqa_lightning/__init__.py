@@ -7,11 +7,17 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from vqa_lightning.checkpoint_teacher import Checkpoint
     from vqa_lightning.module import RankingModule
+    from vqa_lightning.teacher_module import TeacherModule
 
-__all__ = ["RankingModule"]
+__all__ = ["Checkpoint", "RankingModule", "TeacherModule"]
 
-_HOMES = {"RankingModule": "vqa_lightning.module"}
+_HOMES = {
+    "Checkpoint": "vqa_lightning.checkpoint_teacher",
+    "RankingModule": "vqa_lightning.module",
+    "TeacherModule": "vqa_lightning.teacher_module",
+}
 
 
 def __getattr__(name: str) -> object:

@@ -43,16 +43,21 @@ _put_last(Path.cwd().resolve())
 # Nothing of ours, and nothing that a user's folder might hide, may be imported before the search path is in
 # order.
 import torch  # noqa: E402
-from jsonargparse import Namespace  # noqa: E402
+import yaml  # type: ignore[import-untyped]  # noqa: E402
+from jsonargparse import Namespace, auto_cli  # noqa: E402
 from lightning.fabric.utilities.exceptions import MisconfigurationException  # noqa: E402
 from lightning.pytorch import LightningDataModule, Trainer  # noqa: E402
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI  # noqa: E402
 from lightning.pytorch.loggers import TensorBoardLogger  # noqa: E402
 
+from callbacks.label_writer import LabelWriter  # noqa: E402
 from callbacks.score_writer import ScoreWriter  # noqa: E402
 from datamodules.errors import InputError, UnreadableVideo  # noqa: E402
+from datamodules.released_pairs import export_pairs, import_pairs  # noqa: E402
+from datamodules.selection_command import select_videos  # noqa: E402
 from vqa_lightning.listing import print_listing, shipped_configs  # noqa: E402
 from vqa_lightning.module import RankingModule  # noqa: E402
+from vqa_lightning.teacher_module import TeacherModule  # noqa: E402
 
 SUBCOMMANDS = ("fit", "validate", "test", "predict")
 
@@ -95,13 +100,22 @@ class RankingCLI(LightningCLI):
         config = self.config[self.subcommand]
         self.run = Path(config.trainer.default_root_dir or ".") / "runs" / _run_name(config.config)
         self.version: str | None = None
+        if config.ckpt_path is not None and self.model_class is TeacherModule:
+            raise InputError(
+                f"--ckpt_path {config.ckpt_path} does not go with --model.teacher: "
+                "predict with the one or the other."
+            )
         if config.ckpt_path is not None:
             check_settings(check_checkpoint(Path(config.ckpt_path)), config.model)
         if self.subcommand != "fit":
             self.save_config_callback = None
-            if config.ckpt_path is None:
+            if self.subcommand == "predict":
+                config.return_predictions = False  # the writer has them; a large corpus would fill the memory
+            if config.ckpt_path is None and self.model_class is RankingModule:
+                teacher = ", or --model.teacher CLASS" if self.subcommand == "predict" else ""
                 raise InputError(
-                    f"{self.subcommand} needs a trained model: give --ckpt_path RUN/checkpoints/last.ckpt."
+                    f"{self.subcommand} needs a trained model: "
+                    f"give --ckpt_path RUN/checkpoints/last.ckpt{teacher}."
                 )
         elif config.ckpt_path is not None:
             folder = Path(config.ckpt_path).resolve().parents[1]
@@ -119,7 +133,8 @@ class RankingCLI(LightningCLI):
         config = self.config[self.subcommand]
         if self.subcommand != "fit":
             kwargs["logger"] = False
-            kwargs["callbacks"] = [ScoreWriter(config.output)] if self.subcommand == "predict" else []
+            writer = LabelWriter if self.model_class is TeacherModule else ScoreWriter
+            kwargs["callbacks"] = [writer(config.output)] if self.subcommand == "predict" else []
         elif config.trainer.logger in (None, True):
             kwargs["logger"] = TensorBoardLogger(self.run.parent, name=self.run.name, version=self.version)
         return super().instantiate_trainer(**kwargs)
@@ -234,11 +249,28 @@ def _with_checkpoint_below(args: list[str]) -> list[str]:
     words = dict(pairwise(args))
     words |= {flag: value for flag, joined, value in (word.partition("=") for word in args) if joined}
     path = words.get("--ckpt_path")
-    if not args or args[0] not in SUBCOMMANDS[1:] or path is None:
+    if not args or args[0] not in SUBCOMMANDS[1:] or path is None or names_teacher(args):
         return args
     remembered = dict(check_checkpoint(Path(path))["hyper_parameters"])
     remembered.pop("_instantiator", None)
     return [args[0], "--config", json.dumps({"model": remembered}), *args[1:]]
+
+
+def names_teacher(args: Sequence[str]) -> bool:
+    """Whether predict is asked to score by a teacher, in words or in a config."""
+    if args[:1] != ["predict"]:
+        return False
+    if any(word.startswith("--model.teacher") for word in args):
+        return True
+    words = [part for word in args for part in word.split("=", 1)]
+    configs = [value for flag, value in pairwise(words) if flag in ("--config", "-c")]
+    texts = [config if config.lstrip().startswith("{") else Path(config).read_text() for config in configs]
+    try:
+        loaded = [yaml.safe_load(text) for text in texts]
+    except yaml.YAMLError:
+        return False  # the parser will say what is wrong with it
+    models = [config.get("model") for config in loaded if isinstance(config, dict)]
+    return any(isinstance(model, dict) and "teacher" in model for model in models)
 
 
 def main(args: Sequence[str] | None = None) -> None:
@@ -256,6 +288,26 @@ def main(args: Sequence[str] | None = None) -> None:
         if words[:1] == ["list"]:
             print_listing()
             return
+        if words[:1] == ["pairs"]:
+            auto_cli(
+                {"export": export_pairs, "import": import_pairs},
+                as_positional=False,
+                args=words[1:],
+                prog="vqa-lightning pairs",
+                description="Pair tables to and from the layout of W2S-VQA's released training pairs.",
+                parser_class=_Parser,
+            )
+            return
+        if words[:1] == ["select"]:
+            auto_cli(
+                select_videos,
+                as_positional=False,
+                args=words[1:],
+                prog="vqa-lightning select",
+                description="From a pool of videos to a manifest of those that are like a target.",
+                parser_class=_Parser,
+            )
+            return
         # Lightning's advertisements among its messages.
         logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(
             lambda record: "Tip:" not in record.getMessage()
@@ -266,7 +318,7 @@ def main(args: Sequence[str] | None = None) -> None:
             # https://github.com/Lightning-AI/pytorch-lightning/issues/21326
             warnings.filterwarnings("ignore", message=".*LeafSpec.*", category=FutureWarning)
             RankingCLI(
-                RankingModule,
+                TeacherModule if names_teacher(words) else RankingModule,
                 LightningDataModule,
                 subclass_mode_data=True,
                 seed_everything_default=0,
@@ -274,7 +326,8 @@ def main(args: Sequence[str] | None = None) -> None:
                 parser_kwargs={
                     "prog": "vqa-lightning",
                     "description": "Train and use video quality models without human labels. "
-                    "`vqa-lightning list` shows simulators, teachers, families and configs.",
+                    "`vqa-lightning list` shows simulators, teachers, families and configs; `pairs` and "
+                    "`select` have a --help of their own; `predict --model.teacher CLASS` needs no training.",
                 },
                 auto_configure_optimizers=False,
                 args=_with_checkpoint_below(words),

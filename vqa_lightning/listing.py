@@ -22,18 +22,32 @@ def _first_comment(path: Path) -> str:
 def print_listing() -> None:
     """Prints one table a kind."""
     import datamodules
-    from datamodules.distortions import DISTORTIONS
+    from datamodules.codecs import Codec
+    from datamodules.simulators import SIMULATORS
+    from vqa_lightning.checkpoint_teacher import Checkpoint
 
     console = Console()
     simulators = Table(
-        "simulator", "levels, mildest first", title="Simulators (data.simulators)", title_justify="left"
+        "simulator",
+        "family",
+        "levels, mildest first",
+        title="Simulators (data.simulators); codecs run in the workers",
+        title_justify="left",
     )
-    for name, distortion in DISTORTIONS.items():
-        simulators.add_row(name, ", ".join(f"{strength:g}" for strength in distortion.levels))
-    teachers = Table("class_path", "what", title="Teachers (data.teachers)", title_justify="left")
+    for name, simulator in SIMULATORS.items():
+        strengths = ", ".join(f"{strength:g}" for strength in simulator.levels)
+        encoder = f"{simulator.encoder} " if isinstance(simulator, Codec) else ""
+        simulators.add_row(name, simulator.family, encoder + strengths)
+    teachers = Table(
+        "class_path",
+        "what",
+        title="Teachers (data.teachers, or predict --model.teacher)",
+        title_justify="left",
+    )
     for name in datamodules.TEACHERS:
         doc = getattr(datamodules, name).__doc__
         teachers.add_row(f"datamodules.{name}", doc.splitlines()[0])
+    teachers.add_row("vqa_lightning.Checkpoint", (Checkpoint.__doc__ or "").splitlines()[0])
     families = Table(
         "family", "checkpoints", title="LMM families (model.lmm.pretrained)", title_justify="left"
     )

@@ -174,7 +174,7 @@ class RankingModule(LightningModule):
 
     def new_accuracy(self) -> dict[Judgement, PairAccuracy]:
         """A metric for each trained judgement, over the simulators of the datamodule."""
-        names = self.trainer.datamodule.simulators  # type: ignore[attr-defined]
+        names = list(self.trainer.datamodule.simulators)  # type: ignore[attr-defined]
         return {judgement: PairAccuracy(names).to(self.device) for judgement in self.judgements}
 
     def _start_evaluation(self) -> None:

@@ -1,22 +1,12 @@
 """The model under training as an annotator, with the protocol and the loop of round 0's teachers."""
 
-import hashlib
 from collections.abc import Mapping
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from datamodules.fingerprints import weights_hash
 from datamodules.teachers import Teacher
 from vqa_lightning.module import RankingModule
-
-
-def weights_hash(module: nn.Module) -> str:
-    """Hash of all that a module's checkpoint would hold: 16 hexadecimal digits."""
-    digest = hashlib.sha256()
-    for name, tensor in module.state_dict().items():
-        digest.update(name.encode())
-        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()[:16]
 
 
 class Student(Teacher):

@@ -1,21 +1,30 @@
-"""Distortions on native windows of real clips: what each does, and that severity rises with the level."""
+"""What each distortion does to pixels and frames; that severity rises is in test_severity_order.py."""
 
+import importlib
 import io
+import linecache
+import math
+import re
+import sys
+from collections.abc import Iterator
 from dataclasses import replace
-from itertools import pairwise
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from jsonargparse import auto_cli
+from kornia.color import rgb_to_grayscale, rgb_to_ycbcr
 from kornia.filters import gaussian_blur2d
 from PIL import Image
 from scipy.interpolate import PchipInterpolator
 from torch import Tensor
-from torchmetrics.functional.image import structural_similarity_index_measure as ssim
 
+from datamodules.codecs import Codec
 from datamodules.decoding import Sampling, probe, read_clip
-from datamodules.distortions import DISTORTIONS, Distortion, apply, tone_curve
+from datamodules.distortions import DISTORTIONS, Distortion, apply, jpeg, tone_curve
+from datamodules.distortions.compression import BANDS
 from datamodules.errors import InputError
 
 CLIPS = Path(__file__).resolve().parents[2].parent / "shared/data/clips"
@@ -35,14 +44,12 @@ def seeded(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
+TWO_SEGMENTS = torch.tensor([0, 1, 2, 3, 30, 31, 32, 33]) / 30
+"""Seconds of eight frames: two segments of four, with a gap between."""
+
+
 def clips_of(*shape: int) -> Tensor:
     return torch.rand(shape, generator=seeded(7))
-
-
-def similarity_of(version: Tensor, clip: Tensor) -> float:
-    value = ssim(version, clip, data_range=1.0)
-    assert isinstance(value, Tensor)
-    return value.item()
 
 
 def all_levels(distortion: Distortion, clip: Tensor, **arguments: Tensor) -> Tensor:
@@ -56,8 +63,6 @@ class Operator:
     """What holds for every simulator; a subclass names it and adds its feature."""
 
     name: str
-    identities: int = 0
-    """Number of mildest levels that METHOD's own values make an identity."""
 
     @property
     def distortion(self) -> Distortion:
@@ -92,13 +97,6 @@ class Operator:
             assert result.dtype == dtype
             assert result.isfinite().all()
 
-    def test_severity_order(self, natural: dict[str, Tensor]) -> None:
-        for clip_name, clip in natural.items():
-            similarity = [similarity_of(version, clip) for version in all_levels(self.distortion, clip)]
-            for level in range(1, self.identities + 1):
-                assert similarity[level] == pytest.approx(similarity[0], abs=1e-6), clip_name
-            assert all(a > b for a, b in pairwise(similarity[self.identities :])), (clip_name, similarity)
-
 
 class TestResize(Operator):
     name = "resize"
@@ -116,7 +114,6 @@ class TestResize(Operator):
 
 class TestGaussianBlur(Operator):
     name = "gaussian_blur"
-    identities = 1  # sigma 0.1
 
     def test_feature(self) -> None:
         clips = clips_of(5, 2, 3, 48, 40)
@@ -210,60 +207,155 @@ class TestJitter(Operator):
                 shift.mean().abs() < 0.1 * pixels
             )  # 1600 draws of deviation below 0.7 pixels: five deviations
 
-    def test_severity_order(self, natural: dict[str, Tensor]) -> None:
-        """SSIM to the source falls, and a still scene moves more from frame to frame, in every draw."""
-        super().test_severity_order(natural)
-        for clip_name, clip in natural.items():
-            still = clip[:1].expand(clip.shape)
-            for seed in range(5):
-                clips = still.expand(4, *still.shape)
-                shaken = self.distortion(clips, torch.arange(4), generator=seeded(seed))
-                motion = shaken.diff(dim=1).abs().mean(dim=(1, 2, 3, 4))
-                assert (motion.diff() > 0).all(), (clip_name, seed, motion)
+
+class TestMotionBlur(Operator):
+    name = "motion_blur"
+
+    def test_feature(self) -> None:
+        """A line across the motion becomes a bar of the length; a line along it stays."""
+        line = torch.zeros(1, 3, 80, 81)
+        line[..., 40] = 1
+        across = all_levels(self.distortion, line)[1:]
+        along = all_levels(self.distortion, line.mT)[1:]
+        for bar, same, length in zip(across, along, self.distortion.levels, strict=True):
+            row = bar[0, 0, 40]
+            assert row.sum() == pytest.approx(1, abs=1e-5)  # float32 sums
+            assert row.max() == pytest.approx(1 / length, rel=1e-5)
+            assert 0 <= (row > 0).sum() - length <= 1  # an even length ends in the middle of two pixels
+            assert torch.allclose(same, line.mT, atol=1e-6)
+        clips = clips_of(4, 2, 3, 20, 40)
+        together = self.distortion(clips, torch.arange(1, 5))
+        for sample in range(4):
+            alone = self.distortion(clips[sample : sample + 1], torch.tensor([sample + 1]))
+            assert torch.allclose(together[sample], alone[0], atol=1e-6)
 
 
-class TestStutter(Operator):
-    name = "stutter"
+class TestContrast(Operator):
+    name = "contrast"
 
-    def test_smoke(self) -> None:
-        clips = clips_of(4, 4, 3, 8, 8)
-        result = self.distortion(clips, torch.arange(4), generator=seeded())
-        assert torch.equal(result[0], clips[0])
-        assert torch.equal(result, self.distortion(clips, torch.arange(4), generator=seeded()))
+    def test_feature(self) -> None:
+        clip = clips_of(3, 3, 24, 24)
+        for version, strength in zip(
+            all_levels(self.distortion, clip)[1:], self.distortion.levels, strict=True
+        ):
+            assert rgb_to_grayscale(version).mean() == pytest.approx(float(rgb_to_grayscale(clip).mean()))
+            assert float(version.std() / clip.std()) == pytest.approx(1 - strength, rel=0.01)  # grey by luma
+            assert torch.allclose(version.diff(dim=-1), clip.diff(dim=-1) * (1 - strength), atol=1e-6)
+
+
+class TestSaturation(Operator):
+    name = "saturation"
+
+    def test_feature(self) -> None:
+        clip = clips_of(3, 3, 24, 24)
+        source = rgb_to_ycbcr(clip)
+        for version, strength in zip(
+            all_levels(self.distortion, clip)[1:], self.distortion.levels, strict=True
+        ):
+            converted = rgb_to_ycbcr(version)
+            assert torch.allclose(converted[:, 0], source[:, 0], atol=1e-5)
+            # kornia's chroma factors have three digits
+            assert torch.allclose(converted[:, 1:] - 0.5, (source[:, 1:] - 0.5) * (1 - strength), atol=1e-3)
+
+
+class TestBanding(Operator):
+    name = "banding"
+
+    def test_feature(self) -> None:
+        ramp = torch.linspace(0, 1, 1201).expand(1, 3, 1, 1201)
+        graded = all_levels(self.distortion, ramp)[1:, 0, 0, 0]
+        assert len(graded[-1].mul(BANDS).round().unique()) == BANDS + 1
+        assert torch.allclose(graded[-1], graded[-1].mul(BANDS).round() / BANDS, atol=1e-6)
+        for curve, strength in zip(graded, self.distortion.levels, strict=True):
+            jumps = curve.diff() > strength / BANDS / 2
+            assert jumps.sum() == BANDS
+            # beside the jump the ramp itself rises by 1 / 1200
+            assert torch.allclose(curve.diff()[jumps], torch.tensor(strength / BANDS), atol=1e-3)
+        coloured = 0.3 + 0.4 * clips_of(2, 3, 16, 16)  # far from the ends, where a value would be clipped
+        changed = all_levels(self.distortion, coloured)[1:] - coloured
+        assert torch.allclose(changed, changed[:, :, :1].expand_as(changed), atol=1e-6)  # grey: no chroma
+
+
+class Temporal(Operator):
+    """What holds for simulators that choose which frame is shown: frames are numbered by their value."""
+
+    def shown(self, seconds: Tensor, level: int, samples: int = 300) -> Tensor:
+        """The number of the frame that is shown at each place, (samples, T)."""
+        count = len(seconds)
+        clips = torch.arange(count).div(count).view(1, count, 1, 1, 1).expand(samples, count, 3, 2, 2)
+        times = seconds.expand(samples, count)
+        result = self.distortion(clips, torch.full((samples,), level), times=times, generator=seeded(level))
+        return (result[:, :, 0, 0, 0] * count).round().long()
 
     def test_exception(self) -> None:  # type: ignore[override]
         clips = clips_of(1, 4, 3, 8, 8)
-        with pytest.raises(InputError, match="'stutter' draws at random and got no generator"):
+        with pytest.raises(InputError, match=f"'{self.name}' draws at random and got no generator"):
             self.distortion(clips, torch.tensor([1]))
         with pytest.raises(InputError, match=r"Times have the shape \(1, 3\)"):
             self.distortion(clips, torch.tensor([1]), times=torch.zeros(1, 3), generator=seeded())
 
-    def test_feature(self) -> None:
-        """Frames numbered by value: a repeated one shows the number before it, and none crosses a gap."""
-        clips = torch.arange(8.0).div(8).view(1, 8, 1, 1, 1).expand(300, 8, 3, 2, 2)
-        seconds = torch.tensor([0, 1, 2, 3, 30, 31, 32, 33]) / 30
-        for level, repeats in ((1, 2), (2, 3), (3, 5)):  # of six that have a frame before them
-            result = self.distortion(
-                clips, torch.full((300,), level), times=seconds.expand(300, 8), generator=seeded()
-            )
-            shown = (result[:, :, 0, 0, 0] * 8).round().long()
-            repeated = shown.diff(dim=1) == 0
-            assert (repeated.sum(dim=1) == repeats).all()
+    def test_segments(self) -> None:
+        """Nothing is copied across a gap, and without times a clip is one segment."""
+        for level in range(1, len(self.distortion.levels) + 1):
+            shown = self.shown(TWO_SEGMENTS, level)
             assert (shown[:, 0] == 0).all()
             assert (shown[:, 4] == 4).all()
+            repeated = shown.diff(dim=1) == 0
             own = shown == torch.arange(8)
             assert (own[:, 1:] | repeated).all()  # each frame is itself or the one shown before
+            clips = clips_of(20, 8, 3, 2, 2)
+            levels = torch.full((20,), level)
+            timed = self.distortion(
+                clips, levels, times=torch.arange(8.0).expand(20, 8) / 30, generator=seeded()
+            )
+            assert torch.equal(self.distortion(clips, levels, generator=seeded()), timed)
+
+
+class TestStutter(Temporal):
+    name = "stutter"
+
+    def test_feature(self) -> None:
+        for level, repeats in ((1, 2), (2, 3), (3, 5)):  # of six that have a frame before them
+            repeated = self.shown(TWO_SEGMENTS, level).diff(dim=1) == 0
+            assert (repeated.sum(dim=1) == repeats).all()
             share = repeated[:, [0, 1, 2, 4, 5, 6]].float().mean(dim=0)
             assert (share - repeats / 6).abs().max() < 0.14  # all alike: five deviations of 300 draws
 
-    def test_severity_order(self, natural: dict[str, Tensor]) -> None:
-        """One, two and three of four frames repeat in every draw, whatever pixels say."""
-        for clip_name, clip in natural.items():
-            for seed in range(5):
-                level = torch.arange(4)
-                graded = self.distortion(clip.expand(4, *clip.shape), level, generator=seeded(seed))
-                repeats = (graded.diff(dim=1).abs().amax(dim=(2, 3, 4)) == 0).sum(dim=1)
-                assert repeats.tolist() == [0, 1, 2, 3], (clip_name, seed)
+
+class TestFrameRate(Temporal):
+    name = "frame_rate"
+
+    def test_feature(self) -> None:
+        """The fewest new pictures that any phase shows, evenly spaced, at every phase that shows so few."""
+        for level, factor in enumerate(self.distortion.levels, 1):
+            for count in (4, 8, 16):
+                shown = self.shown(torch.arange(count) / 25, level)
+                anew = shown.diff(dim=1) > 0
+                assert (anew.sum(dim=1) == (count - 1) // factor).all()
+                for row in shown.unique(dim=0):
+                    spacing = row.unique().diff()[1:]  # from the second on: the first hold began before
+                    assert ((spacing == int(factor)) | (spacing == math.ceil(factor))).all()
+        assert len(self.shown(torch.arange(4) / 25, 1).unique(dim=0)) > 1
+
+    def test_dropped_frames(self) -> None:
+        """A frame that is missing from the file counts as time that passed."""
+        seconds = torch.tensor([0, 1, 2, 3.4, 4.4, 5.4, 6.4]) / 30  # under 1.5 steps: no new segment
+        rows = self.shown(seconds, 2)  # a third of the rate
+        assert (rows[:, 1:3] == 0).any()
+        assert (rows.diff(dim=1) > 0).sum(dim=1).max() <= 2
+
+
+class TestFreeze(Temporal):
+    name = "freeze"
+
+    def test_feature(self) -> None:
+        """One stretch of each segment, anywhere, and after it the picture is where it would have been."""
+        for level, frozen in ((1, 1), (2, 2), (3, 3)):
+            for part in self.shown(TWO_SEGMENTS, level).sub(torch.tensor([0] * 4 + [4] * 4)).chunk(2, dim=1):
+                lag = torch.arange(4) - part
+                assert ((lag > 0).sum(dim=1) == frozen).all()
+                assert lag.amax(dim=1).eq(frozen).all()  # in one piece: 1, 2, ..., frozen
+                assert (lag > 0).any(dim=0)[1:].all()  # at every place in some draw
 
 
 class TestApply:
@@ -279,7 +371,7 @@ class TestApply:
 
     def test_exception(self) -> None:
         clips = clips_of(2, 2, 3, 8, 8)
-        with pytest.raises(InputError, match="no distortion 'blurr': choose from brighten, "):
+        with pytest.raises(InputError, match="no distortion 'blurr': choose from banding, "):
             apply(clips, ["", "blurr"], torch.tensor([0, 1]))
         with pytest.raises(InputError, match="1 names of distortions came with 2 clips"):
             apply(clips, ["resize"], torch.tensor([0, 1]))
@@ -315,6 +407,10 @@ class TestApply:
         )
         assert result[:, 0, 0, 0, 0].tolist() == pytest.approx([0.75, 1.0, 0.5])
 
+    def test_function(self) -> None:
+        with pytest.raises(InputError, match=r"'mine' has .* for a function: give one made with def"):
+            Distortion("mine", partial(tone_curve), levels=(1,))
+
     @pytest.mark.parametrize("levels", [(), (0.1, 0.0), (float("nan"),)])
     def test_strengths(self, levels: tuple[float, ...]) -> None:
         with pytest.raises(InputError, match=r"'mine'.*: give"):
@@ -333,6 +429,74 @@ class TestApply:
                 clips.cuda(), names, levels.cuda(), generator=torch.Generator("cuda").manual_seed(0)
             )
         for sample, name in enumerate(names):
-            if name not in ("gaussian_noise", "jitter", "stutter"):
+            if name not in ("gaussian_noise", "jitter", "stutter", "frame_rate", "freeze"):
                 # JPEG's rounding may flip a coefficient: few pixels, hence the mean
                 assert (device[sample].cpu() - host[sample]).abs().mean() < 1e-3, name
+
+
+FADE = """
+def fade(clips, strength, times, generator):
+    return clips * (1 - {factor} * strength[:, None, None, None, None])
+"""
+
+
+@pytest.fixture
+def own_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A user's file, importable as `own_simulators`."""
+    path = tmp_path / "own_simulators.py"
+    path.write_text(FADE.format(factor=1))
+    monkeypatch.syspath_prepend(tmp_path)
+    yield path
+    sys.modules.pop("own_simulators", None)
+
+
+class TestConfig:
+    YAML = """
+simulators:
+  - resize
+  - {name: fade, function: own_simulators.fade, levels: [0.2, 0.5], family: tone}
+  - {name: low, function: datamodules.distortions.jpeg, levels: [10, 5, 2]}
+  - {name: x264_low, encoder: libx264, levels: [40, 50], options: {preset: fast}}
+"""
+
+    def parsed(self, folder: Path) -> list[str | Distortion | Codec]:
+        def simulators_of(simulators: list[str | Distortion | Codec]) -> list[str | Distortion | Codec]:
+            return simulators
+
+        config = folder / "config.yaml"
+        config.write_text(self.YAML)
+        return auto_cli(simulators_of, args=["--config", str(config)])  # type: ignore[no-any-return]
+
+    def test_own_function(self, own_module: Path) -> None:
+        """Functions by their dotted path, annotated or not, in one list with names and codecs."""
+        name, fade, low, codec = self.parsed(own_module.parent)
+        assert name == "resize"
+        assert isinstance(fade, Distortion)
+        assert (fade.levels, fade.family) == ((0.2, 0.5), "tone")
+        white = torch.ones(2, 1, 3, 8, 8)
+        faded = fade(white, torch.tensor([1, 2]))
+        assert faded[:, 0, 0, 0, 0].tolist() == pytest.approx([0.8, 0.5])
+        assert isinstance(low, Distortion)
+        assert low.function is jpeg
+        assert low.family == "other"
+        assert isinstance(codec, Codec)
+
+    def test_identity(self, own_module: Path) -> None:
+        """A hash beside the name that changes with strengths and with code, and with nothing else."""
+        _, fade, low, _ = self.parsed(own_module.parent)
+        assert isinstance(fade, Distortion)
+        assert isinstance(low, Distortion)
+        again = Distortion("jpeg", jpeg, DISTORTIONS["jpeg"].levels)  # the family decides no pixel
+        assert again.identity == DISTORTIONS["jpeg"].identity
+        assert replace(again, levels=(40, 20)).identity not in (again.identity, "jpeg")
+        assert re.fullmatch("fade-[0-9a-f]{8}", fade.identity)
+        assert replace(fade, levels=(0.2, 0.6)).identity != fade.identity
+        assert low.identity != replace(low, name="lower").identity
+
+        own_module.write_text(FADE.format(factor=0.5))
+        del sys.modules["own_simulators"]
+        importlib.invalidate_caches()
+        linecache.checkcache()
+        _, edited, *_ = self.parsed(own_module.parent)
+        assert isinstance(edited, Distortion)
+        assert edited.identity != fade.identity

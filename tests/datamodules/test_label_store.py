@@ -1,4 +1,8 @@
 import math
+import re
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -135,6 +139,55 @@ class TestWriting:
     def test_an_unknown_protocol_is_one_sentence(self) -> None:
         with pytest.raises(InputError, match="nowhere://labels cannot be opened"):
             LabelStore("nowhere://labels")
+
+
+WRITER = """
+import math, resource, signal, sys
+from datamodules.errors import InputError
+from datamodules.label_store import Annotation, LabelStore
+
+folder, limit, fatal = sys.argv[1], int(sys.argv[2]), sys.argv[3] == "True"
+rows = [Annotation(f"v{index}", None, 0, math.sin(index), math.nan) for index in range(20000)]
+if fatal:  # Python ignores the signal; by default the system kills inside write()
+    signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+try:
+    LabelStore(folder).write(0, "niqe", "cd34", rows)
+except InputError as error:
+    sys.exit(str(error))
+"""
+
+
+def write_elsewhere(folder: Path, *, limit: int, fatal: bool = False) -> subprocess.CompletedProcess[str]:
+    """Have a process write a part of 20000 scores whose file may not grow over `limit` bytes."""
+    command = [sys.executable, "-c", WRITER, str(folder), str(limit), str(fatal)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+
+
+class TestFailing:
+    def test_no_room_for_a_part_is_one_sentence_and_loses_nothing(
+        self, store: LabelStore, tmp_path: Path
+    ) -> None:
+        store.write(0, "niqe", "ab12", ROWS)
+        # A limit on the size of files fails inside write() as a full disk does, with another number.
+        failed = write_elsewhere(tmp_path / "labels", limit=50_000)
+        assert failed.returncode == 1
+        sentence = r"The label store .*/labels cannot be written to \(File too large\); name .* there\."
+        assert re.fullmatch(sentence, failed.stderr.strip())
+        assert [path.suffix for path in tmp_path.rglob("*") if path.is_file()] == [".parquet"]
+        assert store.read().num_rows == len(ROWS)
+        assert store.write(0, "niqe", "cd34", ROWS[:1]) is not None
+
+    def test_a_killed_writer_leaves_no_half_part_to_read(self, store: LabelStore, tmp_path: Path) -> None:
+        store.write(0, "niqe", "cd34", ROWS)
+        killed = write_elsewhere(tmp_path / "labels", limit=50_000, fatal=True)
+        assert killed.returncode == -signal.SIGXFSZ
+        (half,) = tmp_path.rglob(".part-*.tmp")
+        assert half.stat().st_size == 50_000
+        assert store.read().num_rows == len(store.have(0, "cd34")) == len(ROWS)
+        store.write(0, "niqe", "cd34", [ROWS[0]._replace(video_id="c")])  # beside what the dead one left
+        assert len(store.have(0, "cd34")) == len(ROWS) + 1
 
 
 def test_shared_labels_lie_in_the_cache_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -7,15 +7,7 @@ import torch
 
 from datamodules.errors import InputError
 from datamodules.levels import LEVELS, hard_levels
-from datamodules.pairs import (
-    Consensus,
-    balance_of,
-    cuts_for_balance,
-    draw_pairs,
-    flipped,
-    hard_synthetic,
-    hard_teacher,
-)
+from datamodules.pairs import Consensus, Versions, balance_of, cuts_for_balance, draw_pairs
 
 LADDER = {"gaussian_blur": 5, "jitter": 3}
 VIDEOS = [f"v{i:02d}" for i in range(40)]
@@ -78,54 +70,101 @@ class TestDrawPairs:
             draw_pairs(VIDEOS, LADDER, seed=0, round=0, synthetic=5, teacher=5)
 
 
-class TestRounds:
-    def test_cuts_keep_the_balance_whatever_the_unit_of_the_spread(self) -> None:
-        before = consensus()
-        after = Consensus(before.video_ids, before.score * 3, before.variance * 0.01)
-        cuts = cuts_for_balance(after, balance_of(before))
-        again = balance_of(Consensus(after.video_ids, after.score, after.variance, cuts))
-        assert again == pytest.approx(balance_of(before), abs=0.01)  # quantiles of 4096 random pairs
+class TestCompositions:
+    BASES = {"jitter": ["gaussian_blur"]}
 
-    def test_nothing_flips_under_the_same_consensus_and_all_clear_ones_under_its_opposite(self) -> None:
-        known = consensus(spread=0.01)
-        pairs = draw_pairs(VIDEOS, LADDER, seed=0, round=0, synthetic=10, teacher=100, consensus=known)
-        opposite = Consensus(known.video_ids, -known.score, known.variance)
-        similar = hard_levels(torch.tensor(pairs["levels"].to_pylist())) == LEVELS.index("similar")
-        assert flipped(pairs, known) == 0
-        assert flipped(pairs, opposite) == pytest.approx(1 - float(similar.sum()) / 100, abs=1e-6)
+    def test_the_base_lies_first_and_alike_under_both_sides(self) -> None:
+        pairs = draw_pairs(
+            VIDEOS, LADDER, seed=0, round=0, synthetic=400, bases=self.BASES, composed=0.5
+        ).to_pylist()
+        composed = 0
+        for row in pairs:
+            first, second = row["distortions_first"], row["distortions_second"]
+            if {entry["name"] for entry in first + second} == {"gaussian_blur", "jitter"}:
+                composed += 1
+                assert first[0] == second[0]
+                assert first[0]["name"] == "gaussian_blur"
+                step = sum(e["level"] for e in first[1:]) - sum(e["level"] for e in second[1:])
+                assert np.sign(np.array(row["levels"]) @ np.arange(-2, 3)) == np.sign(step) != 0
+        # Half of the 200 pairs of the one simulator that has a base: six deviations of a binomial count.
+        assert composed == pytest.approx(100, abs=42)
 
-    def test_without_teacher_pairs_nothing_can_flip(self) -> None:
-        pairs = draw_pairs(VIDEOS, LADDER, seed=0, round=0, synthetic=10)
-        assert np.isnan(flipped(pairs, consensus()))
+    def test_without_a_share_there_are_none(self) -> None:
+        pairs = draw_pairs(VIDEOS, LADDER, seed=0, round=0, synthetic=100, bases=self.BASES)
+        for side in ("distortions_first", "distortions_second"):
+            assert pc.max(pc.list_value_length(pairs[side])).as_py() == 1
 
 
-class TestHardPairs:
-    def test_synthetic_ones_are_among_the_wrong(self) -> None:
-        pairs = draw_pairs(VIDEOS, LADDER, seed=0, round=0, synthetic=60, teacher=60, consensus=consensus())
-        wrong = torch.zeros(120, dtype=torch.bool)
-        wrong[::3] = True
-        hard = hard_synthetic(pairs, wrong, 8, np.random.default_rng(0))
-        eligible = pairs.filter(wrong.tolist()).select(["first", "levels"]).to_pylist()
-        assert len(hard) == 8
-        assert pc.all(hard["hard"]).as_py()
-        assert set(hard["source"].to_pylist()) == {"synthetic"}
-        assert all(row in eligible for row in hard.select(["first", "levels"]).to_pylist())
-
-    def test_teacher_ones_differ_for_the_attacker_and_not_for_the_defender(self) -> None:
-        defender, attacker = consensus(0), consensus(1)
+class TestReferencePairs:
+    def versions(self) -> Versions:
         generator = np.random.default_rng(0)
-        hard = hard_teacher(attacker, defender, 20, generator, draws=4, blur=0.5)
-        position = {name: i for i, name in enumerate(VIDEOS)}
-        first, second = (
-            np.array([position[name] for name in hard[side].to_pylist()]) for side in ("first", "second")
+        ids = tuple(name for name in VIDEOS for _ in range(4))
+        scores = Consensus(ids, generator.normal(size=160), np.full(160, 0.3))
+        return Versions(
+            scores, ("gaussian_blur", "gaussian_blur", "jitter", "jitter") * 40, np.arange(160) % 2 + 1
         )
-        gaps = [np.abs(side.score[first] - side.score[second]) for side in (attacker, defender)]
-        typical = [
-            np.abs(side.score[:, None] - side.score)[np.triu_indices(40, 1)].mean()
-            for side in (attacker, defender)
-        ]
-        assert len(hard) == 20
-        # One half attacks each way: in every pair one side sees far more than the other.
-        assert np.all(np.maximum(*gaps) > np.minimum(*gaps))
-        assert np.mean(np.minimum(*gaps)) < 0.5 * np.mean(typical)
-        assert np.mean(np.maximum(*gaps)) > np.mean(typical)
+
+    def test_different_sources_balanced_levels_and_the_margin_of_their_versions(self) -> None:
+        versions = self.versions()
+        pairs = draw_pairs(
+            VIDEOS, LADDER, seed=0, round=0, synthetic=0, reference=200, versions=versions, blur=0
+        )
+        levels = Counter(hard_levels(torch.tensor(pairs["levels"].to_pylist())).tolist())
+        assert [levels[i] for i in range(5)] == [40] * 5
+        known = zip(
+            versions.consensus.video_ids,
+            versions.simulators,
+            versions.levels,
+            versions.consensus.score,
+            strict=True,
+        )
+        score = {(name, simulator, level): value for name, simulator, level, value in known}
+        for row in pairs.to_pylist():
+            assert row["source"] == "reference"
+            assert row["first"] != row["second"]
+            sides = [
+                score[row[side], entry["name"], entry["level"]]
+                for side in ("first", "second")
+                for entry in row[f"distortions_{side}"]
+            ]
+            assert row["margin"] == pytest.approx((sides[1] - sides[0]) / np.sqrt(0.6), abs=1e-5)
+
+    def test_without_scores_there_are_none(self) -> None:
+        with pytest.raises(InputError, match="reference_pairs"):
+            draw_pairs(VIDEOS, LADDER, seed=0, round=0, synthetic=0, reference=5)
+
+
+class TestConfidence:
+    def test_unsure_pairs_are_not_drawn(self) -> None:
+        pairs = draw_pairs(
+            VIDEOS,
+            LADDER,
+            seed=0,
+            round=0,
+            synthetic=0,
+            teacher=200,
+            consensus=consensus(),
+            min_confidence=0.6,
+        )
+        assert min(max(levels) for levels in pairs["levels"].to_pylist()) >= 0.6
+
+    def test_nothing_is_sure_enough(self) -> None:
+        with pytest.raises(InputError, match=r"data\.min_confidence"):
+            draw_pairs(
+                VIDEOS,
+                LADDER,
+                seed=0,
+                round=0,
+                synthetic=0,
+                teacher=9,
+                consensus=consensus(spread=9.0),
+                min_confidence=1.0,
+            )
+
+
+def test_cuts_keep_the_balance_whatever_the_unit_of_the_spread() -> None:
+    before = consensus()
+    after = Consensus(before.video_ids, before.score * 3, before.variance * 0.01)
+    cuts = cuts_for_balance(after, balance_of(before))
+    again = balance_of(Consensus(after.video_ids, after.score, after.variance, cuts))
+    assert again == pytest.approx(balance_of(before), abs=0.01)  # quantiles of 4096 random pairs

@@ -1,15 +1,18 @@
-"""Baseline JPEG, encoded and decoded as tensor arithmetic on any device, with a quality for every image.
+"""What compression leaves in a picture: the blocks of JPEG and the false contours of too few tones.
 
-Ours because kornia's codec is a differentiable approximation: its soft rounding lets through a part of what a
-real encoder discards, and it takes several times as long on a CPU. Only the colour conversion is kornia's.
+JPEG is ours because kornia's codec is a differentiable approximation: its soft rounding lets through a part
+of what a real encoder discards, and it takes several times as long on a CPU. Only the colour conversion is
+kornia's.
 """
 
 import math
 
 import torch
 import torch.nn.functional as F
-from kornia.color import rgb_to_ycbcr, ycbcr_to_rgb
+from kornia.color import rgb_to_grayscale, rgb_to_ycbcr, ycbcr_to_rgb
 from torch import Tensor
+
+from datamodules.distortions.arguments import per_sample
 
 # ITU-T T.81, tables K.1 (luma) and K.2 (chroma): the quantiser's steps at quality 50
 _LUMA_STEPS = (
@@ -29,6 +32,46 @@ _CHROMA_STEPS = (
     (47, 66, 99, 99, 99, 99, 99, 99),
     *[(99, 99, 99, 99, 99, 99, 99, 99)] * 4,
 )
+
+BANDS = 6
+"""Steps from black to white that `banding` cuts the luma into: 42 grey levels of 8 bits each."""
+
+
+def jpeg(
+    clips: Tensor, strength: Tensor, times: Tensor | None = None, generator: torch.Generator | None = None
+) -> Tensor:
+    """Encode and decode every frame as baseline JPEG with 4:2:0 chroma (`jpeg_round_trip`).
+
+    Args:
+        clips: (B, T, 3, H, W) in [0, 1], any size.
+        strength: (B,), libjpeg's quality, 1 to 100. Our levels 40, 20, 12, 6, 3 are those at which another
+            step is seen beside the one before.
+        times: not used.
+        generator: not used.
+    """
+    quality = strength.repeat_interleave(clips.shape[1])
+    return jpeg_round_trip(clips.flatten(0, 1), quality).view(clips.shape)
+
+
+def banding(
+    clips: Tensor, strength: Tensor, times: Tensor | None = None, generator: torch.Generator | None = None
+) -> Tensor:
+    """Draw false contours: the luma moves by the share a of its way to the nearest of `BANDS` + 1 values.
+
+    A step of a / `BANDS` stands where a slope crosses the middle between two values, and what lies between
+    the steps is flattened, as by a stream's coarse quantiser in skies and in the dark; the chroma is kept.
+    Severity is the height of the steps and not their number: a coarser grid has its steps elsewhere, and a
+    wall that a fine grid cuts in two may by chance lie whole within one band of a coarser one.
+
+    Args:
+        clips: (B, T, 3, H, W) in [0, 1].
+        strength: (B,), a in (0, 1]; 1 leaves seven values of the BT.601 luma. Our levels 0.2, 0.4, 0.7, 1.
+        times: not used.
+        generator: not used.
+    """
+    grey: Tensor = rgb_to_grayscale(clips)
+    nearest = (grey * BANDS).round_() / BANDS
+    return (clips + (nearest - grey) * per_sample(strength)).clamp_(0, 1)
 
 
 def jpeg_round_trip(images: Tensor, quality: Tensor) -> Tensor:

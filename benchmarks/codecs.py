@@ -1,0 +1,94 @@
+"""Speed of codec round trips, and how many workers feed a training step with them.
+
+    python benchmarks/codecs.py ../shared/data/clips/w2s_anchor_2.mp4
+
+For every codec, on the embedded config's window (4 frames of 72 x 72) and on 8 frames of 540p, on one core and
+as the mean over its levels: round trips per second with an empty cache (encode, write, decode) and with a full
+one (read, decode), the bytes that a clip takes in it, and the workers that keep up with training steps of 24
+pairs in 0.2 s, of which a share (`--share`) have a codec on both sides. Reading the source video is not counted.
+"""
+
+import argparse
+import tempfile
+import time
+from pathlib import Path
+
+import torch
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor
+
+from datamodules.codec_cache import CodecCache
+from datamodules.codecs import CODECS, Codec
+from datamodules.decoding import Sampling, probe, read_clip
+
+PAIRS, STEP_SECONDS = 24, 0.2
+SECONDS = 1.0
+"""Least time for which one figure is measured."""
+
+
+def read_540p(path: Path) -> tuple[Tensor, float]:
+    """Read 8 consecutive frames as their 960 x 540 centre, and the video's frame rate."""
+    video = probe(path)
+    frames = read_clip(video, Sampling(segments=1, frames=8, spacing=None, window=None)).frames
+    height, width = frames.shape[-2:]
+    if height < 540 or width < 960:
+        raise SystemExit(f"{path} is {width} x {height}; give a video of at least 960 x 540.")
+    top, left = (height - 540) // 2, (width - 960) // 2
+    return frames[:, :, top : top + 540, left : left + 960].contiguous(), video.fps
+
+
+def measure(codec: Codec, clip: Tensor, fps: float) -> tuple[float, float, float]:
+    """Return round trips per second, cold and warm, and bytes per clip, over the codec's levels."""
+    levels = range(1, len(codec.levels) + 1)
+    spent, trips, size = [0.0, 0.0], 0, 0
+    while not trips or spent[0] < SECONDS:
+        with tempfile.TemporaryDirectory() as folder:
+            cached = CodecCache(folder)
+            for level in levels:
+                for state in (0, 1):
+                    began = time.perf_counter()
+                    cached.round_trip(codec, clip, level, fps)
+                    spent[state] += time.perf_counter() - began
+                trips += 1
+            size = sum(path.stat().st_size for path in Path(folder).rglob("*") if path.is_file())
+    return trips / spent[0], trips / spent[1], size / len(levels)
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("video", type=Path, help="a video of at least 960 x 540")
+    parser.add_argument("--share", type=float, default=0.25, help="share of pairs with a codec (%(default)s)")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    whole, fps = read_540p(arguments.video)
+    windows = {"4 x 72 x 72": whole[:4, :, 234:306, 444:516].contiguous(), "8 x 960 x 540": whole}
+    needed = 2 * PAIRS * arguments.share / STEP_SECONDS
+    table = Table(
+        title=f"Codec round trips on one core; {PAIRS} pairs a {STEP_SECONDS} s step, "
+        f"{arguments.share:.0%} of them encoded: {needed:.0f} clips/s",
+        title_justify="left",
+    )
+    for column in ("window", "codec", "cold, clips/s", "warm, clips/s", "bytes/clip", "workers cold", "warm"):
+        table.add_column(column, justify="left" if column in ("window", "codec") else "right")
+    for window, clip in windows.items():
+        for codec in CODECS.values():
+            cold, warm, size = measure(codec, clip, fps)
+            table.add_row(
+                window,
+                codec.name,
+                f"{cold:.1f}",
+                f"{warm:.1f}",
+                f"{size:.0f}",
+                f"{needed / cold:.1f}",
+                f"{needed / warm:.1f}",
+            )
+        table.add_section()
+    Console(width=110).print(table)
+
+
+if __name__ == "__main__":
+    main()

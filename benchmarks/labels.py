@@ -1,0 +1,264 @@
+"""What each kind of label gives: students of equal length on unseen contents and an unseen simulator family.
+
+    python benchmarks/labels.py [--videos FOLDER] [--pairs 9600] [--jobs 2]
+
+The contents are divided into as many folds as there are groups of simulator families. The student of a fold
+sees neither the fold's contents nor its group of families. Each arm adds one kind of label and keeps the
+number of pairs, hence of steps: synthetic pairs alone, + teachers, + reference labels across contents,
++ compositions. On the fold's contents every version by every simulator is scored, and the table prints, for
+the simulators that were trained and those that were held out,
+
+- rank accuracy within content: the share of pairs of levels of one ladder that the score puts in order, and
+- SRCC across contents: of the score with XPSNR, a full-reference metric that labels nothing, over all
+  versions of the fold by simulators that leave pixels in place.
+
+The mean absolute Laplacian stands beside them. Intervals are 95 % of a bootstrap over contents.
+"""
+
+import argparse
+import csv
+import itertools
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from datamodules.annotation import ClipItem, Request
+from datamodules.corpus import build_corpus, videos
+from datamodules.decoding import Video
+from datamodules.duplicates import find_duplicates, join_contents
+from datamodules.full_reference import FullReference, xpsnr
+from datamodules.reference_labels import COMPARABLE
+from datamodules.simulators import SIMULATORS
+from datamodules.teachers import Laplacian
+from vqa_lightning.metrics import srcc
+from vqa_lightning.module import RankingModule
+from vqa_lightning.student import Student
+
+GROUPS = (("sharpness",), ("noise", "tone"), ("compression",), ("temporal", "geometry"))
+"""Families that are held out together: one family of few simulators would leave a fold with little to say."""
+
+ARMS = {
+    "synthetic": (1.0, 0.0, 0.0, 0.0),
+    "+ teachers": (0.75, 0.25, 0.0, 0.0),
+    "+ reference": (0.5, 0.25, 0.25, 0.0),
+    "+ compositions": (0.5, 0.25, 0.25, 0.3),
+}
+"""Shares of synthetic, teacher and reference pairs, and of the synthetic ones that are composed."""
+
+Scores = dict[tuple[str, str | None, int], float]
+
+
+class XPSNR(FullReference):
+    """The judge: XPSNR against the source, on windows that hold what the student sees of a clip."""
+
+    def __init__(self) -> None:
+        super().__init__("ssim", segments=2, window=256)
+        self.name = "xpsnr"
+
+    def score_items(self, clips: torch.Tensor, items: Sequence[ClipItem]) -> torch.Tensor:
+        """Decibels, at most 100: equal clips have infinitely many."""
+        sources = torch.stack([item.sources for item in items])
+        pairs = zip(self.apart((clips * 255).round().byte()), self.apart(sources), strict=True)
+        return torch.tensor([min(xpsnr(clip, source), 100.0) for clip, source in pairs])
+
+
+def folds(corpus: list[Video]) -> Iterator[set[str]]:
+    """Contents of each fold, largest frames dealt out first so that every fold has large and small ones."""
+    sizes: dict[str, int] = {}
+    for video in corpus:
+        sizes[video.content] = max(sizes.get(video.content, 0), video.width * video.height)
+    ordered = sorted(sizes, key=lambda content: (-sizes[content], content))
+    for fold in range(len(GROUPS)):
+        yield set(ordered[fold :: len(GROUPS)])
+
+
+def train(root: Path, manifest: Path, arm: str, group: Sequence[str], pairs: int, seed: int) -> float:
+    """Fits one student on one thread unless it lies there already; returns the seconds that it took."""
+    spent = root / "seconds.txt"
+    if spent.is_file():
+        return float(spent.read_text())
+    synthetic, teacher, reference, composed = ARMS[arm]
+    simulators = [name for name, one in SIMULATORS.items() if one.family not in group]
+    words = ["fit", "--config", "round.yaml", "--trainer.max_epochs", "1", "--trainer.accelerator", "cpu"]
+    words += ["--trainer.enable_progress_bar", "false", "--trainer.default_root_dir", str(root)]
+    words += ["--seed_everything", str(seed), "--data.seed", str(seed), "--data.videos", str(manifest)]
+    words += ["--data.synthetic_pairs", str(round(synthetic * pairs))]
+    words += ["--data.teacher_pairs", str(round(teacher * pairs))]
+    words += ["--data.reference_pairs", str(round(reference * pairs))]
+    words += ["--data.composed", str(composed), "--data.simulators", f"[{', '.join(simulators)}]"]
+    began = time.monotonic()
+    with (root / "log.txt").open("w") as log:
+        subprocess.run(
+            [sys.executable, "-m", "vqa_lightning", *words],
+            check=True,
+            stdout=log,
+            stderr=log,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+        )
+    seconds = time.monotonic() - began
+    spent.write_text(f"{seconds:.1f}")
+    return seconds
+
+
+def versions(contents: Sequence[Video]) -> list[Request]:
+    """The videos and all their versions by every simulator."""
+    return [
+        Request(video, simulator, level)
+        for video in contents
+        for simulator, level in [
+            (None, 0),
+            *((one, level + 1) for one in SIMULATORS.values() for level in range(len(one.levels))),
+        ]
+    ]
+
+
+def read_student(root: Path) -> Student:
+    """The student at the end of the newest run under `root`."""
+    checkpoint = sorted(root.glob("runs/*/version_*/checkpoints/last.ckpt"))[-1]
+    return Student(RankingModule.load_from_checkpoint(checkpoint, map_location="cpu").eval())
+
+
+def ladder_accuracy(scores: Scores, video: Video, held_out: bool, group: Sequence[str]) -> float:
+    """Share of pairs of levels that are in order, the mean over the ladders of one video."""
+    found = []
+    for one in SIMULATORS.values():
+        if (one.family in group) == held_out:
+            ladder = [scores[video.video_id, None, 0]]
+            ladder += [scores[video.video_id, one.identity, level + 1] for level in range(len(one.levels))]
+            found += [float(a > b) + 0.5 * (a == b) for a, b in itertools.combinations(ladder, 2)]
+    return float(np.mean(found))
+
+
+def across(scores: Scores, judge: Scores, contents: Sequence[Video], held_out: bool, group: Any) -> float:
+    """SRCC with the judge over the versions of several contents, each of which may come more than once."""
+    identities = [
+        (one.identity, len(one.levels))
+        for one in SIMULATORS.values()
+        if (one.family in group) == held_out and one.family in COMPARABLE
+    ]
+    keys = [
+        (video.video_id, identity, level + 1)
+        for video in contents
+        for identity, count in identities
+        for level in range(count)
+    ]
+    keys = [key for key in keys if key in scores and key in judge]
+    if not keys:
+        return float("nan")
+    return srcc(np.array([scores[key] for key in keys]), np.array([judge[key] for key in keys]))
+
+
+def interval(draw: Any, count: int = 1000) -> str:
+    """`.71 [.65, .77]`: `draw(None)` is the figure, `draw(generator)` one of a bootstrap over contents."""
+    value = draw(None)
+    if not np.isfinite(value):
+        return ""
+    generator = np.random.default_rng(0)
+    low, high = np.nanquantile([draw(generator) for _ in range(count)], [0.025, 0.975])
+    return f"{value:.2f} [{low:.2f}, {high:.2f}]"
+
+
+def main() -> None:
+    """Trains and prints."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--videos", default="../shared/data/clips")
+    parser.add_argument("--pairs", type=int, default=9600, help="of all kinds, for each student")
+    parser.add_argument("--jobs", type=int, default=2, help="students trained side by side, one thread each")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--root", type=Path, default=Path("runs/labels"), help="where the students lie")
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+
+    table = build_corpus(args.videos)
+    corpus = videos(join_contents(table, find_duplicates(table)))
+    held_out = list(folds(corpus))
+    jobs = []
+    for fold, contents in enumerate(held_out):
+        folder = (args.root / f"fold_{fold}").resolve()
+        folder.mkdir(parents=True, exist_ok=True)
+        others = sorted({video.content for video in corpus} - contents)
+        with (folder / "manifest.csv").open("w", newline="") as file:
+            rows = csv.writer(file)
+            rows.writerow(("path", "content", "split"))
+            for video in corpus:
+                others_split = "select" if video.content == others[0] else "train"
+                split = "report" if video.content in contents else others_split
+                rows.writerow((Path(video.path).resolve(), video.content, split))
+        for arm in ARMS:
+            root = folder / arm.strip("+ ")
+            root.mkdir(exist_ok=True)
+            jobs.append((root, folder / "manifest.csv", arm, GROUPS[fold], args.pairs, args.seed))
+    with ThreadPoolExecutor(args.jobs) as pool:
+        seconds = list(pool.map(lambda job: train(*job), jobs))
+
+    judge, scores = {}, {name: {} for name in ("laplacian", *ARMS)}  # type: dict, dict[str, Scores]
+    requests = versions(corpus)
+    for row in XPSNR().annotate([request for request in requests if request.simulator is not None]):
+        judge[row.video_id, row.simulator, row.level] = row.score
+    for row in Laplacian(window=256).annotate(requests):
+        scores["laplacian"][row.video_id, row.simulator, row.level] = row.score
+    in_fold = []
+    for fold, contents in enumerate(held_out):
+        members = [video for video in corpus if video.content in contents]
+        in_fold.append(members)
+        for arm in ARMS:
+            student = read_student((args.root / f"fold_{fold}" / arm.strip("+ ")).resolve())
+            for row in student.annotate(versions(members)):
+                scores[arm][row.video_id, row.simulator, row.level] = row.score
+
+    report = Table(title=f"{len(corpus)} videos, {args.pairs} pairs a student, seed {args.seed}")
+    for column in (
+        "labels",
+        "within, trained",
+        "within, held out",
+        "across, trained",
+        "across, held out",
+        "s",
+    ):
+        report.add_column(column)
+    for name, own in scores.items():
+        cells = []
+        for which in (False, True):
+            values = [
+                [ladder_accuracy(own, video, which, GROUPS[fold]) for video in members]
+                for fold, members in enumerate(in_fold)
+            ]
+
+            def within(generator: np.random.Generator | None, values: Any = values) -> float:
+                flat = np.concatenate([np.array(fold) for fold in values])
+                return float(np.mean(flat if generator is None else generator.choice(flat, len(flat))))
+
+            cells.append(interval(within))
+        for which in (False, True):
+
+            def pooled(
+                generator: np.random.Generator | None, which: bool = which, own: Scores = own
+            ) -> float:
+                found = []
+                for fold, members in enumerate(in_fold):
+                    chosen = members
+                    if generator is not None:
+                        chosen = [members[i] for i in generator.integers(len(members), size=len(members))]
+                    found.append(across(own, judge, chosen, which, GROUPS[fold]))
+                return float(np.nanmean(found))
+
+            cells.append(interval(pooled, 200))
+        spent = [s for job, s in zip(jobs, seconds, strict=True) if job[2] == name]
+        report.add_row(name, *cells, f"{np.mean(spent):.0f}" if spent else "")
+    Console(width=130).print(report)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,68 @@
+"""What a hand-held camera in little light adds: noise and shake."""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from datamodules.distortions.arguments import per_sample, require_generator
+
+
+def gaussian_noise(
+    clips: Tensor, strength: Tensor, times: Tensor | None = None, generator: torch.Generator | None = None
+) -> Tensor:
+    """Add white Gaussian noise, independent for every frame, channel and pixel, then clip.
+
+    Args:
+        clips: (B, T, C, H, W) in [0, 1].
+        strength: (B,), variance on the scale [0, 1]; W2S-VQA has 0.001, 0.002, 0.003, 0.005, 0.01.
+        times: not used.
+        generator: where the noise comes from.
+
+    Raises:
+        InputError: no generator, or one on another device.
+    """
+    generator = require_generator(generator, clips, "gaussian_noise")
+    noise = torch.randn(clips.shape, generator=generator, device=clips.device)
+    return noise.mul_(per_sample(strength.sqrt())).add_(clips).clamp_(0, 1)
+
+
+def jitter(
+    clips: Tensor, strength: Tensor, times: Tensor | None = None, generator: torch.Generator | None = None
+) -> Tensor:
+    """Shake the camera: every frame is shifted at random, and a small random crop of it is resized back.
+
+    The shift is 0.75 s to s long and turns by 90 to 270 degrees from frame to frame, so that the picture
+    jumps by s to 2 s each time and no draw of a level shakes less than one of the level below. The crop
+    leaves out up to s pixels at each end of the shorter side; what is missing is mirrored. s is in pixels,
+    not in parts of the frame, since clips are windows at native resolution: a hand's shake or a
+    stabiliser's slip is a few pixels, however much of the frame the window shows. One bilinear warp by
+    `grid_sample`.
+
+    Args:
+        clips: (B, T, C, H, W) in [0, 1], H and W well above 2 s; at least two frames, or nothing shakes.
+        strength: (B,), s in pixels. W2S-VQA does not give it; our levels 1.5, 4, 10 rise by 2.5 or more.
+        times: not used.
+        generator: where the draws come from.
+
+    Raises:
+        InputError: no generator, or one on another device.
+    """
+    generator = require_generator(generator, clips, "jitter")
+    height, width = clips.shape[-2:]
+    draws = torch.rand((3, *clips.shape[:2]), generator=generator, device=clips.device)
+    length = strength[:, None] * (0.75 + 0.25 * draws[0])
+    turn = math.pi * (0.5 + draws[1])
+    turn[:, 0] = 2 * math.pi * draws[1, :, 0]
+    angle = turn.cumsum(dim=1)
+    margin = strength[:, None] * draws[2]
+    # affine_grid measures positions in halves of the frame
+    affine = clips.new_zeros(*clips.shape[:2], 2, 3)
+    affine[..., 0, 0] = affine[..., 1, 1] = 1 - 2 * margin / min(height, width)
+    affine[..., 0, 2] = 2 / width * length * angle.cos()
+    affine[..., 1, 2] = 2 / height * length * angle.sin()
+    frames = clips.flatten(0, 1)
+    grid = F.affine_grid(affine.flatten(0, 1), list(frames.shape), align_corners=False)
+    warped = F.grid_sample(frames, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
+    return warped.view(clips.shape)

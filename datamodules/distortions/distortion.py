@@ -1,0 +1,234 @@
+"""Simulators of known severity: pure functions of a batch of clips with a strength per sample, on any device.
+
+Severity is data: levels come with the batch and every draw from the caller's generator, so that the same
+batch and the same generator state give the same pixels. Level 0, the source, never passes through arithmetic.
+"""
+
+import hashlib
+import inspect
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from datamodules.distortions.arguments import DistortionFunction
+from datamodules.distortions.camera import gaussian_noise, jitter
+from datamodules.distortions.compression import banding, jpeg
+from datamodules.distortions.sharpness import gaussian_blur, motion_blur, resize
+from datamodules.distortions.temporal import frame_rate, freeze, stutter
+from datamodules.distortions.tone import brighten, contrast, darken, saturation
+from datamodules.errors import InputError
+
+Family = Literal["sharpness", "noise", "tone", "compression", "temporal", "geometry", "other"]
+"""Kinds of loss: simulators of one family look alike, so that one may be held out to test generalisation."""
+
+
+@dataclass(frozen=True)
+class Distortion:
+    """A simulator with ordered levels: level 0 is the source, level k has the strength `levels[k - 1]`.
+
+    Any function of the right form becomes one, and any function of this module can be given other strengths:
+
+        >>> def fade(clips, strength, times, generator):
+        ...     return clips * (1 - strength[:, None, None, None, None])
+        >>> mine = Distortion("fade", fade, levels=(0.25, 0.5, 0.75))
+        >>> mine(torch.ones(3, 1, 1, 1, 1), torch.tensor([0, 1, 3])).flatten()
+        tensor([1.0000, 0.7500, 0.2500])
+
+    Attributes:
+        name: what pairs, labels and configs call it.
+        function: pure in its four arguments; it need neither clip its result nor know of level 0.
+        levels: the strengths, mildest first, in the function's own unit; finite and above 0.
+        family: the kind of loss.
+        source: text of the module that the function stands in; empty where there is no file.
+
+    Raises:
+        InputError: there are no levels, one of them is not finite and above 0, or `function` is not made with
+            `def` or `lambda`.
+    """
+
+    name: str
+    function: DistortionFunction
+    levels: tuple[float, ...]
+    family: Family = "other"
+    source: str = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        if not inspect.isfunction(self.function):
+            raise InputError(
+                f"The distortion {self.name!r} has {self.function!r} for a function: give one made with def, "
+                "whose name and source tell it from others."
+            )
+        # now, since the file may be edited while a run lasts
+        object.__setattr__(self, "source", _source_of(self.function))
+        if not self.levels:
+            raise InputError(f"The distortion {self.name!r} has no levels: give it at least one strength.")
+        for strength in self.levels:
+            if not (math.isfinite(strength) and strength > 0):
+                raise InputError(
+                    f"The distortion {self.name!r} has a strength of {strength}: give finite numbers above 0."
+                )
+
+    @property
+    def identity(self) -> str:
+        """The name under which scores of its clips are kept: `NAME-HASH`.
+
+        Eight hexadecimal digits over name, strengths, the function and the text of the module that it stands
+        in, for built-in ones too: no score outlives the strengths or the code that it is of. What is called
+        from other modules is not looked at: give the distortion a new name when that changes.
+        """
+        function = f"{self.function.__module__}.{self.function.__qualname__}"
+        definition = repr((self.name, [float(level) for level in self.levels], function, self.source))
+        return f"{self.name}-{hashlib.sha256(definition.encode()).hexdigest()[:8]}"
+
+    def __call__(
+        self,
+        clips: Tensor,
+        level: Tensor,
+        *,
+        times: Tensor | None = None,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        """Distort each clip at its own level.
+
+        Args:
+            clips: (B, T, C, H, W), floating, RGB in [0, 1]; not modified.
+            level: (B,), integers from 0 (the source, returned bit for bit) to `len(levels)`, on any device;
+                on the host it spares a wait for the accelerator.
+            times: (B, T), seconds; tells temporal distortions where one segment of a clip ends and the next
+                begins.
+            generator: on the clips' device; required where something is drawn.
+
+        Returns:
+            Tensor of the clips' shape and dtype in [0, 1], computed in float32 whatever the autocast.
+
+        Raises:
+            InputError: clips, level or times have a wrong shape or type, a level is out of range, the
+                function changes the shape, or the generator is missing or on another device.
+        """
+        _check(clips, level, times)
+        host = level.cpu()
+        for value in host.tolist():
+            if not 0 <= value <= len(self.levels):
+                raise InputError(
+                    f"The level {value} of {self.name!r} is out of range: "
+                    f"give 0 (the source) to {len(self.levels)} (the strongest)."
+                )
+        changed = host.nonzero().squeeze(1)
+        if len(changed) == 0:
+            return clips.clone()
+        strength = torch.tensor(self.levels, dtype=torch.float32)[host[changed] - 1].to(clips.device)
+        changed = changed.to(clips.device)
+        affected = (clips if len(changed) == len(clips) else clips[changed]).float()
+        moments = None if times is None else times.to(clips.device)[changed]
+        with torch.autocast(clips.device.type, enabled=False):
+            distorted = self.function(affected, strength, moments, generator)
+        if distorted.shape != affected.shape:
+            raise InputError(
+                f"The function of {self.name!r} made {tuple(distorted.shape)} of clips of shape "
+                f"{tuple(affected.shape)}: it must keep the shape."
+            )
+        distorted = distorted.clamp(0, 1).to(clips.dtype)
+        return distorted if len(changed) == len(clips) else clips.index_copy(0, changed, distorted)
+
+
+def apply(
+    clips: Tensor,
+    names: Sequence[str],
+    levels: Tensor,
+    *,
+    times: Tensor | None = None,
+    generator: torch.Generator | None = None,
+    distortions: Mapping[str, Distortion] | None = None,
+) -> Tensor:
+    """Apply one distortion per sample, each simulator once on all of its samples.
+
+    Simulators run in the alphabetical order of their names, so that the draws depend on nothing but the batch
+    and the generator.
+
+    Args:
+        clips: (B, T, C, H, W), RGB, uint8 in [0, 255] or floating in [0, 1]; not modified.
+        names: one key of `distortions` for each clip; at level 0 it is not looked up and may be empty.
+        levels: (B,), integers from 0 (the source) to the simulator's number of levels, on any device.
+        times: (B, T), seconds; None: every clip is one segment.
+        generator: on the clips' device; required if a simulator that draws is named.
+        distortions: what the names mean, `DISTORTIONS` by default.
+
+    Returns:
+        Tensor (B, T, C, H, W) in [0, 1], float32 for uint8 clips, else of the clips' dtype.
+
+    Raises:
+        InputError: a name is unknown, or as for `Distortion`.
+    """
+    distortions = DISTORTIONS if distortions is None else distortions
+    result = clips / 255 if clips.dtype == torch.uint8 else clips.clone()
+    _check(result, levels, times)
+    if len(names) != len(clips):
+        raise InputError(f"{len(names)} names of distortions came with {len(clips)} clips: give one a clip.")
+    host = levels.cpu()
+    times = None if times is None else times.to(clips.device)
+    samples: dict[str, list[int]] = {}
+    for sample, (name, level) in enumerate(zip(names, host.tolist(), strict=True)):
+        if level != 0:
+            samples.setdefault(name, []).append(sample)
+    for name in sorted(samples):
+        if name not in distortions:
+            raise InputError(
+                f"There is no distortion {name!r}: choose from {', '.join(sorted(distortions))}."
+            )
+        here = torch.tensor(samples[name], device=clips.device)
+        distorted = distortions[name](
+            result.index_select(0, here),
+            host[samples[name]],
+            times=None if times is None else times.index_select(0, here),
+            generator=generator,
+        )
+        result.index_copy_(0, here, distorted)
+    return result
+
+
+def _source_of(function: DistortionFunction) -> str:
+    file = inspect.getsourcefile(function)
+    return Path(file).read_text() if file is not None and Path(file).is_file() else ""
+
+
+def _check(clips: Tensor, level: Tensor, times: Tensor | None) -> None:
+    if clips.ndim != 5 or not clips.is_floating_point():
+        raise InputError(
+            f"Clips are {clips.dtype} of shape {tuple(clips.shape)}: give floats of shape (B, T, C, H, W)."
+        )
+    if level.shape != clips.shape[:1] or level.is_floating_point():
+        raise InputError(
+            f"Levels are {level.dtype} of shape {tuple(level.shape)}: "
+            f"give one integer for each of {len(clips)} clips."
+        )
+    if times is not None and times.shape != clips.shape[:2]:
+        raise InputError(
+            f"Times have the shape {tuple(times.shape)}: give seconds of shape {tuple(clips.shape[:2])}."
+        )
+
+
+DISTORTIONS: dict[str, Distortion] = {
+    distortion.name: distortion
+    for distortion in (
+        Distortion("resize", resize, (2, 3, 4, 8, 16), "sharpness"),
+        Distortion("gaussian_blur", gaussian_blur, (0.1, 0.5, 1, 2, 5), "sharpness"),
+        Distortion("motion_blur", motion_blur, (4, 8, 14, 24), "sharpness"),
+        Distortion("gaussian_noise", gaussian_noise, (0.001, 0.002, 0.003, 0.005, 0.01), "noise"),
+        Distortion("darken", darken, (0.05, 0.1, 0.2, 0.4, 0.8), "tone"),
+        Distortion("brighten", brighten, (0.1, 0.2, 0.4, 0.7, 1.1), "tone"),
+        Distortion("contrast", contrast, (0.2, 0.4, 0.6, 0.75, 0.88), "tone"),
+        Distortion("saturation", saturation, (0.3, 0.55, 0.8, 1), "tone"),
+        Distortion("jpeg", jpeg, (40, 20, 12, 6, 3), "compression"),
+        Distortion("banding", banding, (0.2, 0.4, 0.7, 1), "compression"),
+        Distortion("jitter", jitter, (1.5, 4, 10), "geometry"),
+        Distortion("stutter", stutter, (0.25, 0.5, 0.85), "temporal"),
+        Distortion("frame_rate", frame_rate, (1.5, 3, 6), "temporal"),
+        Distortion("freeze", freeze, (0.25, 0.5, 0.75), "temporal"),
+    )
+}
+"""The built-in simulators by name; strengths of W2S-VQA (arXiv 2505.03631) where it gives them, else ours."""

@@ -1,0 +1,145 @@
+"""What goes wrong in time: frames that are repeated, dropped for good, or lost for a while.
+
+Each operator only chooses which frame is shown at each place, and within a segment only: what was on the
+screen before a segment's first frame is not in the clip.
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from datamodules.distortions.arguments import require_generator
+
+
+class Segments(NamedTuple):
+    """Where each frame of clips (B, T, C, H, W) stands in its segment, all (B, T).
+
+    Attributes:
+        first: index of the segment's first frame.
+        place: number of frames since then.
+        length: number of frames of the segment.
+    """
+
+    first: Tensor
+    place: Tensor
+    length: Tensor
+
+
+def segments_of(clips: Tensor, times: Tensor | None) -> Segments:
+    """Cut clips where the time step exceeds 1.5 times the clip's (lower) median step.
+
+    Args:
+        clips: (B, T, C, H, W).
+        times: (B, T), seconds, rising; None: every clip is one segment.
+    """
+    batch, count = clips.shape[:2]
+    frame = torch.arange(count, device=clips.device).expand(batch, count)
+    opens = frame == 0
+    if times is not None and count > 1:
+        steps = times.diff(dim=1)
+        opens[:, 1:] |= steps > 1.5 * steps.median(dim=1, keepdim=True).values
+    first = torch.where(opens, frame, 0).cummax(dim=1).values
+    number = torch.zeros_like(first).scatter_add(1, first, torch.ones_like(first))
+    return Segments(first, frame - first, number.gather(1, first))
+
+
+def shown(clips: Tensor, source: Tensor) -> Tensor:
+    """Return clips (B, T, C, H, W) that show frame `source` (B, T) at each place."""
+    return clips[torch.arange(len(clips), device=clips.device)[:, None], source]
+
+
+def held(clips: Tensor, anew: Tensor) -> Tensor:
+    """Return clips that show a frame where `anew` (B, T) is set and hold the one before where it is not."""
+    frame = torch.arange(anew.shape[1], device=anew.device)
+    return shown(clips, torch.where(anew, frame, 0).cummax(dim=1).values)
+
+
+def stutter(
+    clips: Tensor, strength: Tensor, times: Tensor | None = None, generator: torch.Generator | None = None
+) -> Tensor:
+    """Replace frames by the one shown before, each with probability p; runs of them hold the picture.
+
+    How many is not left to chance, only which: p times the number of frames that have one before them in
+    their segment, rounded, at least one. Independent draws would leave 42 % of four-frame clips untouched at
+    p = 0.25, and often turn two levels round.
+
+    Args:
+        clips: (B, T, C, H, W) in [0, 1]. A clip of one frame has nothing to repeat and stays as it is.
+        strength: (B,), p in (0, 1]. W2S-VQA does not give it; our levels 0.25, 0.5, 0.85 repeat one, two and
+            three of four frames.
+        times: (B, T), seconds, rising; tells segments apart (`segments_of`).
+        generator: where the draws come from.
+
+    Raises:
+        InputError: no generator, or one on another device.
+    """
+    generator = require_generator(generator, clips, "stutter")
+    opens = segments_of(clips, times).place == 0
+    repeatable = (~opens).sum(dim=1)
+    repeated = (strength * repeatable).round().clamp(min=1).minimum(repeatable)
+    # the ranks of random keys choose that many frames; those that open a segment rank last
+    keys = torch.rand(opens.shape, generator=generator, device=clips.device).masked_fill_(opens, 2.0)
+    return held(clips, anew=keys.argsort(dim=1).argsort(dim=1) >= repeated[:, None])
+
+
+def frame_rate(
+    clips: Tensor, strength: Tensor, times: Tensor | None = None, generator: torch.Generator | None = None
+) -> Tensor:
+    """Lower the frame rate and keep the duration: a frame is held until the next instant that is kept.
+
+    Kept instants lie `strength` frame periods apart, by `times`, so that frames that the camera dropped count
+    as time that passed. Their phase is drawn for each segment among those that show the fewest new pictures:
+    floor((K - 1) / strength) in a segment of K frames. Any phase would do for a long video, but four frames
+    at a sixth of the rate show one new picture or none, as chance has it; with the fewest, no draw of a level
+    looks smoother than one of the level below.
+
+    Args:
+        clips: (B, T, C, H, W) in [0, 1]. A clip of one frame stays as it is.
+        strength: (B,), the factor by which the rate falls, above 1, whole or not. Our levels 1.5, 3, 6 (20,
+            10, 5 frames a second out of 30) leave two, one and no new picture after the first of four frames.
+        times: (B, T), seconds, rising; None: evenly spaced frames, every clip one segment.
+        generator: where the phases come from.
+
+    Raises:
+        InputError: no generator, or one on another device.
+    """
+    generator = require_generator(generator, clips, "frame_rate")
+    first, place, length = segments_of(clips, times)
+    periods = place.float()
+    if times is not None and clips.shape[1] > 1:
+        period = times.diff(dim=1).median(dim=1, keepdim=True).values
+        periods = ((times - times.gather(1, first)) / period).round().float()
+    cycles = periods / strength[:, None]
+    draws = torch.rand(first.shape, generator=generator, device=clips.device).gather(1, first)
+    phase = draws * (1 - cycles.gather(1, first + length - 1).frac())
+    # a frame is shown when its instant lies in another cycle than that of the frame before it
+    cycle = (cycles + phase).floor()
+    return held(clips, anew=(place == 0) | (cycle > cycle.roll(1, dims=1)))
+
+
+def freeze(
+    clips: Tensor, strength: Tensor, times: Tensor | None = None, generator: torch.Generator | None = None
+) -> Tensor:
+    """Lose packets: the picture freezes for one stretch of every segment and then jumps to where it would be.
+
+    The stretch has `strength` times the segment's number of frames, rounded, at least one and never the
+    first, which has no frame before it to show; only where it lies is drawn.
+
+    Args:
+        clips: (B, T, C, H, W) in [0, 1]. A segment of one frame stays as it is.
+        strength: (B,), the share of a segment, in (0, 1]. Our levels 0.25, 0.5, 0.75 freeze one, two and
+            three of four frames.
+        times: (B, T), seconds, rising; tells segments apart (`segments_of`).
+        generator: where the draws come from.
+
+    Raises:
+        InputError: no generator, or one on another device.
+    """
+    generator = require_generator(generator, clips, "freeze")
+    first, place, length = segments_of(clips, times)
+    frozen = (strength[:, None] * length).round().clamp(min=1).minimum(length - 1)
+    draws = torch.rand(first.shape, generator=generator, device=clips.device).gather(1, first)
+    begin = 1 + (draws * (length - frozen)).floor()
+    lost = (begin <= place) & (place < begin + frozen)
+    return held(clips, anew=~lost)

@@ -1,0 +1,35 @@
+"""Hashes of what decides a score besides settings: files of weights, and modules that are already loaded.
+
+Contents count and places do not, so that a moved file keeps its scores and an edited one loses them.
+"""
+
+import hashlib
+from pathlib import Path
+
+import torch
+from torch import nn
+
+
+def file_hash(path: Path) -> str:
+    """Hash a file, or all files under a folder with their relative names, to 16 hexadecimal digits.
+
+    Hidden files and folders (a download's bookkeeping) do not count.
+    """
+    if path.is_file():
+        with path.open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()[:16]
+    digest = hashlib.sha256()
+    for file in sorted(path.rglob("*")):
+        name = file.relative_to(path)
+        if file.is_file() and not any(part.startswith((".", "__pycache__")) for part in name.parts):
+            digest.update(f"{name.as_posix()} {file_hash(file)} ".encode())
+    return digest.hexdigest()[:16]
+
+
+def weights_hash(module: nn.Module) -> str:
+    """Hash all that a module's checkpoint would hold to 16 hexadecimal digits."""
+    digest = hashlib.sha256()
+    for name, tensor in module.state_dict().items():
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()[:16]

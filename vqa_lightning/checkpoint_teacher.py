@@ -1,0 +1,71 @@
+"""A trained checkpoint of ours as a teacher of another run, or as the one that labels a corpus.
+
+It is the Student's way of scoring with weights that no longer change, on the published scale.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from datamodules.annotation import ClipItem, Request
+from datamodules.errors import InputError
+from datamodules.label_store import Annotation
+from vqa_lightning.module import RankingModule
+from vqa_lightning.student import Student
+
+
+class Checkpoint(Student):
+    """Scores videos by a checkpoint that fit wrote, by the judgement it was trained to score by.
+
+    Scores and their standard errors are those of `predict` with the same checkpoint: 50 is the middle of the
+    corpus it was trained on and 10 its standard deviation. The fingerprint is a hash of the weights.
+
+    Args:
+        path: a .ckpt of a run.
+        device: where clips are scored.
+        name: under which the scores are stored; by default `checkpoint-` and the first digits of the hash.
+
+    Raises:
+        InputError: if the file is missing, cannot be read, or holds another model.
+    """
+
+    def __init__(self, path: str, device: str | torch.device = "cpu", name: str | None = None) -> None:
+        super().__init__(load_checkpoint(Path(path)))
+        self.name = name or f"checkpoint-{self._weights[:6]}"
+        self.device = torch.device(device)
+
+    def fit(self, workers: int) -> None:
+        """Moves the model to where it is to score."""
+        self.module.to(self.device)
+
+    def score(self, clips: Tensor) -> Tensor:
+        """Scores (B,) of clips (B, T, C, H, W) in [0, 1]."""
+        middle, deviation, _ = self.module.scale
+        scores: Tensor = 50 + 10 * (super().score(clips) - middle) / deviation
+        return scores
+
+    def annotate_clips(self, requests: Sequence[Request], clips: Iterable[ClipItem]) -> Iterator[Annotation]:
+        """Yield each request's score with its calibrated standard error."""
+        factor = float(self.module.scale[2])
+        for annotation in super().annotate_clips(requests, clips):
+            yield annotation._replace(stderr=annotation.stderr * factor)
+
+
+def load_checkpoint(path: Path) -> RankingModule:
+    """Loads a model for scoring from its checkpoint alone, with `weights_only`.
+
+    Raises:
+        InputError: if the file is missing, cannot be read, or holds another model.
+    """
+    if not path.is_file():
+        raise InputError(f"The checkpoint {path} is not a file; give a .ckpt that fit has written.")
+    try:
+        module = RankingModule.load_from_checkpoint(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # whatever the damage, or the other model, happens to cause
+        raise InputError(
+            f"The checkpoint {path} cannot be loaded ({str(error).splitlines()[0].rstrip('.')}); "
+            "give a .ckpt that vqa-lightning's fit wrote."
+        ) from error
+    return module.eval().requires_grad_(False)
