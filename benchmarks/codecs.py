@@ -1,11 +1,12 @@
 """Speed of codec round trips, and how many workers feed a training step with them.
 
-    python benchmarks/codecs.py ../shared/data/clips/w2s_anchor_2.mp4
+    python benchmarks/codecs.py ../shared/data/clips/vsfa_test.mp4
 
-For every codec, on the embedded config's window (4 frames of 72 x 72) and on 8 frames of 540p, on one core and
-as the mean over its levels: round trips per second with an empty cache (encode, write, decode) and with a full
-one (read, decode), the bytes that a clip takes in it, and the workers that keep up with training steps of 24
-pairs in 0.2 s, of which a share (`--share`) have a codec on both sides. Reading the source video is not counted.
+For every codec, on the embedded config's window (4 frames of 72 x 72) and on 8 frames of 540p, as the mean
+over its levels: round trips per second of processor time, which is what one core gives, with an empty cache
+(encode, write, decode) and with a full one (read, decode); the bytes that a clip takes in it; and the workers
+that keep up with training steps of 24 pairs in 0.2 s, a share of which (`--share`) has a codec on both sides.
+Reading the source video is not counted, nor waiting for the disk.
 """
 
 import argparse
@@ -24,7 +25,7 @@ from datamodules.decoding import Sampling, probe, read_clip
 
 PAIRS, STEP_SECONDS = 24, 0.2
 SECONDS = 1.0
-"""Least time for which one figure is measured."""
+"""Least time of encoding behind a figure."""
 
 
 def read_540p(path: Path) -> tuple[Tensor, float]:
@@ -47,9 +48,9 @@ def measure(codec: Codec, clip: Tensor, fps: float) -> tuple[float, float, float
             cached = CodecCache(folder)
             for level in levels:
                 for state in (0, 1):
-                    began = time.perf_counter()
+                    began = time.process_time()
                     cached.round_trip(codec, clip, level, fps)
-                    spent[state] += time.perf_counter() - began
+                    spent[state] += time.process_time() - began
                 trips += 1
             size = sum(path.stat().st_size for path in Path(folder).rglob("*") if path.is_file())
     return trips / spent[0], trips / spent[1], size / len(levels)

@@ -3,10 +3,11 @@
     python benchmarks/labels.py [--videos FOLDER] [--pairs 9600] [--jobs 2]
 
 The contents are divided into as many folds as there are groups of simulator families. The student of a fold
-sees neither the fold's contents nor its group of families. Each arm adds one kind of label and keeps the
-number of pairs, hence of steps: synthetic pairs alone, + teachers, + reference labels across contents,
-+ compositions. On the fold's contents every version by every simulator is scored, and the table prints, for
-the simulators that were trained and those that were held out,
+sees neither the fold's contents nor its group of families. Every student has the same number of pairs, hence
+of steps. The first four arms add one kind of label after the other: synthetic pairs alone, + teachers,
++ reference labels across contents, + compositions; the others have reference labels or compositions without
+teachers. On the fold's contents every version by every simulator is scored, and the table prints, for the
+simulators that were trained and those that were held out,
 
 - rank accuracy within content: the share of pairs of levels of one ladder that the score puts in order, and
 - SRCC across contents: of the score with XPSNR, a full-reference metric that labels nothing, over all
@@ -19,6 +20,7 @@ import argparse
 import csv
 import itertools
 import os
+import re
 import subprocess
 import sys
 import time
@@ -52,6 +54,9 @@ ARMS = {
     "+ teachers": (0.75, 0.25, 0.0, 0.0),
     "+ reference": (0.5, 0.25, 0.25, 0.0),
     "+ compositions": (0.5, 0.25, 0.25, 0.3),
+    "synthetic, 25 % reference": (0.75, 0.0, 0.25, 0.0),
+    "synthetic, 50 % reference": (0.5, 0.0, 0.5, 0.0),
+    "synthetic, compositions": (1.0, 0.0, 0.0, 0.3),
 }
 """Shares of synthetic, teacher and reference pairs, and of the synthetic ones that are composed."""
 
@@ -108,6 +113,11 @@ def train(root: Path, manifest: Path, arm: str, group: Sequence[str], pairs: int
     seconds = time.monotonic() - began
     spent.write_text(f"{seconds:.1f}")
     return seconds
+
+
+def folder_name(arm: str) -> str:
+    """The arm's name without what a shell would trip over."""
+    return "_".join(re.findall(r"\w+", arm))
 
 
 def versions(contents: Sequence[Video]) -> list[Request]:
@@ -197,7 +207,7 @@ def main() -> None:
                 split = "report" if video.content in contents else others_split
                 rows.writerow((Path(video.path).resolve(), video.content, split))
         for arm in ARMS:
-            root = folder / arm.strip("+ ")
+            root = folder / folder_name(arm)
             root.mkdir(exist_ok=True)
             jobs.append((root, folder / "manifest.csv", arm, GROUPS[fold], args.pairs, args.seed))
     with ThreadPoolExecutor(args.jobs) as pool:
@@ -214,7 +224,7 @@ def main() -> None:
         members = [video for video in corpus if video.content in contents]
         in_fold.append(members)
         for arm in ARMS:
-            student = read_student((args.root / f"fold_{fold}" / arm.strip("+ ")).resolve())
+            student = read_student((args.root / f"fold_{fold}" / folder_name(arm)).resolve())
             for row in student.annotate(versions(members)):
                 scores[arm][row.video_id, row.simulator, row.level] = row.score
 

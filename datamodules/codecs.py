@@ -10,8 +10,10 @@ import math
 import os
 import re
 import struct
+import sys
 from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import cache
@@ -70,7 +72,6 @@ SCALER = (
     | Interpolation.FULL_CHR_H_INP
     | Interpolation.BITEXACT
 )
-
 
 Strength = Literal["crf", "downscale"]
 
@@ -195,7 +196,8 @@ class Codec:
             return _join(self._packets(pictures, round(strength), fps))
         finest = self._ladder_crf(pictures, fps)
         crf = min(round(finest + LADDER_SLOPE * math.log2(strength)), ENCODERS[self.encoder].clamp)
-        return _join(self._packets(_to_yuv(clip, size, self._rung(size, strength)), crf, fps))
+        rung = (2 * round(size[0] / strength / 2), 2 * round(size[1] / strength / 2))
+        return _join(self._packets(_to_yuv(clip, size, rung), crf, fps))
 
     def decode(self, bitstream: bytes, shape: Sequence[int]) -> Tensor:
         """Decode what `encode` made of a clip of this shape: uint8 (T, 3, H, W)."""
@@ -225,11 +227,8 @@ class Codec:
         height, width = (max(side + side % 2, minimum) for side in shape[-2:])
         return height, width
 
-    def _rung(self, size: tuple[int, int], factor: float) -> tuple[int, int]:
-        height, width = (2 * round(side / factor / 2) for side in size)
-        return height, width
-
     def _ladder_crf(self, pictures: Sequence[VideoFrame], fps: float) -> int:
+        """Return the mildest CRF whose stream, gone on with to a whole GOP, keeps within a ladder's bits."""
         crfs = range(LADDER_CRF, ENCODERS[self.encoder].clamp)
         budget = LADDER_BITS * pictures[0].width * pictures[0].height
 
@@ -272,7 +271,8 @@ class Codec:
         if known.parameters in self.options:  # ours come last and count
             joined = f"{self.options[known.parameters]}:{known.options[known.parameters]}"
             context.options[known.parameters] = joined
-        context.open()
+        with _scheduling_kept():
+            context.open()
         return context
 
     def _check_levels(self) -> None:
@@ -341,6 +341,24 @@ class Codec:
                 f"Frames of {clip.shape[-1]} x {clip.shape[-2]} are too small for level {level} of "
                 f"{self.name!r}: give sides of at least {least} pixels."
             )
+
+
+@contextmanager
+def _scheduling_kept() -> Iterator[None]:
+    """Undo what SVT-AV1 does where it runs as root, as in most containers.
+
+    It gives its own threads and the one that opens it real-time priority, and with it every process that is
+    forked later: all others on the machine starve.
+    """
+    if sys.platform != "linux":
+        yield
+        return
+    policy, parameters = os.sched_getscheduler(0), os.sched_getparam(0)
+    before = set(os.listdir("/proc/self/task"))
+    yield
+    os.sched_setscheduler(0, policy, parameters)
+    for thread in set(os.listdir("/proc/self/task")) - before:
+        os.sched_setscheduler(int(thread), policy, parameters)
 
 
 @cache

@@ -83,7 +83,7 @@ class RoundDataModule(VideoDataModule):
         hard_share: float = 0.1,
         evaluation_pairs: int = 480,
         pairs: str | None = None,
-        simulators: list[str | Distortion | Codec] | None = None,
+        simulators: list[Codec | Distortion | str] | None = None,
         teachers: list[Annotator] | None = None,
         teacher_weights: Literal["agreement", "equal"] = "agreement",
         labels: str | None = None,
@@ -107,6 +107,12 @@ class RoundDataModule(VideoDataModule):
             if not 0 <= share <= 1:
                 raise InputError(f"data.{name} is {share}: give a number from 0 to 1.")
         self.simulators = find_simulators(simulators)
+        if reference_pairs and not eligible(self.simulators):
+            raise InputError(
+                f"data.reference_pairs is {reference_pairs}, but none of data.simulators "
+                f"({', '.join(self.simulators)}) leaves pixels in place: add one of the families sharpness, "
+                "noise, tone or compression."
+            )
         self.given_pairs = PAIR_SCHEMA.empty_table() if pairs is None else read_pairs(pairs)
         self.synthetic_pairs = synthetic_pairs
         self.teacher_pairs = teacher_pairs
@@ -195,17 +201,20 @@ class RoundDataModule(VideoDataModule):
             for level in range(len(simulator.levels))
         ]
 
-    def reference_versions(self, table: pa.Table, sources: Consensus | None) -> Versions | None:
+    def reference_versions(self, table: pa.Table, consensus: Consensus) -> Versions | None:
         """What the full-reference scores in the table say of those versions; None without reference pairs.
+
+        How good their sources are is the teachers' to say where they label pairs, else nobody's.
 
         Args:
             table: round 0 of the label store.
-            sources: scores of the sources; None: nobody knows which is better.
+            consensus: what the teachers found.
         """
         if not self.references:
             return None
         train = [video.video_id for video in self.split("train")]
         metrics = [metric.fingerprint for metric in self.references]
+        sources = consensus if self.teacher_pairs else None
         return reference_versions(table, train, self.simulators, metrics, sources=sources)
 
     def begin_round(

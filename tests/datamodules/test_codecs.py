@@ -2,6 +2,7 @@
 
 import hashlib
 import math
+import os
 import resource
 import subprocess
 import sys
@@ -325,3 +326,13 @@ def test_a_cache_that_cannot_be_written_is_one_sentence_and_leaves_nothing(tmp_p
 def test_the_default_folder_follows_xdg(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     assert CodecCache().folder == tmp_path / "vqa-lightning/codecs"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="scheduling is Linux's")
+def test_no_encoder_leaves_this_process_with_real_time_priority() -> None:
+    # SVT-AV1 takes it wherever it may, which is as root.
+    policy = os.sched_getscheduler(0)
+    for codec in CODECS.values():
+        codec(torch.zeros(2, 3, 64, 64, dtype=torch.uint8), 1, 25)
+        assert os.sched_getscheduler(0) == policy
+    assert policy != os.SCHED_FIFO

@@ -1,0 +1,126 @@
+"""Every kind of label through the real command line, on a small corpus with a tiny model."""
+
+import csv
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import pytest
+
+from datamodules.label_store import LabelStore
+from datamodules.pairs import PAIR_SCHEMA
+from vqa_lightning.cli import main
+
+SMALL = [
+    "--trainer.accelerator=cpu",
+    "--trainer.max_epochs=1",
+    "--trainer.enable_progress_bar=false",
+    "--trainer.enable_model_summary=false",
+    "--model.lmm.image_size=32",
+    "--model.lmm.hidden_size=32",
+    "--model.lmm.vision_layers=1",
+    "--model.lmm.text_layers=1",
+    "--model.sampling.window=32",
+    "--model.anchors=3",
+    "--data.batch_size=4",
+    "--data.teacher_pairs=8",
+    "--data.evaluation_pairs=16",
+    "--data.shares=[0.5,0.25,0.25]",
+]
+
+OWN = """
+def fade(clips, strength, times, generator):
+    return clips * (1 - strength[:, None, None, None, None])
+"""
+
+SIMULATORS = """
+data:
+  class_path: RoundDataModule
+  init_args:
+    simulators:
+      - gaussian_blur
+      - h264
+      - {name: fade, function: own_fading.fade, levels: [0.3, 0.6]}
+"""
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A current folder with a simulator of the user's own, and a cache of its own."""
+    (tmp_path / "own_fading.py").write_text(OWN)
+    (tmp_path / "simulators.yaml").write_text(SIMULATORS)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(sys, "argv", ["vqa-lightning"])
+    return tmp_path
+
+
+def fit(corpus: Path, *more: str) -> None:
+    words = ["fit", "--config", "round.yaml", "--config", "simulators.yaml"]
+    main([*words, "--data.videos", str(corpus / "manifest.csv"), *SMALL, *more])
+
+
+def test_all_kinds_of_labels_in_one_round(here: Path, small_corpus: Path) -> None:
+    fit(small_corpus, "--data.synthetic_pairs=24", "--data.reference_pairs=8", "--data.composed=1.0")
+    run = here / "runs" / "round" / "version_0"
+    pairs = pq.read_table(run / "pairs" / "round-0.parquet")
+    assert Counter(pairs["source"].to_pylist()) == {"synthetic": 24, "teacher": 8, "reference": 8}
+    composed = [
+        row
+        for row in pairs.to_pylist()
+        if row["source"] == "synthetic"
+        and "h264" in str(row["distortions_first"] + row["distortions_second"])
+    ]
+    assert len(composed) == 8
+    assert all(row["distortions_first"][0] == row["distortions_second"][0] for row in composed)
+    assert {row["distortions_first"][0]["name"] for row in composed} == {"gaussian_blur"}
+
+    stored = LabelStore(here / "cache" / "vqa-lightning" / "labels").read(round=0)
+    assert set(stored["annotator"].to_pylist()) == {"ssim", "gmsd", "niqe", "artefacts", "laplacian"}
+    versions = {name.split("-")[0] for name in stored["simulator"].to_pylist() if name is not None}
+    assert {"gaussian_blur", "h264"} <= versions  # the report's ladders, one simulator a content
+    with (run / "teachers.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["teacher"] for row in rows] == ["niqe", "artefacts"]
+    assert sum(float(row["weight"]) for row in rows) == pytest.approx(1, abs=1e-5)  # six decimals
+
+
+def test_given_pairs_are_added_to_the_round(here: Path, small_corpus: Path) -> None:
+    fit(small_corpus, "--data.synthetic_pairs=24")
+    first = pq.read_table("runs/round/version_0/pairs/round-0.parquet")
+    given = first.filter(pc.equal(first["source"], "teacher"))
+    known = given.slice(0, 1).to_pylist()[0]
+    table = [known | {"source": "human", "margin": None}, known | {"first": "elsewhere", "source": "human"}]
+    pq.write_table(given.from_pylist(table, schema=PAIR_SCHEMA), "given.parquet")
+    fit(small_corpus, "--data.synthetic_pairs=24", "--data.pairs=given.parquet")
+    second = pq.read_table("runs/round/version_1/pairs/round-0.parquet")
+    human = second.filter(pc.equal(second["source"], "human"))
+    assert human["first"].to_pylist() == [known["first"]]
+    assert len(second) == len(first) + 1
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["--data.pairs=absent.parquet"], "absent.parquet cannot be read"),
+        (["--data.composed=1.5"], "data.composed is 1.5"),
+        (["--data.min_confidence=2"], "data.min_confidence is 2"),
+        (["--data.simulators=[sepia]"], "'sepia'"),
+        (["--data.simulators=[h264, h264]"], "'h264' twice"),
+        (["--data.simulators=[{name: x, encoder: libtheora, levels: [20]}]"], "libtheora"),
+        (["--data.simulators=[{name: x, encoder: libx264, levels: [20, 70]}]"], "70"),
+        (["--data.simulators=[frame_rate]", "--data.reference_pairs=8"], "reference_pairs"),
+    ],
+)
+def test_bad_input_is_one_sentence(
+    here: Path, small_corpus: Path, capsys: pytest.CaptureFixture[str], words: list[str], sentence: str
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        fit(small_corpus, "--data.synthetic_pairs=24", *words)
+    assert ended.value.code == 2
+    error = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+    assert len(error) == 1
+    assert sentence in error[0]
