@@ -243,7 +243,7 @@ def distort(batch: PairBatch, simulators: Mapping[str, Simulator]) -> PairBatch:
     distortions = {name: one for name, one in simulators.items() if isinstance(one, Distortion)}
     generator = torch.Generator(batch.clips.device).manual_seed(batch.seed)
     alike = (batch.clips[0] == batch.clips[1]).flatten(1).all(dim=1)
-    clips = batch.clips.flatten(0, 1).float().div_(255)
+    clips = batch.clips.flatten(0, 1)  # still uint8: the first pass makes floats of it
     levels = torch.where(batch.done, 0, batch.severities)
     for place in range(levels.shape[2]):
         which, level = batch.simulators[..., place], levels[..., place]
