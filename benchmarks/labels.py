@@ -4,10 +4,11 @@
 
 The contents are divided into as many folds as there are groups of simulator families. The student of a fold
 sees neither the fold's contents nor its group of families. Every student has the same number of pairs, hence
-of steps. The first four arms add one kind of label after the other: synthetic pairs alone, + teachers,
-+ reference labels across contents, + compositions; the others have reference labels or compositions without
-teachers. On the fold's contents every version by every simulator is scored, and the table prints, for the
-simulators that were trained and those that were held out,
+of steps; the last column is the seconds that it took, labels included. The first four arms add one kind of
+label after the other: synthetic pairs alone, + teachers, + reference labels across contents, + compositions;
+the others have reference labels or compositions without teachers. On the fold's contents every version by
+every simulator is scored, and the table prints, for the simulators that were trained and those that were held
+out,
 
 - rank accuracy within content: the share of pairs of levels of one ladder that the score puts in order, and
 - SRCC across contents: of the score with XPSNR, a full-reference metric that labels nothing, over all
@@ -18,6 +19,7 @@ The mean absolute Laplacian stands beside them. Intervals are 95 % of a bootstra
 
 import argparse
 import csv
+import hashlib
 import itertools
 import os
 import re
@@ -168,6 +170,18 @@ def across(scores: Scores, judge: Scores, contents: Sequence[Video], held_out: b
     return srcc(np.array([scores[key] for key in keys]), np.array([judge[key] for key in keys]))
 
 
+Generator = np.random.Generator | None
+
+
+def drawn(members: Sequence[Video], generator: Generator) -> list[Video]:
+    """The videos of as many contents, drawn with replacement; without a generator all of them."""
+    if generator is None:
+        return list(members)
+    contents = sorted({video.content for video in members})
+    chosen = generator.choice(contents, len(contents))
+    return [video for content in chosen for video in members if video.content == content]
+
+
 def interval(draw: Any, count: int = 1000) -> str:
     """`.71 [.65, .77]`: `draw(None)` is the figure, `draw(generator)` one of a bootstrap over contents."""
     value = draw(None)
@@ -194,9 +208,12 @@ def main() -> None:
     table = build_corpus(args.videos)
     corpus = videos(join_contents(table, find_duplicates(table)))
     held_out = list(folds(corpus))
+    # Students of other contents, lengths or seeds are others.
+    contents_hash = hashlib.sha256(repr([sorted(fold) for fold in held_out]).encode()).hexdigest()
+    root = args.root / f"{contents_hash[:8]}-{args.pairs}-{args.seed}"
     jobs = []
     for fold, contents in enumerate(held_out):
-        folder = (args.root / f"fold_{fold}").resolve()
+        folder = (root / f"fold_{fold}").resolve()
         folder.mkdir(parents=True, exist_ok=True)
         others = sorted({video.content for video in corpus} - contents)
         with (folder / "manifest.csv").open("w", newline="") as file:
@@ -207,9 +224,9 @@ def main() -> None:
                 split = "report" if video.content in contents else others_split
                 rows.writerow((Path(video.path).resolve(), video.content, split))
         for arm in ARMS:
-            root = folder / folder_name(arm)
-            root.mkdir(exist_ok=True)
-            jobs.append((root, folder / "manifest.csv", arm, GROUPS[fold], args.pairs, args.seed))
+            place = folder / folder_name(arm)
+            place.mkdir(exist_ok=True)
+            jobs.append((place, folder / "manifest.csv", arm, GROUPS[fold], args.pairs, args.seed))
     with ThreadPoolExecutor(args.jobs) as pool:
         seconds = list(pool.map(lambda job: train(*job), jobs))
 
@@ -224,7 +241,7 @@ def main() -> None:
         members = [video for video in corpus if video.content in contents]
         in_fold.append(members)
         for arm in ARMS:
-            student = read_student((args.root / f"fold_{fold}" / folder_name(arm)).resolve())
+            student = read_student((root / f"fold_{fold}" / folder_name(arm)).resolve())
             for row in student.annotate(versions(members)):
                 scores[arm][row.video_id, row.simulator, row.level] = row.score
 
@@ -241,27 +258,21 @@ def main() -> None:
     for name, own in scores.items():
         cells = []
         for which in (False, True):
-            values = [
-                [ladder_accuracy(own, video, which, GROUPS[fold]) for video in members]
+            right = {
+                video.video_id: ladder_accuracy(own, video, which, GROUPS[fold])
                 for fold, members in enumerate(in_fold)
-            ]
+                for video in members
+            }
 
-            def within(generator: np.random.Generator | None, values: Any = values) -> float:
-                flat = np.concatenate([np.array(fold) for fold in values])
-                return float(np.mean(flat if generator is None else generator.choice(flat, len(flat))))
+            def within(generator: Generator, right: dict[str, float] = right) -> float:
+                return float(np.mean([right[v.video_id] for fold in in_fold for v in drawn(fold, generator)]))
 
             cells.append(interval(within))
         for which in (False, True):
 
-            def pooled(
-                generator: np.random.Generator | None, which: bool = which, own: Scores = own
-            ) -> float:
-                found = []
-                for fold, members in enumerate(in_fold):
-                    chosen = members
-                    if generator is not None:
-                        chosen = [members[i] for i in generator.integers(len(members), size=len(members))]
-                    found.append(across(own, judge, chosen, which, GROUPS[fold]))
+            def pooled(generator: Generator, which: bool = which, own: Scores = own) -> float:
+                chosen = [drawn(members, generator) for members in in_fold]
+                found = [across(own, judge, v, which, GROUPS[fold]) for fold, v in enumerate(chosen)]
                 return float(np.nanmean(found))
 
             cells.append(interval(pooled, 200))

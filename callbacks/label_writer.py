@@ -28,8 +28,8 @@ class LabelWriter(Callback):
         output: file to write; its suffix, .csv, .jsonl or .parquet, says how.
 
     Raises:
-        InputError: another suffix, a folder that does not exist, a label store that cannot be written to, or,
-            at the end, not one video that could be scored.
+        InputError: another suffix, a folder that does not exist, an output or label store that cannot be
+            written to, or, at the end, not one video that could be scored.
     """
 
     def __init__(self, output: str = "scores.csv") -> None:

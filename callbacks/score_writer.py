@@ -8,8 +8,10 @@ import csv
 import glob
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
 import pyarrow as pa
@@ -43,8 +45,8 @@ class ScoreWriter(Callback):
         output: file to write; its suffix, .csv, .jsonl or .parquet, says how.
 
     Raises:
-        InputError: another suffix, a folder that does not exist, or, at the end, not one video that could be
-            scored.
+        InputError: another suffix, a folder that does not exist or cannot be written to, a disk that is full,
+            or, at the end, not one video that could be scored.
     """
 
     def __init__(self, output: str = "scores.csv") -> None:
@@ -63,13 +65,25 @@ class ScoreWriter(Callback):
         return read_journals(self.folder, self.prefix)
 
     def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Opens this rank's journal."""
-        self.journal = (self.folder / f"{self.prefix}.{trainer.global_rank}").open("a")
+        """Opens this rank's journal.
+
+        Raises:
+            InputError: it cannot be written to.
+        """
+        path = self.folder / f"{self.prefix}.{trainer.global_rank}"
+        with one_sentence(path):
+            self.journal = path.open("ab")
+            # Behind a line cut short by an interruption the next would be lost too, and cut short itself.
+            self.journal.truncate(path.read_bytes().rfind(b"\n") + 1)
 
     def on_predict_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int, *_: int
     ) -> None:
-        """Appends the batch's rows to the journal."""
+        """Appends the batch's rows to the journal.
+
+        Raises:
+            InputError: it cannot be written to.
+        """
         assert isinstance(batch, VideoBatch)
         scores, errors = (values.tolist() for values in outputs)
         found: dict[int, dict[str, Any]] = {
@@ -78,15 +92,23 @@ class ScoreWriter(Callback):
         }
         for row, sentence in batch.errors.items():
             found[row] = {"score": None, "stderr": None, "status": "error", "error": sentence}
-        for row, values in found.items():
-            self.journal.write(
-                json.dumps({"path": self.data.pending[row].path, **values, "model": self.model}) + "\n"
-            )
-        self.journal.flush()
+        lines = [
+            json.dumps({"path": self.data.pending[row].path, **values, "model": self.model}) + "\n"
+            for row, values in found.items()
+        ]
+        with one_sentence(Path(self.journal.name)):
+            try:
+                self.journal.write("".join(lines).encode())
+                self.journal.flush()
+            except OSError:
+                with suppress(OSError):
+                    self.journal.close()  # which tries once more; later it would do so out of our hands
+                raise
 
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Puts the rows of all ranks into the output."""
-        self.journal.close()
+        with one_sentence(Path(self.journal.name)):
+            self.journal.close()
         trainer.strategy.barrier()
         if not trainer.is_global_zero:
             return
@@ -100,15 +122,26 @@ def checked_output(output: str) -> Path:
     """The file to write, refused now and not after hours.
 
     Raises:
-        InputError: its suffix is none of SUFFIXES, or its folder does not exist.
+        InputError: its suffix is none of SUFFIXES, it is a folder itself, or its folder does not exist or
+            cannot be written to.
     """
     path = Path(output)
     if path.suffix not in SUFFIXES:
         raise InputError(
             f"--output {output} has the suffix {path.suffix!r}: use one of {', '.join(SUFFIXES)}."
         )
-    if not path.resolve().parent.is_dir():
+    folder = path.resolve().parent
+    if not folder.is_dir():
         raise InputError(f"--output {output} is in a folder that does not exist: make it first.")
+    if path.is_dir():
+        raise InputError(f"--output {output} is a folder: name a file.")
+    try:
+        TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise InputError(
+            f"--output {output} is in a folder that cannot be written to ({error.strerror}): "
+            "name another place."
+        ) from error
     return path
 
 
@@ -124,14 +157,15 @@ def write_output(
         journals: files to remove once it is written.
 
     Raises:
-        InputError: not one video has a score.
+        InputError: not one video has a score, or the output cannot be written.
     """
     if len(rows) < expected:
         rank_zero_info(f"{len(rows)} of {expected} videos scored: the same command goes on.")
         return
     write_rows(output, pa.Table.from_pylist(rows, schema=SCHEMA))
     for journal in journals:
-        journal.unlink()
+        with one_sentence(journal):
+            journal.unlink()
     failed = [row for row in rows if row["status"] == "error"]
     rank_zero_info(f"{output}: {len(rows) - len(failed)} videos scored, {len(failed)} unreadable")
     if len(failed) == len(rows):
@@ -150,18 +184,41 @@ def read_journals(folder: Path, prefix: str) -> dict[str, Mapping[str, Any]]:
 
 
 def write_rows(output: Path, table: pa.Table) -> None:
-    """Writes a table by the output's suffix, under a temporary name first."""
+    """Writes a table by the output's suffix, under a temporary name first.
+
+    Raises:
+        InputError: the output cannot be written.
+    """
     hidden = output.with_name(f".{output.name}.tmp")
-    if output.suffix == ".parquet":
-        pq.write_table(table, hidden)
-    elif output.suffix == ".csv":
-        with hidden.open("w", newline="") as stream:
-            writer = csv.DictWriter(stream, table.column_names, lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(table.to_pylist())
-    else:
-        hidden.write_text("".join(json.dumps(row) + "\n" for row in table.to_pylist()))
-    os.replace(hidden, output)
+    with one_sentence(output):
+        try:
+            if output.suffix == ".parquet":
+                pq.write_table(table, hidden)
+            elif output.suffix == ".csv":
+                with hidden.open("w", newline="") as stream:
+                    writer = csv.DictWriter(stream, table.column_names, lineterminator="\n")
+                    writer.writeheader()
+                    writer.writerows(table.to_pylist())
+            else:
+                hidden.write_text("".join(json.dumps(row) + "\n" for row in table.to_pylist()))
+            os.replace(hidden, output)
+        except BaseException:
+            with suppress(OSError):
+                hidden.unlink()
+            raise
+
+
+@contextmanager
+def one_sentence(file: Path) -> Iterator[None]:
+    """Turns what the system says while a file is written into an InputError that names the file."""
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or str(error).partition("\n")[0].rstrip(".")
+        raise InputError(
+            f"{file} cannot be written ({reason}); mend that and repeat the command, which keeps the scores "
+            "written so far."
+        ) from error
 
 
 def _video_data(trainer: Trainer) -> VideoDataModule:

@@ -41,6 +41,7 @@ from datamodules.label_store import LabelStore
 from datamodules.pairs import Consensus, balance_of, cuts_for_balance
 from datamodules.procedural import read_truth
 from datamodules.round_data import RoundDataModule
+from datamodules.scores_file import ScoresFile
 from datamodules.teacher_weights import weigh_teachers
 from datamodules.teachers import Laplacian, Teacher
 from vqa_lightning.calibration import error_factor
@@ -103,6 +104,8 @@ class SelfImprovement(Callback):
             if isinstance(annotator, Teacher):
                 annotator.device = trainer.strategy.root_device
                 annotator.prepare(data.split("train"))
+            elif isinstance(annotator, ScoresFile):
+                annotator.prepare([request.video for request in self.sources])
             requests = [*self.sources, *self.report_ladders, *self.select_ladders]
             self._annotate(trainer, data, annotator, data.labels, 0, requests)
         for metric in data.references:
@@ -111,7 +114,9 @@ class SelfImprovement(Callback):
         table = data.labels.read(round=0)
         self.teachers = {teacher.name: teacher.fingerprint for teacher in data.teachers}
         found = weigh_teachers(table, self.teachers, self.select_ladders)
-        self.teacher_rows = teacher_rows(found, equal=data.teacher_weights == "equal")
+        # Where no pair is theirs to label, a corpus on which all of them fail is no reason to stop.
+        equal = data.teacher_weights == "equal" or not data.teacher_pairs
+        self.teacher_rows = teacher_rows(found, equal)
         weights = {row["fingerprint"]: row["weight"] for row in self.teacher_rows}
         if trainer.is_global_zero:
             print_teachers(self.teacher_rows)

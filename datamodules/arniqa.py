@@ -35,6 +35,7 @@ class ARNIQA(Teacher):
         segments: single frames taken over the duration.
         window: frames larger than this are cut to a square of this side, in pixels; None keeps them whole.
         device: where frames are scored.
+        name: under which the scores are stored; "arniqa" or "arniqa-kadid10k" by default.
 
     Raises:
         InputError: if the regressor is not known, or a file is neither there nor can be downloaded or read.
@@ -46,14 +47,17 @@ class ARNIQA(Teacher):
         segments: int = 4,
         window: int | None = 512,
         device: str | torch.device = "cpu",
+        name: str | None = None,
     ) -> None:
-        super().__init__("arniqa", Sampling(segments=segments, frames=1, window=window), device=device)
+        sampling = Sampling(segments=segments, frames=1, window=window)
+        default = "arniqa" if regressor == "koniq10k" else f"arniqa-{regressor}"
+        super().__init__(name or default, sampling, device=device)
         if regressor not in ("koniq10k", "kadid10k"):
             raise InputError(f"The regressor {regressor!r} is not known; give koniq10k or kadid10k.")
         folder = Path(torch.hub.get_dir()) / "checkpoints"
         try:
             # The metric only averages over all images; its network gives a score for each.
-            self._network = arniqa.ARNIQA(regressor).model.to(self.device)
+            self._network = arniqa.ARNIQA(regressor).model
         except (OSError, RuntimeError, pickle.UnpicklingError) as error:
             reason = str(error).partition("\n")[0].rstrip(".")
             raise InputError(
@@ -62,6 +66,10 @@ class ARNIQA(Teacher):
             ) from error
         self.regressor = regressor
         self._weights = weights_hash(self._network)
+
+    def fit(self, workers: int) -> None:
+        """Moves the network to where it is to score."""
+        self._network.to(self.device)
 
     @property
     def settings(self) -> Mapping[str, object]:

@@ -37,6 +37,7 @@ class CLIPIQA(Teacher):
         segments: single frames taken over the duration.
         window: frames larger than this are cut to a square of this side, in pixels; None keeps them whole.
         device: where frames are scored.
+        name: under which the scores are stored; "clip-iqa" by default.
 
     Raises:
         InputError: if the extra is missing, or the model cannot be loaded.
@@ -48,8 +49,10 @@ class CLIPIQA(Teacher):
         segments: int = 4,
         window: int | None = 512,
         device: str | torch.device = "cpu",
+        name: str | None = None,
     ) -> None:
-        super().__init__("clip-iqa", Sampling(segments=segments, frames=1, window=window), device=device)
+        sampling = Sampling(segments=segments, frames=1, window=window)
+        super().__init__(name or "clip-iqa", sampling, device=device)
         if model == PUBLISHED and find_spec("piq") is None:
             raise InputError(
                 "The teacher CLIPIQA with the paper's model needs piq, which is not installed; install "
@@ -65,9 +68,13 @@ class CLIPIQA(Teacher):
                 f"The CLIP {model!r} cannot be loaded ({reason}); name a folder or a hub repository with "
                 "config, weights, tokenizer and preprocessor, or go online once."
             ) from error
-        self._metric = metric.eval().to(self.device)
+        self._metric = metric.eval()
         self._weights = weights_hash(metric.model)
         self._processor = json.loads(metric.processor.image_processor.to_json_string())
+
+    def fit(self, workers: int) -> None:
+        """Moves the network to where it is to score."""
+        self._metric.to(self.device)
 
     @property
     def settings(self) -> Mapping[str, object]:

@@ -13,7 +13,7 @@ import struct
 import sys
 from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import cache
@@ -153,8 +153,12 @@ class Codec:
 
     @property
     def identity(self) -> str:
-        """The name under which scores of its clips are kept: `NAME-HASH` of all that defines it."""
-        return f"{self.name}-{hashlib.sha256(self.definition.encode()).hexdigest()[:8]}"
+        """The name under which scores of its clips are kept: `NAME-HASH` of all that defines it.
+
+        The releases of PyAV and FFmpeg are among it, for with them the pixels may change.
+        """
+        definition = self.definition + av.__version__ + av.ffmpeg_version_info
+        return f"{self.name}-{hashlib.sha256(definition.encode()).hexdigest()[:8]}"
 
     @property
     def definition(self) -> str:
@@ -355,10 +359,13 @@ def _scheduling_kept() -> Iterator[None]:
         return
     policy, parameters = os.sched_getscheduler(0), os.sched_getparam(0)
     before = set(os.listdir("/proc/self/task"))
-    yield
-    os.sched_setscheduler(0, policy, parameters)
-    for thread in set(os.listdir("/proc/self/task")) - before:
-        os.sched_setscheduler(int(thread), policy, parameters)
+    try:
+        yield
+    finally:
+        os.sched_setscheduler(0, policy, parameters)
+        for thread in set(os.listdir("/proc/self/task")) - before:
+            with suppress(ProcessLookupError):  # it has ended
+                os.sched_setscheduler(int(thread), policy, parameters)
 
 
 @cache

@@ -76,8 +76,18 @@ class ExportedModel(Teacher):
         self.size = None if size is None else (size[0], size[1])
         self.mean, self.std = list(mean), list(std)
         self.higher_is_better = higher_is_better
+        self._path, self._loaded_on = file, self.device
         self._model = _load(file, self.device)
         self._file = file_hash(file)
+
+    def fit(self, workers: int) -> None:
+        """Loads the model anew where it is to run elsewhere than it lies.
+
+        Raises:
+            InputError: if the file is absent or no such model any more.
+        """
+        if self._loaded_on != self.device:  # moved, a traced graph would leave its constants behind
+            self._model, self._loaded_on = _load(self._path, self.device), self.device
 
     @property
     def settings(self) -> Mapping[str, object]:

@@ -273,6 +273,7 @@ class NIQE(Teacher):
         segments: single frames taken over the duration.
         window: frames larger than this are cut to a square of this side, in pixels.
         device: where frames are scored.
+        name: under which the scores are stored; "niqe" by default.
 
     Raises:
         InputError: if `pristine` is neither a model nor names videos that can be read.
@@ -284,8 +285,10 @@ class NIQE(Teacher):
         segments: int = 4,
         window: int | None = 512,
         device: str | torch.device = "cpu",
+        name: str | None = None,
     ) -> None:
-        super().__init__("niqe", Sampling(segments=segments, frames=1, window=window), device=device)
+        sampling = Sampling(segments=segments, frames=1, window=window)
+        super().__init__(name or "niqe", sampling, device=device)
         self.pristine = pristine
         self.model: PristineModel | None = None
         self._videos: list[Video] = []

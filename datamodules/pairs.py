@@ -38,20 +38,46 @@ PAIR_SCHEMA = pa.schema(
 )
 
 
-def read_pairs(path: str | Path) -> pa.Table:
+def read_pairs(path: str | Path, ladder: Mapping[str, int] | None = None) -> pa.Table:
     """Reads a pair table from Parquet.
 
+    Args:
+        path: as a run or `vqa-lightning pairs import` wrote it.
+        ladder: simulator name -> number of levels that the pairs may name; None: any.
+
     Raises:
-        InputError: it cannot be read or is no pair table.
+        InputError: it cannot be read or is no pair table, a label is no distribution over the levels, or a
+            pair names a distortion that is not in the ladder.
     """
     try:
-        return pq.read_table(path).cast(PAIR_SCHEMA)
+        table = pq.read_table(path).cast(PAIR_SCHEMA)
     except (OSError, pa.ArrowInvalid, ValueError) as error:
         reason = str(error).splitlines()[0].rstrip(".")
         raise InputError(
             f"The pairs {path} cannot be read ({reason}): give a Parquet of a run's pairs folder, or one "
             "that `vqa-lightning pairs import` wrote."
         ) from error
+    labels = (
+        table["levels"].combine_chunks().flatten().to_numpy(zero_copy_only=False).reshape(-1, len(LEVELS))
+    )
+    if len(labels) != len(table) or not (
+        (labels >= 0).all() and np.allclose(labels.sum(axis=1), 1, atol=1e-3)
+    ):
+        raise InputError(
+            f"The pairs {path} have levels that are no distribution: write {len(LEVELS)} numbers from 0 up "
+            "whose sum is 1 in every row."
+        )
+    if ladder is None:
+        return table
+    for side in ("distortions_first", "distortions_second"):
+        used = pa.Table.from_struct_array(table[side].combine_chunks().flatten())
+        for name, level in set(zip(*(column.to_pylist() for column in used.columns), strict=True)):
+            if not 1 <= level <= ladder.get(name, 0):
+                raise InputError(
+                    f"The pairs {path} name {name} at level {level}, which data.simulators does not have: "
+                    "add the simulator, or leave those pairs out."
+                )
+    return table
 
 
 @dataclass(frozen=True)

@@ -31,6 +31,7 @@ class PyIQA(Teacher):
         segments: single frames taken over the duration.
         window: frames larger than this are cut to a square of this side, in pixels; None keeps them whole.
         device: where frames are scored.
+        name: under which the scores are stored; "pyiqa-" and the metric by default.
 
     Raises:
         InputError: if the extra is missing, the metric is not known or needs a reference, or its weights
@@ -43,10 +44,10 @@ class PyIQA(Teacher):
         segments: int = 4,
         window: int | None = 512,
         device: str | torch.device = "cpu",
+        name: str | None = None,
     ) -> None:
-        super().__init__(
-            f"pyiqa-{metric}", Sampling(segments=segments, frames=1, window=window), device=device
-        )
+        sampling = Sampling(segments=segments, frames=1, window=window)
+        super().__init__(name or f"pyiqa-{metric}", sampling, device=device)
         try:
             pyiqa = import_module("pyiqa")
         except ModuleNotFoundError as error:
@@ -61,12 +62,17 @@ class PyIQA(Teacher):
                 f"{', '.join(known)}."
             )
         try:
-            self._metric = pyiqa.create_metric(metric, as_loss=False, device=self.device)
+            # Made elsewhere, pyiqa's model could not be moved: what says where it lies would stay behind.
+            self._metric = pyiqa.create_metric(metric, as_loss=False, device=torch.device("cpu"))
         except OSError as error:  # URLError is one
             raise InputError(
                 f"The weights of pyiqa's {metric} cannot be loaded ({error}); go online once."
             ) from error
         self._weights = weights_hash(self._metric.net)
+
+    def fit(self, workers: int) -> None:
+        """Moves the network to where it is to score."""
+        self._metric.to(self.device)
 
     @property
     def settings(self) -> Mapping[str, object]:

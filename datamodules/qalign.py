@@ -34,6 +34,7 @@ class QAlign(Teacher):
             second.
         window: frames larger than this are cut to a square of this side, in pixels; None keeps them whole.
         device: where the model runs.
+        name: under which the scores are stored; "q-align" by default.
 
     Raises:
         InputError: if the code is not trusted, or the repository cannot be loaded or has no such method.
@@ -49,8 +50,10 @@ class QAlign(Teacher):
         segments: int = 8,
         window: int | None = None,
         device: str | torch.device = "cpu",
+        name: str | None = None,
     ) -> None:
-        super().__init__("q-align", Sampling(segments=segments, frames=1, window=window), device=device)
+        sampling = Sampling(segments=segments, frames=1, window=window)
+        super().__init__(name or "q-align", sampling, device=device)
         if not trust_remote_code:
             raise InputError(
                 f"The teacher QAlign runs the Python code in {repository}, which can do to your files and "
@@ -58,8 +61,9 @@ class QAlign(Teacher):
             )
         try:
             folder = Path(repository) if Path(repository).is_dir() else Path(snapshot_download(repository))
-            model: Any = AutoModelForCausalLM.from_pretrained(folder, trust_remote_code=True)  # in eval mode
-            self._score = model.to(self.device).score
+            # In eval mode; Any, for the method score is the repository's.
+            self._model: Any = AutoModelForCausalLM.from_pretrained(folder, trust_remote_code=True)
+            self._score: Any = self._model.score
         except (OSError, ValueError, ImportError, AttributeError) as error:
             reason = str(error).strip().partition("\n")[0].rstrip(".")
             raise InputError(
@@ -68,6 +72,10 @@ class QAlign(Teacher):
                 "method score and runs under the installed transformers."
             ) from error
         self._repository = file_hash(folder)
+
+    def fit(self, workers: int) -> None:
+        """Moves the model to where it is to score."""
+        self._model.to(self.device)
 
     @property
     def settings(self) -> Mapping[str, object]:

@@ -37,6 +37,9 @@ from datamodules.video_data import VideoDataModule
 
 EMBEDDED_CONTENTS = 128
 
+RESERVED_NAMES = ("student", "ensemble", "laplacian")
+"""Columns of the report that no teacher may have."""
+
 
 class RoundDataModule(VideoDataModule):
     """Pairs of one corpus, labelled by known severity and by the round's annotators.
@@ -103,9 +106,16 @@ class RoundDataModule(VideoDataModule):
                 f"data.synthetic_pairs, data.teacher_pairs and data.reference_pairs make {drawn} pairs a "
                 f"round, less than data.batch_size {batch_size}: lower that or draw more pairs."
             )
-        for name, share in (("composed", composed), ("min_confidence", min_confidence)):
+        shared = {"composed": composed, "min_confidence": min_confidence, "hard_share": hard_share}
+        for name, share in shared.items():
             if not 0 <= share <= 1:
                 raise InputError(f"data.{name} is {share}: give a number from 0 to 1.")
+        least = {"evaluation_pairs": (evaluation_pairs, 1), "draws": (draws, 1), "blur": (blur, 0)}
+        least |= {"synthetic_pairs": (synthetic_pairs, 0), "teacher_pairs": (teacher_pairs, 0)}
+        least |= {"reference_pairs": (reference_pairs, 0), "batch_size": (batch_size, 1)}
+        for name, (value, lowest) in least.items():
+            if not value >= lowest:
+                raise InputError(f"data.{name} is {value}: give {lowest} or more.")
         self.simulators = find_simulators(simulators)
         if reference_pairs and not eligible(self.simulators):
             raise InputError(
@@ -113,7 +123,7 @@ class RoundDataModule(VideoDataModule):
                 f"({', '.join(self.simulators)}) leaves pixels in place: add one of the families sharpness, "
                 "noise, tone or compression."
             )
-        self.given_pairs = PAIR_SCHEMA.empty_table() if pairs is None else read_pairs(pairs)
+        self.given_pairs = PAIR_SCHEMA.empty_table() if pairs is None else read_pairs(pairs, self.ladder)
         self.synthetic_pairs = synthetic_pairs
         self.teacher_pairs = teacher_pairs
         self.reference_pairs = reference_pairs
@@ -121,6 +131,13 @@ class RoundDataModule(VideoDataModule):
         self.hard_share = hard_share
         self.evaluation_pairs = evaluation_pairs
         self.teachers: Sequence[Annotator] = [NIQE(), Artefacts()] if teachers is None else teachers
+        names = [teacher.name for teacher in self.teachers]
+        for name in names:
+            if names.count(name) > 1 or name in RESERVED_NAMES:
+                taken = "names two teachers" if names.count(name) > 1 else "is a column of the report"
+                raise InputError(
+                    f"data.teachers: {name!r} {taken}; give each teacher another name by init_args.name."
+                )
         self.teacher_weights = teacher_weights
         # Small windows, for every version of every training video is compared.
         metrics: tuple[Metric, ...] = ("ssim", "gmsd") if reference_pairs else ()
@@ -215,6 +232,8 @@ class RoundDataModule(VideoDataModule):
         train = [video.video_id for video in self.split("train")]
         metrics = [metric.fingerprint for metric in self.references]
         sources = consensus if self.teacher_pairs else None
+        # The store is shared: what other runs left there must not move this run's ranks.
+        table = table.filter(pc.is_in(table["video_id"], pa.array(train, pa.string())))
         return reference_versions(table, train, self.simulators, metrics, sources=sources)
 
     def begin_round(

@@ -39,7 +39,8 @@ _STRING_OR_COMMA = re.compile(r'("(?:[^"\\]|\\.)*")|,(?=\s*[\]}])')
 class ScoresFile:
     """An annotator whose scores come from a file that some other tool wrote.
 
-    Rows are matched to videos by `video_names.match_names`. Distorted versions have no row and get no score.
+    Rows are matched to videos by `video_names.match_names`, which is only right over all of a corpus: give
+    that to `prepare` before the first of several calls. Distorted versions have no row and get no score.
 
     The file is a .csv or .txt (with a header, or without one as name and score, or as name, duration, frames
     per second and score: the layout of DOVER and FAST-VQA), a .json (a list of objects, or W2S's
@@ -73,6 +74,7 @@ class ScoresFile:
         self.partial = partial
         self._rows = _checked(self.path, _read_columns(self.path, name_column, score_column))
         self._hash = _hash(self._rows)
+        self._row_of: dict[str, int | None] = {}
 
     def __len__(self) -> int:
         """The number of rows."""
@@ -88,18 +90,40 @@ class ScoresFile:
         """Hash of name and settings."""
         return fingerprint_of(self.name, self.settings)
 
-    def annotate(self, requests: Sequence[Request], workers: int = 0) -> Iterator[Annotation]:
-        """Yield the score of each source among the requests that has one.
+    def prepare(self, videos: Sequence[Video]) -> None:
+        """Match all videos that will be asked for, so that calls with some of them find the same rows.
 
         Raises:
             InputError: as `match` does.
         """
+        rows = self.match(videos)
+        self._row_of = {video.video_id: row for video, row in zip(videos, rows, strict=True)}
+
+    def annotate(self, requests: Sequence[Request], workers: int = 0) -> Iterator[Annotation]:
+        """Yield the score of each source among the requests that has one.
+
+        Without `prepare` the sources among the requests are matched as if there were no others.
+
+        Raises:
+            InputError: as `match` does, or if a source is not among the videos prepared for.
+        """
         sources = [request.video for request in requests if request.simulator is None]
         sign = 1 if self.higher_is_better else -1
-        for video, row in zip(sources, self.match(sources), strict=True):
+        for video, row in zip(sources, self._prepared(sources), strict=True):
             if row is not None:
                 score, stderr = float(self._rows.scores[row]), float(self._rows.stderr[row])
                 yield Annotation(video.video_id, None, 0, sign * score, stderr)
+
+    def _prepared(self, sources: Sequence[Video]) -> list[int | None]:
+        if not self._row_of:
+            return self.match(sources)
+        for video in sources:
+            if video.video_id not in self._row_of:
+                raise InputError(
+                    f"Scores file {self.path} was matched to other videos than {video.path}; "
+                    "prepare it with all of them."
+                )
+        return [self._row_of[video.video_id] for video in sources]
 
     def match(self, videos: Sequence[Video]) -> list[int | None]:
         """Return the row of each video, None where it has none.

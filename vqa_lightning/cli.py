@@ -336,8 +336,16 @@ def main(args: Sequence[str] | None = None) -> None:
         told = _told_to_the_user(error)
         if told is None:
             raise
-        print(f"error: {str(told).strip().splitlines()[0]}", file=sys.stderr)
+        print(f"error: {_sentence(told)}", file=sys.stderr)
         raise SystemExit(2) from None
+
+
+def _sentence(told: BaseException) -> str:
+    """What it says, without the traceback that torch wraps around what a worker raised."""
+    lines = str(told).strip().splitlines()
+    if not lines[0].startswith("Caught "):
+        return lines[0]
+    return re.sub(r"^[\w.]+: ", "", lines[-1])
 
 
 def _told_to_the_user(error: BaseException | None) -> BaseException | None:

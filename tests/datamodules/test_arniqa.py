@@ -38,6 +38,8 @@ def hub(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_scores_from_files_of_the_user(hub: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.hub, "_hub_dir", str(hub))
     teacher = ARNIQA()
+    teacher.fit(0)
+    assert (teacher.name, ARNIQA(name="mine").name) == ("arniqa", "mine")
     clips = torch.rand(2, 2, 3, 64, 48, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
         scores = teacher.score(clips)

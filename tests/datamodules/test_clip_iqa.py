@@ -72,6 +72,23 @@ class TestCLIPIQA:
         other = CLIPIQA(write_clip(tmp_path / "other", seed=1))
         assert same.fingerprint == CLIPIQA(folder).fingerprint != other.fingerprint
 
+    def test_two_can_stand_side_by_side_under_names_of_their_own(self, folder: str) -> None:
+        assert (CLIPIQA(folder).name, CLIPIQA(folder, name="tiny").name) == ("clip-iqa", "tiny")
+
+    @pytest.mark.gpu
+    @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+    def test_goes_where_the_trainer_says(self, folder: str) -> None:
+        teacher = CLIPIQA(folder)
+        clips = torch.rand(2, 1, 3, 40, 52, generator=torch.Generator().manual_seed(0))
+        host, fingerprint = teacher.score(clips), teacher.fingerprint
+        teacher.device = torch.device("cuda", 0)
+        with torch.inference_mode():  # as in predict
+            teacher.fit(0)
+            scores = teacher.score(clips.cuda())
+        assert scores.device == teacher.device
+        assert torch.allclose(scores.cpu(), host, atol=1e-2)  # TF32, cosines times 100
+        assert teacher.fingerprint == fingerprint
+
     @pytest.mark.skipif(find_spec("piq") is not None, reason="piq is installed")
     def test_the_papers_model_names_its_extra(self) -> None:
         with pytest.raises(InputError, match=r"install vqa-lightning\[clip-iqa\], or name a folder"):

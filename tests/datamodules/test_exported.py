@@ -86,6 +86,18 @@ class TestBothKinds:
         assert scores[0].score == -scores[1].score
         assert scores[0].stderr > 0
 
+    @pytest.mark.gpu
+    @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+    def test_goes_where_the_trainer_says(self, files: dict[str, str], kind: str) -> None:
+        teacher = ExportedModel(files[kind], frames=4)
+        clips = torch.rand(2, 4, 3, 24, 32)
+        with torch.inference_mode():  # as in predict
+            host, fingerprint = teacher.score(clips), teacher.fingerprint
+            teacher.device = torch.device("cuda", 0)
+            teacher.fit(0)
+            assert torch.allclose(teacher.score(clips.cuda()).cpu(), host, atol=1e-3)  # convolutions in TF32
+        assert teacher.fingerprint == fingerprint
+
     def test_wrong_input_is_one_sentence(self, files: dict[str, str], kind: str) -> None:
         with pytest.raises(InputError, match=r"my_model refuses input of shape \(4, 3, 24, 32\) .*\.$"):
             ExportedModel(files[kind], layout="bchw").score(torch.rand(1, 4, 3, 24, 32))

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from datamodules.annotation import Request
 from datamodules.decoding import Sampling, probe, read_clip
+from datamodules.distortions import DISTORTIONS
 from datamodules.errors import InputError
 from datamodules.niqe import (
     LEAST_VIDEOS,
@@ -111,8 +112,8 @@ class TestPristineFromVideos:
         source = probe(clips / "Seeking_30_480_1050.mp4")
         versions = [
             Request(source),
-            Request(source, "gaussian_blur", 4),
-            Request(source, "gaussian_noise", 5),
+            Request(source, DISTORTIONS["gaussian_blur"], 4),
+            Request(source, DISTORTIONS["gaussian_noise"], 5),
         ]
         best, blurred, noisy = (row.score for row in teacher.annotate(versions))
         assert best > blurred

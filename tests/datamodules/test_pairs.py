@@ -1,13 +1,24 @@
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import pytest
 import torch
 
 from datamodules.errors import InputError
 from datamodules.levels import LEVELS, hard_levels
-from datamodules.pairs import Consensus, Versions, balance_of, cuts_for_balance, draw_pairs
+from datamodules.pairs import (
+    PAIR_SCHEMA,
+    Consensus,
+    Versions,
+    balance_of,
+    cuts_for_balance,
+    draw_pairs,
+    read_pairs,
+)
 
 LADDER = {"gaussian_blur": 5, "jitter": 3}
 VIDEOS = [f"v{i:02d}" for i in range(40)]
@@ -132,6 +143,34 @@ class TestReferencePairs:
     def test_without_scores_there_are_none(self) -> None:
         with pytest.raises(InputError, match="reference_pairs"):
             draw_pairs(VIDEOS, LADDER, seed=0, round=0, synthetic=0, reference=5)
+
+
+class TestReadPairs:
+    def written(self, folder: Path, **changed: object) -> Path:
+        row = draw_pairs(VIDEOS, LADDER, seed=0, round=0, synthetic=1).to_pylist()[0]
+        file = folder / "pairs.parquet"
+        pq.write_table(pa.Table.from_pylist([row | changed], schema=PAIR_SCHEMA), file)
+        return file
+
+    def test_what_a_run_wrote_is_read_as_it_was(self, tmp_path: Path) -> None:
+        pairs = draw_pairs(VIDEOS, LADDER, seed=0, round=0, synthetic=20, teacher=20, consensus=consensus())
+        pq.write_table(pairs, tmp_path / "round-0.parquet")
+        assert read_pairs(tmp_path / "round-0.parquet", LADDER).equals(pairs)
+
+    @pytest.mark.parametrize(
+        ("changed", "sentence"),
+        [
+            ({"levels": [float("nan")] * 5}, "no distribution"),
+            ({"levels": [0.5, 0.5, 0.5, 0.0, 0.0]}, "no distribution"),
+            ({"distortions_first": [{"name": "sepia", "level": 1}]}, "sepia at level 1"),
+            ({"distortions_second": [{"name": "jitter", "level": 4}]}, "jitter at level 4"),
+        ],
+    )
+    def test_what_cannot_be_trained_on_is_one_sentence(
+        self, tmp_path: Path, changed: dict[str, object], sentence: str
+    ) -> None:
+        with pytest.raises(InputError, match=sentence):
+            read_pairs(self.written(tmp_path, **changed), LADDER)
 
 
 class TestConfidence:

@@ -27,7 +27,7 @@ def scores_table(videos: int, scores: dict[str, Floats]) -> pa.Table:
     video, simulator, level = (axis.ravel() for axis in np.indices((videos, len(NAMES), LEVELS)))
     columns = {
         "video_id": [f"{number:05d}" for number in video],
-        "simulator": [NAMES[number] for number in simulator],
+        "simulator": [SIMULATORS[NAMES[number]].identity for number in simulator],
         "level": level + 1,
         "draw": np.zeros(len(level)),
     }

@@ -6,11 +6,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from datamodules.annotation import Annotator, Request
+from datamodules.annotation import Annotator, Request, annotate_missing
 from datamodules.decoding import Video
 from datamodules.distortions import DISTORTIONS
 from datamodules.errors import InputError
-from datamodules.label_store import Annotation
+from datamodules.label_store import Annotation, LabelStore
 from datamodules.scores_file import ScoresFile
 
 LABELS = Path(__file__).resolve().parents[2].parent / "shared/data/labels"
@@ -170,6 +170,42 @@ class TestMatching:
         assert [row.video_id for row in scores.annotate([Request(video) for video in VIDEOS])] == ["2"]
         with pytest.raises(InputError, match="no score for 2 of 2 videos"):
             scores.match([VIDEOS[0], VIDEOS[2]])
+
+
+class TestPrepared:
+    """Which row is whose is known of all videos together, whoever asks for how many of them."""
+
+    @pytest.fixture
+    def scores(self, tmp_path: Path) -> ScoresFile:
+        """A row that is a/x.mp4's by its path and would be b/x.mp4's by name, were that one alone."""
+        path = write(tmp_path / "s.csv", [{"path": "a/x.mp4", "score": 1}])
+        scores = ScoresFile(path, partial=True)
+        scores.prepare(self.videos)
+        return scores
+
+    videos = (Video("1", "/videos/a/x.mp4"), Video("2", "/videos/b/x.mp4"))
+
+    def test_a_second_call_with_fewer_requests_finds_the_same(self, scores: ScoresFile) -> None:
+        assert [row.video_id for row in scores.annotate([Request(video) for video in self.videos])] == ["1"]
+        assert [row.video_id for row in scores.annotate([Request(self.videos[0])])] == ["1"]
+        assert list(scores.annotate([Request(self.videos[1])])) == []
+
+    def test_ranks_and_repeated_runs_find_the_same(self, scores: ScoresFile, tmp_path: Path) -> None:
+        store = LabelStore(tmp_path / "labels")
+        requests = [Request(video) for video in self.videos]
+        for run in range(2):
+            done = [annotate_missing(scores, requests, store, 0, rank=r, world_size=2) for r in range(2)]
+            assert done == ([1, 0] if run == 0 else [0, 0])
+        assert store.have(0, scores.fingerprint) == {("1", None, 0)}
+
+    def test_another_video_is_refused(self, scores: ScoresFile) -> None:
+        with pytest.raises(InputError, match=r"matched to other videos than /videos/c/x\.mp4; .*\.$"):
+            list(scores.annotate([Request(Video("3", "/videos/c/x.mp4"))]))
+
+    def test_that_none_has_a_row_is_said_of_all(self, tmp_path: Path) -> None:
+        scores = ScoresFile(write(tmp_path / "s.csv", [{"path": "q.mp4", "score": 1}]), partial=True)
+        with pytest.raises(InputError, match="no score for 2 of 2 videos"):
+            scores.prepare(self.videos)
 
 
 class TestFingerprint:

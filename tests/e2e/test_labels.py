@@ -5,6 +5,7 @@ import sys
 from collections import Counter
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
@@ -94,7 +95,7 @@ def test_given_pairs_are_added_to_the_round(here: Path, small_corpus: Path) -> N
     given = first.filter(pc.equal(first["source"], "teacher"))
     known = given.slice(0, 1).to_pylist()[0]
     table = [known | {"source": "human", "margin": None}, known | {"first": "elsewhere", "source": "human"}]
-    pq.write_table(given.from_pylist(table, schema=PAIR_SCHEMA), "given.parquet")
+    pq.write_table(pa.Table.from_pylist(table, schema=PAIR_SCHEMA), "given.parquet")
     fit(small_corpus, "--data.synthetic_pairs=24", "--data.pairs=given.parquet")
     second = pq.read_table("runs/round/version_1/pairs/round-0.parquet")
     human = second.filter(pc.equal(second["source"], "human"))
@@ -108,6 +109,9 @@ def test_given_pairs_are_added_to_the_round(here: Path, small_corpus: Path) -> N
         (["--data.pairs=absent.parquet"], "absent.parquet cannot be read"),
         (["--data.composed=1.5"], "data.composed is 1.5"),
         (["--data.min_confidence=2"], "data.min_confidence is 2"),
+        (["--data.draws=0"], "data.draws is 0"),
+        (["--data.evaluation_pairs=0"], "data.evaluation_pairs is 0"),
+        (["--data.teachers=[{class_path: datamodules.SITI}, {class_path: datamodules.SITI}]"], "'si'"),
         (["--data.simulators=[sepia]"], "'sepia'"),
         (["--data.simulators=[h264, h264]"], "'h264' twice"),
         (["--data.simulators=[{name: x, encoder: libtheora, levels: [20]}]"], "libtheora"),

@@ -40,6 +40,7 @@ def some_pairs(count: int, source: str = "synthetic") -> PairBatch:
         times=torch.zeros(2, count, 2),
         simulators=torch.zeros(2, count, 1, dtype=torch.long),
         severities=torch.stack([first, second])[..., None],
+        done=torch.zeros(2, count, 1, dtype=torch.bool),
         levels=severity_levels(first, second),
         margin=torch.full((count,), 1.0 if source == "teacher" else float("nan")),
         source=torch.full((count,), SOURCES.index(source)),
