@@ -38,7 +38,7 @@ from datamodules.decoding import read_clip
 from datamodules.errors import InputError
 from datamodules.hard_pairs import flipped
 from datamodules.label_store import LabelStore
-from datamodules.pairs import Consensus, balance_of, cuts_for_balance
+from datamodules.pairs import Consensus, balance_of, cuts_for_balance, read_pairs
 from datamodules.procedural import read_truth
 from datamodules.round_data import RoundDataModule
 from datamodules.scores_file import ScoresFile
@@ -138,7 +138,7 @@ class SelfImprovement(Callback):
                 module.set_anchors(_anchor_clips(module, data, self.teacher_consensus))
             self._save_pairs(trainer, data)
         else:
-            data.resume_round(self.round, pq.read_table(self._pairs_file(self.round)))
+            data.resume_round(self.round, read_pairs(self._pairs_file(self.round), data.ladder))
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Forgets which pairs were ranked wrongly when a round begins."""

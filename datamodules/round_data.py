@@ -136,7 +136,7 @@ class RoundDataModule(VideoDataModule):
             if names.count(name) > 1 or name in RESERVED_NAMES:
                 taken = "names two teachers" if names.count(name) > 1 else "is a column of the report"
                 raise InputError(
-                    f"data.teachers: {name!r} {taken}; give each teacher another name by init_args.name."
+                    f"data.teachers: {name!r} {taken}; give it another by init_args.name, or take it out."
                 )
         self.teacher_weights = teacher_weights
         # Small windows, for every version of every training video is compared.

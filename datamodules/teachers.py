@@ -148,12 +148,22 @@ class Laplacian(Teacher):
 
     It orders the levels of one content's blur or codec ladder nearly perfectly and knows nothing of quality
     across contents, which is why it stands in every table of results.
+
+    Args:
+        segments: single frames taken over the duration.
+        window: frames larger than this are cut to a square of this side, in pixels.
+        device: where frames are scored.
+        name: under which scores are stored; as a teacher it needs another than the baseline's.
     """
 
     def __init__(
-        self, segments: int = 4, window: int | None = 512, device: str | torch.device = "cpu"
+        self,
+        segments: int = 4,
+        window: int | None = 512,
+        device: str | torch.device = "cpu",
+        name: str = "laplacian",
     ) -> None:
-        super().__init__("laplacian", Sampling(segments=segments, frames=1, window=window), device=device)
+        super().__init__(name, Sampling(segments=segments, frames=1, window=window), device=device)
 
     def score(self, clips: Tensor) -> Tensor:
         """Score clips (B, T, C, H, W) in [0, 1]: (B,), the mean over all pixels and frames."""
