@@ -105,11 +105,6 @@ class FittedConsensus:
     centre: float
     unit: float
 
-    @property
-    def effective(self) -> float:
-        """Kish's effective number of annotators, 1 / sum of squared weights: equal ones count in full."""
-        return float(1 / (self.weights @ self.weights))
-
     def scores(
         self, video_ids: Sequence[str], simulator: str | None = None, level: int = 0
     ) -> tuple[Floats, Floats]:
@@ -124,11 +119,11 @@ class FittedConsensus:
             mean and variance, each (n,), on the scale on which the fitted sources have mean 0 and standard
             deviation 1. The mean is the weighted mean over the annotators that have a score, NaN where none
             has. The variance is METHOD's s^2, that of one annotator: with equal weights the sample variance,
-            else the variance of the mean, from the weighted disagreement, times the effective number of
-            those present; shrunk by `shrink`. If errors are independent, the mean of a video is that many
-            times better: P(B over A) is then Phi(D / sD sqrt(effective)), and it is Phi(D / sD) if they are
-            shared. For a single annotator the variance is the square of its mapped standard error, shrunk
-            likewise, or `SINGLE_VARIANCE` where it has none.
+            else the variance of the mean, from the weighted disagreement, times n, the effective number of
+            those present (Kish: 1 / sum of squared weights); shrunk by `shrink`. If errors are independent,
+            the mean of a video is n times better: P(B over A) is then Phi(D / sD sqrt(n)), and it is
+            Phi(D / sD) if they are shared. For a single annotator the variance is the square of its mapped
+            standard error, shrunk likewise, or `SINGLE_VARIANCE` where it has none.
         """
         mapped = np.empty((len(self.rows), len(video_ids)))
         for index, (own, scale) in enumerate(zip(self.rows, self.scales, strict=True)):

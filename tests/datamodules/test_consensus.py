@@ -92,7 +92,7 @@ class TestScores:
         )
         mean, _ = fitted.scores(IDS[:400])
         assert (mean.mean(), mean.std()) == pytest.approx((0, 1))
-        assert fitted.effective == pytest.approx(64 / 22)
+        assert fitted.weights == pytest.approx([0.5, 0.25, 0.125, 0.125])
 
     def test_variance_follows_how_much_teachers_disagree(self) -> None:
         noise = np.where(np.arange(len(IDS)) % 2 == 0, 0.2, 1.2)
@@ -235,7 +235,7 @@ class TestSoftLabels:
         margin, _, (first, second) = margins(*fitted.scores(IDS))
         better = truth[second] > truth[first]
         # 600 videos leave .01 to chance; leaving out a score's regression to the mean costs up to .02.
-        assert calibration_error(norm.cdf(margin * np.sqrt(fitted.effective)), better) < 0.035
+        assert calibration_error(norm.cdf(margin / np.linalg.norm(fitted.weights)), better) < 0.035
         # One teacher's variance is the cautious side if errors are shared: never too sure.
         sure = norm.cdf(np.abs(margin))
         assert np.mean(better == (margin > 0)) > sure.mean() - 0.01

@@ -1,12 +1,7 @@
 """What each distortion does to pixels and frames; that severity rises is in test_severity_order.py."""
 
-import importlib
 import io
-import linecache
 import math
-import re
-import sys
-from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -14,16 +9,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from jsonargparse import auto_cli
 from kornia.color import rgb_to_grayscale, rgb_to_ycbcr
 from kornia.filters import gaussian_blur2d
 from PIL import Image
 from scipy.interpolate import PchipInterpolator
 from torch import Tensor
 
-from datamodules.codecs import Codec
 from datamodules.decoding import Sampling, probe, read_clip
-from datamodules.distortions import DISTORTIONS, Distortion, apply, jpeg, tone_curve
+from datamodules.distortions import DISTORTIONS, Distortion, apply, tone_curve
 from datamodules.distortions.compression import BANDS
 from datamodules.errors import InputError
 
@@ -432,71 +425,3 @@ class TestApply:
             if name not in ("gaussian_noise", "jitter", "stutter", "frame_rate", "freeze"):
                 # JPEG's rounding may flip a coefficient: few pixels, hence the mean
                 assert (device[sample].cpu() - host[sample]).abs().mean() < 1e-3, name
-
-
-FADE = """
-def fade(clips, strength, times, generator):
-    return clips * (1 - {factor} * strength[:, None, None, None, None])
-"""
-
-
-@pytest.fixture
-def own_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A user's file, importable as `own_simulators`."""
-    path = tmp_path / "own_simulators.py"
-    path.write_text(FADE.format(factor=1))
-    monkeypatch.syspath_prepend(tmp_path)
-    yield path
-    sys.modules.pop("own_simulators", None)
-
-
-class TestConfig:
-    YAML = """
-simulators:
-  - resize
-  - {name: fade, function: own_simulators.fade, levels: [0.2, 0.5], family: tone}
-  - {name: low, function: datamodules.distortions.jpeg, levels: [10, 5, 2]}
-  - {name: x264_low, encoder: libx264, levels: [40, 50], options: {preset: fast}}
-"""
-
-    def parsed(self, folder: Path) -> list[str | Distortion | Codec]:
-        def simulators_of(simulators: list[str | Distortion | Codec]) -> list[str | Distortion | Codec]:
-            return simulators
-
-        config = folder / "config.yaml"
-        config.write_text(self.YAML)
-        return auto_cli(simulators_of, args=["--config", str(config)])  # type: ignore[no-any-return]
-
-    def test_own_function(self, own_module: Path) -> None:
-        """Functions by their dotted path, annotated or not, in one list with names and codecs."""
-        name, fade, low, codec = self.parsed(own_module.parent)
-        assert name == "resize"
-        assert isinstance(fade, Distortion)
-        assert (fade.levels, fade.family) == ((0.2, 0.5), "tone")
-        white = torch.ones(2, 1, 3, 8, 8)
-        faded = fade(white, torch.tensor([1, 2]))
-        assert faded[:, 0, 0, 0, 0].tolist() == pytest.approx([0.8, 0.5])
-        assert isinstance(low, Distortion)
-        assert low.function is jpeg
-        assert low.family == "other"
-        assert isinstance(codec, Codec)
-
-    def test_identity(self, own_module: Path) -> None:
-        """A hash beside the name that changes with strengths and with code, and with nothing else."""
-        _, fade, low, _ = self.parsed(own_module.parent)
-        assert isinstance(fade, Distortion)
-        assert isinstance(low, Distortion)
-        again = Distortion("jpeg", jpeg, DISTORTIONS["jpeg"].levels)  # the family decides no pixel
-        assert again.identity == DISTORTIONS["jpeg"].identity
-        assert replace(again, levels=(40, 20)).identity not in (again.identity, "jpeg")
-        assert re.fullmatch("fade-[0-9a-f]{8}", fade.identity)
-        assert replace(fade, levels=(0.2, 0.6)).identity != fade.identity
-        assert low.identity != replace(low, name="lower").identity
-
-        own_module.write_text(FADE.format(factor=0.5))
-        del sys.modules["own_simulators"]
-        importlib.invalidate_caches()
-        linecache.checkcache()
-        _, edited, *_ = self.parsed(own_module.parent)
-        assert isinstance(edited, Distortion)
-        assert edited.identity != fade.identity
