@@ -59,21 +59,21 @@ class PairGallery(Callback):
     @torch.no_grad()
     def draw(self, module: RankingModule, batch: PairBatch, simulators: list[str]) -> np.ndarray[Any, Any]:
         """The picture (H, W, 3) uint8 of the batch's first pairs."""
-        _, predicted = module.answers(batch, *module.judge(batch.clips))[module.score_by]
+        _, predicted = module.answers(batch, module.judge(batch.sides()))[module.score_by]
         rows = []
+        sides = batch.sides()
         for pair in range(min(self.pairs, len(batch.row))):
             first, second = (_described(batch, side, pair, simulators) for side in (0, 1))
             given, said = (LEVELS[int(hard_levels(levels[pair]))] for levels in (batch.levels, predicted))
             verdict = "" if given == said else "  WRONG" if wrong_side(given, said) else "  (beside it)"
             caption = f"{first} | {second}:  second is {given}, predicted {said}{verdict}"
-            rows.append(self._row(batch.clips[:, pair], caption))
+            rows.append(self._row((sides[pair], sides[len(batch.row) + pair]), caption))
         return np.concatenate(rows)
 
-    def _row(self, sides: Tensor, caption: str) -> np.ndarray[Any, Any]:
-        frames = transforms.resize(sides.flatten(0, 1).cpu(), [self.side, self.side], antialias=True)
+    def _row(self, sides: tuple[Tensor, Tensor], caption: str) -> np.ndarray[Any, Any]:
+        shown = [transforms.resize(clip.cpu(), [self.side, self.side], antialias=True) for clip in sides]
         strips = [
-            torch.cat(list(half), dim=-1).mul(255).round().byte().permute(1, 2, 0).numpy()
-            for half in frames.view(2, -1, 3, self.side, self.side)
+            torch.cat(list(clip), dim=-1).mul(255).round().byte().permute(1, 2, 0).numpy() for clip in shown
         ]
         gap = np.full((self.side, _GAP, 3), 255, dtype=np.uint8)
         strip = np.concatenate([strips[0], gap, strips[1]], axis=1)

@@ -72,7 +72,7 @@ class SelfImprovement(Callback):
 
     def state_dict(self) -> dict[str, Any]:
         """Rounds done, the report's rows, and which pairs of the present round were ranked wrongly."""
-        return {"round": self.round, "rows": self.rows, "wrong": self._wrong}
+        return {"round": self.round, "rows": self.rows, "wrong": self._wrong.cpu()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Takes up what `state_dict` gave."""
@@ -133,6 +133,7 @@ class SelfImprovement(Callback):
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Chooses the run's anchors, or after a restart takes up the present round's pairs."""
         data, module = _parts(trainer, pl_module)
+        self._wrong = self._wrong.to(module.device)
         if self.round == 0:
             with trainer.precision_plugin.forward_context():
                 module.set_anchors(_anchor_clips(module, data, self.teacher_consensus))
@@ -144,13 +145,14 @@ class SelfImprovement(Callback):
         """Forgets which pairs were ranked wrongly when a round begins."""
         data, _ = _parts(trainer, pl_module)
         if trainer.current_epoch % self.epochs_per_round == 0:
-            self._wrong = torch.zeros(len(data.round_pairs), dtype=torch.bool)
+            self._wrong = torch.zeros(len(data.round_pairs), dtype=torch.bool, device=pl_module.device)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Keeps which pairs the student ranked wrongly: the next round's hard ones are drawn from them."""
-        self._wrong[outputs["wrong"].cpu()] = True
+        # On the device, for to look at it there would make the host wait in every step.
+        self._wrong[batch.row] |= outputs["wrong"]
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """At the end of a round: annotates with the student, reports, and begins the next round."""
@@ -169,7 +171,7 @@ class SelfImprovement(Callback):
         balance = balance_of(self.teacher_consensus.restrict(train))
         consensus = replace(consensus, cuts=cuts_for_balance(consensus.restrict(train), balance))
         self._report(trainer, data, module, scores_of(table, student), accuracy, consensus)
-        wrong = trainer.strategy.reduce(self._wrong.to(module.device).int(), reduce_op="sum").cpu() > 0
+        wrong = trainer.strategy.reduce(self._wrong.int(), reduce_op="sum").cpu() > 0
         self.round += 1
         self._began = time.monotonic()
         data.begin_round(
@@ -194,7 +196,7 @@ class SelfImprovement(Callback):
         accuracy = module.new_accuracy()[module.score_by]
         for batch in data.test_dataloader():
             pairs = trainer.strategy.batch_to_device(batch)  # Lightning's hooks, the device pass included
-            accuracy.update(*module.answers(pairs, *module.judge(pairs.clips))[module.score_by], pairs)
+            accuracy.update(*module.answers(pairs, module.judge(pairs.sides()))[module.score_by], pairs)
         return student.fingerprint, {name: float(value) for name, value in accuracy.compute().items()}
 
     def _report(
@@ -305,10 +307,10 @@ def _consensus(data: RoundDataModule, fitted: FittedConsensus) -> Consensus:
     return Consensus(kept, mean[known], variance[known])
 
 
-def _anchor_clips(module: RankingModule, data: RoundDataModule, consensus: Consensus) -> Tensor:
+def _anchor_clips(module: RankingModule, data: RoundDataModule, consensus: Consensus) -> list[Tensor]:
     """The middle clip of each quality bin's least disputed video, as Compare2Score chooses."""
     known = consensus.restrict(_ids(data, "train"))
-    bins = np.array_split(np.argsort(known.score, kind="stable"), len(module.anchor_clips))
+    bins = np.array_split(np.argsort(known.score, kind="stable"), module.anchors)
     if not all(len(members) for members in bins):
         raise InputError(
             f"The train split has {len(known.video_ids)} annotated videos for {len(bins)} anchors: "
@@ -316,4 +318,4 @@ def _anchor_clips(module: RankingModule, data: RoundDataModule, consensus: Conse
         )
     chosen = [known.video_ids[members[np.argmin(known.variance[members])]] for members in bins]
     videos = {video.video_id: video for video in data.split("train")}
-    return torch.stack([read_clip(videos[name], module.sampling).frames for name in chosen])
+    return [read_clip(videos[name], module.sampling).frames for name in chosen]

@@ -65,7 +65,7 @@ class ARNIQA(Teacher):
                 f"put ARNIQA.pth and regressor_{regressor}.pth of {RELEASE} there."
             ) from error
         self.regressor = regressor
-        self._weights = weights_hash(self._network)
+        self._weights = weights_hash(self._network.state_dict())
 
     def fit(self, workers: int) -> None:
         """Moves the network to where it is to score."""

@@ -1,13 +1,13 @@
 """What crosses to the device, and what is done to it there.
 
-Workers read clips, take them through codecs and stack them as uint8; the severities travel beside them as
-tensors. On the device both sides of every pair are distorted in one pass, and pairs whose sides then hardly
-differ are relabelled similar.
+Workers read clips, take them through codecs and stack them as uint8, or list them where whole frames differ
+in size; the severities travel beside them as tensors. On the device both sides of every pair are distorted in
+one pass for each size of frames, and pairs whose sides then hardly differ are relabelled similar.
 """
 
 import hashlib
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import pyarrow as pa
@@ -31,11 +31,27 @@ SAME = 1 / 255
 48.1 dB)."""
 
 
+def together(clips: Sequence[Tensor]) -> Tensor | list[Tensor]:
+    """Lay clips (..., H, W) that may differ in size into one piece of memory.
+
+    Returns:
+        One tensor (N, ..., H, W) where all have one size, else the N clips as they came.
+    """
+    if len({clip.shape for clip in clips}) == 1:
+        return torch.stack(list(clips))
+    # A worker hands over each storage as an open file, of which a process may have few: one a batch, not
+    # one a clip.
+    packed = torch.cat([clip.flatten() for clip in clips])
+    parts = torch.split(packed, [clip.numel() for clip in clips])
+    return [values.view(clip.shape) for values, clip in zip(parts, clips, strict=True)]
+
+
 class PairBatch(NamedTuple):
     """B pairs. Before the device pass `clips` is uint8, after it float in [0, 1].
 
     Attributes:
-        clips: (2, B, T, 3, H, W), the first sides and the second sides.
+        clips: (2, B, T, 3, H, W), the first sides and the second sides; where frames differ in size, a list
+            of 2 B clips (T, 3, H, W), the first sides and then the second sides.
         times: (2, B, T) in seconds from each video's start.
         simulators: (2, B, depth) index into the simulators' names, in the order in which they act, -1 where
             there is none.
@@ -48,7 +64,7 @@ class PairBatch(NamedTuple):
         seed: of the device pass.
     """
 
-    clips: Tensor
+    clips: Tensor | list[Tensor]
     times: Tensor
     simulators: Tensor
     severities: Tensor
@@ -58,6 +74,10 @@ class PairBatch(NamedTuple):
     source: Tensor
     row: Tensor
     seed: int
+
+    def sides(self) -> Tensor | list[Tensor]:
+        """All clips in one row, (2 B, T, 3, H, W) or a list of 2 B: those of pair b are b and B + b."""
+        return self.clips.flatten(0, 1) if isinstance(self.clips, Tensor) else self.clips
 
     def simulator(self) -> Tensor:
         """The simulator (B,) whose severities a pair compares, -1 for pairs of different videos."""
@@ -104,7 +124,7 @@ class PairDataset(Dataset[dict[str, Any]]):
     Args:
         pairs: table of `pairs.PAIR_SCHEMA`.
         videos: video_id -> Video of everything the table names.
-        sampling: how clips are cut; with a window, or the sides cannot be stacked.
+        sampling: how clips are cut; without a window they are whole frames.
         simulators: those that the table names; the batch carries their positions.
         cache: where clips read before are kept.
     """
@@ -204,15 +224,11 @@ class PairCollate:
             raise UnreadableVideo(
                 "no pair of a whole batch can be read any more: check that data.videos is still there."
             )
-        clips = [torch.stack([sample["clips"][side].frames for sample in samples]) for side in (0, 1)]
+        clips = [self._shown(sample, side) for side in (0, 1) for sample in samples]
         times = [torch.stack([sample["clips"][side].times for sample in samples]) for side in (0, 1)]
-        rows = torch.tensor([sample["row"] for sample in samples])
-        stacked = torch.stack(clips)
-        if self.mirror:
-            turned = (rows + self.seed // 2**20) % 2 == 1  # the other half in the next epoch
-            stacked[:, turned] = stacked[:, turned].flip(-1)
+        sides = together(clips)
         return PairBatch(
-            clips=stacked,
+            clips=sides.view(2, -1, *sides.shape[1:]) if isinstance(sides, Tensor) else sides,
             times=torch.stack(times),
             simulators=torch.stack([sample["simulators"] for sample in samples], dim=1),
             severities=torch.stack([sample["severities"] for sample in samples], dim=1),
@@ -220,17 +236,22 @@ class PairCollate:
             levels=torch.stack([sample["levels"] for sample in samples]),
             margin=torch.tensor([sample["margin"] for sample in samples]),
             source=torch.tensor([sample["source"] for sample in samples]),
-            row=rows,
+            row=torch.tensor([sample["row"] for sample in samples]),
             seed=self.seed + samples[0]["row"],
         )
 
+    def _shown(self, sample: dict[str, Any], side: int) -> Tensor:
+        frames: Tensor = sample["clips"][side].frames
+        turned = self.mirror and (sample["row"] + self.seed // 2**20) % 2  # the other half in the next epoch
+        return frames.flip(-1) if turned else frames
+
 
 def distort(batch: PairBatch, simulators: Mapping[str, Simulator]) -> PairBatch:
-    """Applies what no worker has applied on the batch's device, each distortion once for all its clips.
+    """Applies what no worker has applied on the batch's device, each distortion once for all clips of a size.
 
     What lies under both sides of a pair is computed once, its noise included. Pairs of one source whose sides
     end up the same to 8 bits (RMS difference under SAME) become similar: their severities differ, but nobody
-    could see it.
+    could see it. Clips of one size are distorted as if there were no others in the batch.
 
     Args:
         batch: uint8 clips.
@@ -241,49 +262,70 @@ def distort(batch: PairBatch, simulators: Mapping[str, Simulator]) -> PairBatch:
     """
     names = list(simulators)
     distortions = {name: one for name, one in simulators.items() if isinstance(one, Distortion)}
-    generator = torch.Generator(batch.clips.device).manual_seed(batch.seed)
-    alike = (batch.clips[0] == batch.clips[1]).flatten(1).all(dim=1)
-    clips = batch.clips.flatten(0, 1)  # still uint8: the first pass makes floats of it
-    levels = torch.where(batch.done, 0, batch.severities)
-    for place in range(levels.shape[2]):
-        which, level = batch.simulators[..., place], levels[..., place]
-        alike = alike & (which[0] == which[1]) & (level[0] == level[1])
-        clips = apply(
-            clips,
-            [names[index] for index in which.flatten().tolist()],
-            torch.cat([level[0], torch.where(alike, 0, level[1])]),
-            times=batch.times.flatten(0, 1),
-            generator=generator,
-            distortions=distortions,
-        )
-        first, second = clips.chunk(2)
-        second[alike] = first[alike]
-    clips = clips.view(batch.clips.shape)
-    difference = (clips[0] - clips[1]).square().mean(dim=(1, 2, 3, 4)).sqrt()
+    count, sides, times = len(batch.row), batch.sides(), batch.times.flatten(0, 1)
+    which = batch.simulators.flatten(0, 1).cpu()
+    levels = torch.where(batch.done, 0, batch.severities).flatten(0, 1).cpu()
+    distorted = list(sides)
+    difference = torch.full((count,), torch.inf, device=times.device)
+    for here in _by_size(sides):
+        clips = sides if isinstance(sides, Tensor) else torch.stack([sides[side] for side in here])
+        generator = torch.Generator(clips.device).manual_seed(batch.seed)
+        place = {side: index for index, side in enumerate(here)}
+        pairs = [side for side in here if side + count in place]
+        first = torch.tensor([place[pair] for pair in pairs], dtype=torch.long)
+        second = torch.tensor([place[pair + count] for pair in pairs], dtype=torch.long)
+        alike = (clips[first] == clips[second]).flatten(1).all(dim=1).cpu()
+        for depth in range(which.shape[1]):
+            simulator, level = which[here, depth], levels[here, depth]
+            alike &= (simulator[first] == simulator[second]) & (level[first] == level[second])
+            level[second[alike]] = 0
+            clips = apply(
+                clips,
+                [names[index] for index in simulator.tolist()],
+                level,
+                times=times[here],
+                generator=generator,
+                distortions=distortions,
+            )
+            clips[second[alike]] = clips[first[alike]]
+        difference[pairs] = (clips[first] - clips[second]).square().mean(dim=(1, 2, 3, 4)).sqrt()
+        for side, clip in zip(here, clips, strict=True):
+            distorted[side] = clip
     hidden = (batch.source == SOURCES.index("synthetic")) & (difference < SAME)
     similar = severity_levels(torch.zeros_like(batch.source), torch.zeros_like(batch.source))
-    return batch._replace(clips=clips, levels=torch.where(hidden[:, None], similar, batch.levels))
+    return batch._replace(
+        clips=clips.view(batch.clips.shape) if isinstance(batch.clips, Tensor) else distorted,
+        levels=torch.where(hidden[:, None], similar, batch.levels),
+    )
+
+
+def _by_size(sides: Tensor | list[Tensor]) -> list[list[int]]:
+    places: dict[torch.Size, list[int]] = {}
+    for side, clip in enumerate(sides):
+        places.setdefault(clip.shape, []).append(side)
+    return list(places.values())
 
 
 class VideoBatch(NamedTuple):
     """Clips of V readable videos, and what else was asked for in the same batch.
 
     Attributes:
-        clips: (V, n, T, 3, H, W) uint8, n clips of each video.
+        clips: (V, n, T, 3, H, W) uint8, n clips of each video; where frames differ in size, a list of V
+            tensors (n, T, 3, H, W).
         rows: the corpus rows of the V videos.
         errors: corpus row -> sentence, for videos of the batch that cannot be read.
     """
 
-    clips: Tensor
+    clips: Tensor | list[Tensor]
     rows: list[int]
     errors: dict[int, str]
 
 
 def collate_videos(items: list[ClipItem]) -> VideoBatch:
-    """Stacks the readable videos; a batch may be left with none."""
+    """Puts the readable videos together; a batch may be left with none."""
     read = [item for item in items if item.error is None]
     return VideoBatch(
-        clips=torch.stack([item.frames for item in read]) if read else torch.empty(0, dtype=torch.uint8),
+        clips=together([item.frames for item in read]) if read else torch.empty(0, dtype=torch.uint8),
         rows=[item.position for item in read],
         errors={item.position: item.error for item in items if item.error is not None},
     )

@@ -69,7 +69,7 @@ class CLIPIQA(Teacher):
                 "config, weights, tokenizer and preprocessor, or go online once."
             ) from error
         self._metric = metric.eval()
-        self._weights = weights_hash(metric.model)
+        self._weights = weights_hash(metric.model.state_dict())
         self._processor = json.loads(metric.processor.image_processor.to_json_string())
 
     def fit(self, workers: int) -> None:

@@ -4,10 +4,11 @@ Contents count and places do not, so that a moved file keeps its scores and an e
 """
 
 import hashlib
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor
 
 
 def file_hash(path: Path) -> str:
@@ -26,10 +27,10 @@ def file_hash(path: Path) -> str:
     return digest.hexdigest()[:16]
 
 
-def weights_hash(module: nn.Module) -> str:
-    """Hash all that a module's checkpoint would hold to 16 hexadecimal digits."""
+def weights_hash(weights: Mapping[str, Tensor]) -> str:
+    """Hash tensors with their names, such as a module's state dict, to 16 hexadecimal digits."""
     digest = hashlib.sha256()
-    for name, tensor in module.state_dict().items():
+    for name, tensor in weights.items():
         digest.update(name.encode())
         digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()[:16]

@@ -38,6 +38,7 @@ def hard_teacher(
     *,
     draws: int,
     blur: float,
+    smoothing: float = 0.0,
     bins: int = 5,
 ) -> pa.Table:
     """Finds pairs of different videos by maximum differentiation (gMAD, Ma et al. 2018), flagged hard.
@@ -52,6 +53,7 @@ def hard_teacher(
         generator: draws the order of the sides and the clips.
         draws: clips of a video to draw from.
         blur: of the soft labels, in margins.
+        smoothing: of the labels, as `draw_pairs` has it.
         bins: quality bins.
     """
     common = defender.restrict(attacker.video_ids)
@@ -65,7 +67,10 @@ def hard_teacher(
     ordered = np.array(chosen[:count], dtype=np.int64).reshape(-1, 2)
     swap = generator.integers(2, size=len(ordered)).astype(bool)
     ordered[swap] = ordered[swap][:, ::-1]
-    return _flagged_hard(pairs_from_scores(generator, attacker, ordered[:, 0], ordered[:, 1], draws, blur))
+    first, second = ordered.T
+    return _flagged_hard(
+        pairs_from_scores(generator, attacker, first, second, draws, blur, smoothing=smoothing)
+    )
 
 
 def _flagged_hard(pairs: pa.Table) -> pa.Table:

@@ -61,4 +61,6 @@ def hard_levels(levels: Tensor) -> Tensor:
 
 def preference(levels: Tensor) -> Tensor:
     """P(second preferred) of level distributions (..., 5): their mean with weights 0, .25, .5, .75, 1."""
-    return levels @ torch.linspace(0, 1, len(LEVELS), dtype=levels.dtype, device=levels.device)
+    # No matrix product: autocast would round it to steps of .004.
+    weights = torch.linspace(0, 1, len(LEVELS), dtype=levels.dtype, device=levels.device)
+    return (levels * weights).sum(dim=-1)

@@ -101,6 +101,16 @@ class Consensus:
         spread = np.sqrt(self.variance[first] + self.variance[second])
         return np.asarray((self.score[second] - self.score[first]) / np.maximum(spread, 1e-6))
 
+    def doubt(self, first: np.ndarray, second: np.ndarray) -> np.ndarray:
+        """How little the scores of two videos say of them, (m,) from 0 to 1.
+
+        sD^2 / (sD^2 + S^2) with S^2 the variance of the consensus's scores: 0 where annotators agree, one
+        half where they disagree on the two by as much as videos differ, whatever the scores' unit. The margin
+        D / sD cannot say that: it is small also where annotators agree that two videos look alike.
+        """
+        spread = self.variance[first] + self.variance[second]
+        return np.asarray(spread / np.maximum(spread + np.var(self.score), 1e-12))
+
     def restrict(self, video_ids: Sequence[str]) -> "Consensus":
         """The consensus on those of `video_ids` that it knows, in their order."""
         position = {name: index for index, name in enumerate(self.video_ids)}
@@ -227,9 +237,14 @@ def pairs_from_scores(
     draws: int,
     blur: float,
     versions: Versions | None = None,
+    smoothing: float = 0.0,
 ) -> pa.Table:
     """Pairs of the consensus's positions `first` and `second`, labelled by its margins."""
     margin = torch.from_numpy(consensus.margin(first, second)).float()
+    labels = soft_levels(margin, consensus.cuts, blur)
+    if smoothing:
+        weight = smoothing * torch.from_numpy(consensus.doubt(first, second)).float()
+        labels = torch.lerp(labels, torch.full_like(labels, 1 / len(LEVELS)), weight[:, None])
     count = len(first)
     if versions is None:
         names = np.array([""])
@@ -252,7 +267,7 @@ def pairs_from_scores(
             "source": pa.repeat("teacher" if versions is None else "reference", count),
             "hard": pa.repeat(False, count),
             "margin": pa.array(margin.numpy()),
-            "levels": _labels(soft_levels(margin, consensus.cuts, blur)),
+            "levels": _labels(labels),
         }
     )
 
@@ -337,6 +352,7 @@ def draw_pairs(
     draws: int = 8,
     blur: float = 0.5,
     min_confidence: float = 0.0,
+    smoothing: float = 0.0,
 ) -> pa.Table:
     """Draws the pair table of one round.
 
@@ -356,7 +372,10 @@ def draw_pairs(
         composed: share of the synthetic pairs with such a base, where there is one.
         draws: number of different clips (times and windows) of a video that pairs are drawn from.
         blur: of the soft labels, in margins (`levels.soft_levels`).
-        min_confidence: pairs labelled by the consensus are not drawn if their likeliest level has less.
+        min_confidence: pairs labelled by the consensus are not drawn if their likeliest level has less, any
+            smoothing apart.
+        smoothing: from 0 to less than 1; labels from scores are mixed with the uniform distribution, whose
+            weight is this times `Consensus.doubt`. The margin is left as it is, for it holds the variance.
 
     Returns:
         A table of PAIR_SCHEMA in random order.
@@ -378,7 +397,7 @@ def draw_pairs(
                 "or set data.teacher_pairs to 0."
             )
         first, second = _balanced(generator, known, teacher, blur, min_confidence)
-        parts.append(pairs_from_scores(generator, known, first, second, draws, blur))
+        parts.append(pairs_from_scores(generator, known, first, second, draws, blur, smoothing=smoothing))
     if reference:
         if versions is None or len(set(versions.consensus.video_ids)) < 2:
             raise InputError(
@@ -386,7 +405,8 @@ def draw_pairs(
                 "simulators that change pixels in place, or set data.reference_pairs to 0."
             )
         first, second = _balanced(generator, versions.consensus, reference)
-        parts.append(pairs_from_scores(generator, versions.consensus, first, second, draws, blur, versions))
+        scores = versions.consensus
+        parts.append(pairs_from_scores(generator, scores, first, second, draws, blur, versions, smoothing))
     if others is not None:
         parts.append(others)
     table = pa.concat_tables(parts)

@@ -68,7 +68,7 @@ class PyIQA(Teacher):
             raise InputError(
                 f"The weights of pyiqa's {metric} cannot be loaded ({error}); go online once."
             ) from error
-        self._weights = weights_hash(self._metric.net)
+        self._weights = weights_hash(self._metric.net.state_dict())
 
     def fit(self, workers: int) -> None:
         """Moves the network to where it is to score."""

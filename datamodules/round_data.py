@@ -5,6 +5,7 @@ what the annotators found; pairs then follow from (seed, round) and the loaders 
 """
 
 from collections.abc import Sequence
+from operator import add
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,11 +14,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import torch
 from lightning.pytorch.trainer.states import TrainerFn
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, SequentialSampler
 
 from datamodules.annotation import Annotator, Request
 from datamodules.artefacts import Artefacts
 from datamodules.batches import ClipCache, PairBatch, PairCollate, PairDataset, distort
+from datamodules.buckets import BucketBatchSampler
 from datamodules.codecs import Codec
 from datamodules.corpus import assign_splits, cache_folder, videos
 from datamodules.decoding import Video
@@ -67,6 +69,8 @@ class RoundDataModule(VideoDataModule):
         blur: of labels from scores, in standard deviations of the difference.
         min_confidence: pairs labelled by the round's annotator whose likeliest level has less than this
             probability are not drawn.
+        label_smoothing: weight of the uniform distribution in labels from scores whose annotators disagree
+            without bound; times `Consensus.doubt` it is a pair's.
         draws: different clips (times and windows) of each video that pairs are drawn from.
         shares: of the contents that go to train, select and report.
         duplicates: find videos that show the same pictures, and take them as one content.
@@ -92,6 +96,7 @@ class RoundDataModule(VideoDataModule):
         labels: str | None = None,
         blur: float = 0.5,
         min_confidence: float = 0.0,
+        label_smoothing: float = 0.0,
         draws: int = 8,
         shares: tuple[float, float, float] = (0.5, 0.17, 0.33),
         duplicates: bool = True,
@@ -110,6 +115,8 @@ class RoundDataModule(VideoDataModule):
         for name, share in shared.items():
             if not 0 <= share <= 1:
                 raise InputError(f"data.{name} is {share}: give a number from 0 to 1.")
+        if not 0 <= label_smoothing < 1:
+            raise InputError(f"data.label_smoothing is {label_smoothing}: give a number from 0 to below 1.")
         least = {"evaluation_pairs": (evaluation_pairs, 1), "draws": (draws, 1), "blur": (blur, 0)}
         least |= {"synthetic_pairs": (synthetic_pairs, 0), "teacher_pairs": (teacher_pairs, 0)}
         least |= {"reference_pairs": (reference_pairs, 0), "batch_size": (batch_size, 1)}
@@ -145,6 +152,7 @@ class RoundDataModule(VideoDataModule):
         self.labels = LabelStore(labels or default_labels())
         self.blur = blur
         self.min_confidence = min_confidence
+        self.label_smoothing = label_smoothing
         self.draws = draws
         self.shares = shares
         self.duplicates = duplicates
@@ -268,6 +276,7 @@ class RoundDataModule(VideoDataModule):
                     generator,
                     draws=self.draws,
                     blur=self.blur,
+                    smoothing=self.label_smoothing,
                 ),
             ]
         self.round = round
@@ -287,6 +296,7 @@ class RoundDataModule(VideoDataModule):
             draws=self.draws,
             blur=self.blur,
             min_confidence=self.min_confidence,
+            smoothing=self.label_smoothing,
         )
 
     def resume_round(self, round: int, pairs: pa.Table) -> None:
@@ -297,12 +307,18 @@ class RoundDataModule(VideoDataModule):
     def _loader(self, pairs: pa.Table, seed: int, *, training: bool = False) -> DataLoader[dict[str, Any]]:
         known = {video.video_id: video for video in videos(self.corpus)}
         dataset = PairDataset(pairs, known, self.sampling, self.simulators, self.cache)
+        batches: dict[str, Any] = {"batch_size": self.batch_size, "drop_last": training}
+        if self.sampling.window is None:
+            frames = {name: self.frame_cost(video) for name, video in known.items()}
+            sides = zip(pairs["first"].to_pylist(), pairs["second"].to_pylist(), strict=True)
+            costs = [tuple(map(add, frames[first], frames[second])) for first, second in sides]
+            order = SequentialSampler(dataset)
+            batches = {"batch_sampler": BucketBatchSampler(order, **batches, costs=costs, seed=seed)}
         return DataLoader(
             dataset,
-            batch_size=self.batch_size,
+            **batches,
             num_workers=self.workers,
             collate_fn=PairCollate(seed, mirror=training),
-            drop_last=training,
             pin_memory=torch.cuda.is_available(),
         )
 

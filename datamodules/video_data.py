@@ -5,11 +5,14 @@ from pathlib import Path
 from typing import Any, cast
 
 import pyarrow as pa
+import torch
+from lightning.fabric.utilities import move_data_to_device
 from lightning.pytorch import LightningDataModule
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, SequentialSampler
 
 from datamodules.annotation import ClipDataset, Request
 from datamodules.batches import VideoBatch, collate_videos
+from datamodules.buckets import BucketBatchSampler
 from datamodules.corpus import build_corpus
 from datamodules.decoding import Sampling, Video
 from datamodules.errors import InputError
@@ -65,8 +68,26 @@ class VideoDataModule(LightningDataModule):
         assert self.trainer is not None
         return cast(Sampling, self.trainer.lightning_module.sampling)
 
+    @property
+    def largest_frame(self) -> tuple[int, int]:
+        """Height and width of the largest frames of the corpus, in pixels."""
+        readable = [video for video in self.rows if video.status == "ok"]
+        return max(((video.height, video.width) for video in readable), key=lambda size: size[0] * size[1])
+
+    def frame_cost(self, video: Video) -> tuple[int, int, int]:
+        """What a whole frame costs: pixels as the model sees it, then pixels and width as it is read.
+
+        The latter two keep clips of one size together where the model shows all frames alike.
+        """
+        assert self.trainer is not None
+        lmm = cast(Any, self.trainer.lightning_module).lmm
+        if video.status != "ok":
+            return 0, 0, 0
+        height, width = lmm.family.size_for(video.height, video.width, len(lmm.seconds))
+        return height * width, video.height * video.width, video.width
+
     def predict_dataloader(self) -> DataLoader[Any]:
-        """Batches over the rows that are not scored yet, in input order.
+        """Batches over the rows that are not scored yet, in input order; whole frames by like size.
 
         Each is a VideoBatch; for a teacher a list of ClipItem, for their frames differ in size.
         """
@@ -87,17 +108,18 @@ class VideoDataModule(LightningDataModule):
             batch_size = max(1, teacher.batch_clips // teacher.draws)
             return DataLoader(dataset, batch_size=batch_size, num_workers=self.workers, collate_fn=list)
         draws = cast(int, self.trainer.lightning_module.score_draws)
-        return DataLoader(
-            ClipDataset(self.requests, self.sampling, draws),
-            batch_size=self.batch_size,
-            num_workers=self.workers,
-            collate_fn=collate_videos,
-        )
+        dataset = ClipDataset(self.requests, self.sampling, draws)
+        batches: dict[str, Any] = {"batch_size": self.batch_size, "drop_last": False}
+        if self.sampling.window is None:
+            costs = [self.frame_cost(video) for video in self.pending]
+            order = SequentialSampler(dataset)
+            batches = {"batch_sampler": BucketBatchSampler(order, **batches, costs=costs, seed=0)}
+        return DataLoader(dataset, **batches, num_workers=self.workers, collate_fn=collate_videos)
 
-    def transfer_batch_to_device(self, batch, device, dataloader_idx):  # type: ignore[no-untyped-def]
+    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
         """Moves tensors only; a teacher moves its own, a few at a time."""
         if isinstance(batch, VideoBatch):
-            return batch._replace(clips=batch.clips.to(device, non_blocking=True))
+            return batch._replace(clips=move_data_to_device(batch.clips, device))
         if self.teacher is not None:
             return batch
         return super().transfer_batch_to_device(batch, device, dataloader_idx)

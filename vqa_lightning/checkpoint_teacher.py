@@ -7,11 +7,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import torch
+from lightning.pytorch.cli import instantiate_module
 from torch import Tensor
 
 from datamodules.annotation import ClipItem, Request
 from datamodules.errors import InputError
 from datamodules.label_store import Annotation
+from vqa_lightning.checkpoints import read_checkpoint
 from vqa_lightning.module import RankingModule
 from vqa_lightning.student import Student
 
@@ -54,18 +56,29 @@ class Checkpoint(Student):
 
 
 def load_checkpoint(path: Path) -> RankingModule:
-    """Loads a model for scoring from its checkpoint alone, with `weights_only`.
+    """Loads a model for scoring from its checkpoint, with `weights_only`.
+
+    What was frozen in training is loaded from where it was then: the published checkpoint, or the run's
+    base.ckpt beside this one.
 
     Raises:
-        InputError: if the file is missing, cannot be read, or holds another model.
+        InputError: if one of the files is missing, cannot be read, or holds another model.
     """
     if not path.is_file():
         raise InputError(f"The checkpoint {path} is not a file; give a .ckpt that fit has written.")
     try:
-        module = RankingModule.load_from_checkpoint(path, map_location="cpu", weights_only=True)
+        checkpoint = read_checkpoint(path)
+        settings = dict(checkpoint["hyper_parameters"])
+        settings.pop("_instantiator", None)  # which class it names is not for the file to say
+        module = instantiate_module(RankingModule, settings)
+        module.configure_model()
+        module.on_load_checkpoint(checkpoint)
+        module.load_state_dict(checkpoint["state_dict"])
+    except InputError:
+        raise
     except Exception as error:  # whatever the damage, or the other model, happens to cause
         raise InputError(
             f"The checkpoint {path} cannot be loaded ({str(error).splitlines()[0].rstrip('.')}); "
             "give a .ckpt that vqa-lightning's fit wrote."
         ) from error
-    return module.eval().requires_grad_(False)
+    return module.eval()

@@ -55,6 +55,7 @@ from callbacks.score_writer import ScoreWriter  # noqa: E402
 from datamodules.errors import InputError, UnreadableVideo  # noqa: E402
 from datamodules.released_pairs import export_pairs, import_pairs  # noqa: E402
 from datamodules.selection_command import select_videos  # noqa: E402
+from vqa_lightning.export_command import export_model  # noqa: E402
 from vqa_lightning.listing import print_listing, shipped_configs  # noqa: E402
 from vqa_lightning.module import RankingModule  # noqa: E402
 from vqa_lightning.teacher_module import TeacherModule  # noqa: E402
@@ -171,7 +172,7 @@ def check_settings(checkpoint: dict[str, Any], model: Any) -> None:
         InputError: the first that differs.
     """
     remembered = checkpoint["hyper_parameters"]
-    for name in ("lmm", "sampling", "judgements", "anchors"):
+    for name in ("lmm", "sampling", "trained", "judgements", "pointwise_loss", "anchors"):
         typed, kept = (json.loads(json.dumps(_plain(value))) for value in (model[name], remembered[name]))
         if typed != kept:
             raise InputError(
@@ -194,12 +195,12 @@ def check_checkpoint(path: Path) -> dict[str, Any]:
         raise InputError(f"--ckpt_path {path} is not a file: give a .ckpt that fit has written.")
     try:
         checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-        weights = checkpoint["state_dict"]
+        ours = "anchors" in checkpoint
     except Exception as error:  # torch.load raises what the damage happens to cause
         raise InputError(
             f"--ckpt_path {path} is not a checkpoint that can be read: give one that fit wrote."
         ) from error
-    if "anchor_clips" not in weights:
+    if not ours:
         raise InputError(
             f"--ckpt_path {path} is a checkpoint of another model: give one that vqa-lightning's fit wrote."
         )
@@ -308,6 +309,17 @@ def main(args: Sequence[str] | None = None) -> None:
                 parser_class=_Parser,
             )
             return
+        if words[:1] == ["export"]:
+            auto_cli(
+                export_model,
+                as_positional=False,
+                # A flag, for which jsonargparse wants a value.
+                args=["--merge=true" if word == "--merge" else word for word in words[1:]],
+                prog="vqa-lightning export",
+                description="A trained model as a PEFT adapter, or as plain weights for from_pretrained.",
+                parser_class=_Parser,
+            )
+            return
         # Lightning's advertisements among its messages.
         logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(
             lambda record: "Tip:" not in record.getMessage()
@@ -326,8 +338,9 @@ def main(args: Sequence[str] | None = None) -> None:
                 parser_kwargs={
                     "prog": "vqa-lightning",
                     "description": "Train and use video quality models without human labels. "
-                    "`vqa-lightning list` shows simulators, teachers, families and configs; `pairs` and "
-                    "`select` have a --help of their own; `predict --model.teacher CLASS` needs no training.",
+                    "`vqa-lightning list` shows simulators, teachers, families and configs; `pairs`, "
+                    "`select` and `export` have a --help of their own; `predict --model.teacher CLASS` needs "
+                    "no training.",
                 },
                 auto_configure_optimizers=False,
                 args=_with_checkpoint_below(words),

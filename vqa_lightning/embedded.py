@@ -5,7 +5,9 @@ and tested anywhere. Its class is the one that `from_pretrained` returns for the
 the sizes differ.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from tokenizers import Regex, Tokenizer, models, pre_tokenizers
@@ -18,16 +20,54 @@ from transformers import (
     SiglipVisionConfig,
 )
 
-SPECIAL_TOKENS = ("<unk>", "<image>", "<video>", "<|im_start|>", "<|im_end|>")
+from datamodules.errors import InputError
+
+# The chat format of Qwen and InternVL checkpoints, for messages of text alone.
+CHAT_TEMPLATE = (
+    "{% for message in messages %}<|im_start|>{{ message['role'] }}\n"
+    "{% for part in message['content'] %}{{ part['text'] }}{% endfor %}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
 
 
-def build_tokenizer(texts: Iterable[str]) -> PreTrainedTokenizerFast:
-    """Makes a word-level tokenizer of the words and marks of `texts`, in order of appearance."""
+@dataclass(frozen=True)
+class EmbeddedSizes:
+    """Sizes of a model built tiny, with random weights.
+
+    Attributes:
+        image_size: side of the square that the tower sees, in pixels.
+        patch_size: side of a patch, in pixels.
+        hidden_size: width of the tower and of the language model, a multiple of 32.
+        vision_layers: depth of the tower.
+        text_layers: depth of the language model.
+    """
+
+    image_size: int = 64
+    patch_size: int = 8
+    hidden_size: int = 128
+    vision_layers: int = 3
+    text_layers: int = 3
+
+
+def build_tokenizer(
+    texts: Iterable[str], special: Sequence[str] = ("<image>", "<video>"), **named: str
+) -> PreTrainedTokenizerFast:
+    """Makes a word-level tokenizer of the words, digits and marks of `texts`, in order of appearance.
+
+    Args:
+        texts: all that will ever be said.
+        special: the family's own special tokens; the marks of a turn come of themselves.
+        named: those of them that the family's processor asks the tokenizer for, by attribute.
+    """
     split = pre_tokenizers.Sequence(
-        [pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Split(Regex(r"<\|?\w+\|?>|[.,:?]"), "isolated")]
+        [
+            pre_tokenizers.WhitespaceSplit(),
+            pre_tokenizers.Split(Regex(r"<\|?\w+\|?>|[.,:?]"), "isolated"),
+            pre_tokenizers.Digits(individual_digits=True),
+        ]
     )
     words = (word for text in texts for word, _ in split.pre_tokenize_str(text))
-    vocabulary = dict.fromkeys((*SPECIAL_TOKENS, *words))
+    vocabulary = dict.fromkeys(("<unk>", *special, "<|im_start|>", "<|im_end|>", *words))
     tokenizer = Tokenizer(
         models.WordLevel({word: index for index, word in enumerate(vocabulary)}, unk_token="<unk>")
     )
@@ -37,67 +77,79 @@ def build_tokenizer(texts: Iterable[str]) -> PreTrainedTokenizerFast:
         unk_token="<unk>",
         eos_token="<|im_end|>",
         pad_token="<|im_end|>",
-        additional_special_tokens=["<image>", "<video>", "<|im_start|>"],
+        additional_special_tokens=[*special, "<|im_start|>"],
+        **named,
     )
 
 
+def decoder_sizes(vocabulary: int, sizes: EmbeddedSizes) -> dict[str, Any]:
+    """What the configs of Qwen2, Qwen3 and Llama call the sizes of a tiny language model."""
+    heads = sizes.hidden_size // 32
+    return {
+        "vocab_size": vocabulary,
+        "hidden_size": sizes.hidden_size,
+        "intermediate_size": 3 * sizes.hidden_size,
+        "num_hidden_layers": sizes.text_layers,
+        "num_attention_heads": heads,
+        "num_key_value_heads": heads,
+        "max_position_embeddings": 4096,
+        "tie_word_embeddings": True,
+        # The published 0.02 suits widths in the thousands: here it would let next to nothing through a layer.
+        "initializer_range": sizes.hidden_size**-0.5,
+    }
+
+
+def shuffled_grid(sizes: EmbeddedSizes) -> int:
+    """Visual tokens along a side where two by two patches are shuffled into one.
+
+    Raises:
+        InputError: the patches along a side are odd in number.
+    """
+    grid = sizes.image_size // sizes.patch_size
+    if grid % 2:
+        raise InputError(
+            f"model.lmm.image_size {sizes.image_size} holds {grid} patches of model.lmm.patch_size "
+            f"{sizes.patch_size} a side, and this family joins them in twos: choose an even number."
+        )
+    return grid // 2
+
+
 def build_model(
-    tokenizer: PreTrainedTokenizerFast,
-    *,
-    image_size: int,
-    patch_size: int,
-    hidden_size: int,
-    vision_layers: int,
-    text_layers: int,
+    tokenizer: PreTrainedTokenizerFast, sizes: EmbeddedSizes
 ) -> LlavaOnevisionForConditionalGeneration:
     """Builds a randomly initialised LLaVA-OneVision; its weights follow from torch's global generator.
 
     Args:
         tokenizer: gives the vocabulary size and the ids of the placeholder tokens.
-        image_size: side of the square that the vision tower sees, in pixels.
-        patch_size: side of a patch, in pixels; `image_size` must be a multiple.
-        hidden_size: width of the tower and of the language model; a multiple of 32, the width of a head.
-        vision_layers: depth of the SigLIP tower.
-        text_layers: depth of the Qwen2 language model.
+        sizes: of SigLIP and Qwen2.
     """
-    heads = max(1, hidden_size // 32)
+    heads = max(1, sizes.hidden_size // 32)
     vision = SiglipVisionConfig(
-        hidden_size=hidden_size,
-        intermediate_size=4 * hidden_size,
-        num_hidden_layers=vision_layers,
+        hidden_size=sizes.hidden_size,
+        intermediate_size=4 * sizes.hidden_size,
+        num_hidden_layers=sizes.vision_layers,
         num_attention_heads=heads,
-        image_size=image_size,
-        patch_size=patch_size,
+        image_size=sizes.image_size,
+        patch_size=sizes.patch_size,
         vision_use_head=False,
     )
-    text = Qwen2Config(
-        vocab_size=len(tokenizer),
-        hidden_size=hidden_size,
-        intermediate_size=3 * hidden_size,
-        num_hidden_layers=text_layers,
-        num_attention_heads=heads,
-        num_key_value_heads=heads,
-        max_position_embeddings=4096,
-        tie_word_embeddings=True,
-        # The published 0.02 suits widths in the thousands: here it would let next to nothing through a layer.
-        initializer_range=hidden_size**-0.5,
-    )
+    text = Qwen2Config(**decoder_sizes(len(tokenizer), sizes))
     config = LlavaOnevisionConfig(
         vision_config=vision,
         text_config=text,
         image_token_index=tokenizer.vocab["<image>"],
         video_token_index=tokenizer.vocab["<video>"],
-        image_grid_pinpoints=[[image_size, image_size]],
+        image_grid_pinpoints=[[sizes.image_size, sizes.image_size]],
         tie_word_embeddings=True,
     )
     model = LlavaOnevisionForConditionalGeneration(config)
-    filters = _whitened_cosines(patch_size, hidden_size)
+    filters = whitened_cosines(sizes.patch_size, sizes.hidden_size)
     with torch.no_grad():
         model.model.vision_tower.embeddings.patch_embedding.weight[: len(filters)] = filters
     return model
 
 
-def _whitened_cosines(side: int, count: int) -> torch.Tensor:
+def whitened_cosines(side: int, count: int) -> torch.Tensor:
     """At most `count` filters (n, 3, side, side) that the patch embedding starts from.
 
     Two thirds are the lowest cosine transforms of the luma, the rest those of both colour differences. Each

@@ -25,6 +25,8 @@ def print_listing() -> None:
     from datamodules.codecs import Codec
     from datamodules.simulators import SIMULATORS
     from vqa_lightning.checkpoint_teacher import Checkpoint
+    from vqa_lightning.families import FAMILIES
+    from vqa_lightning.families.published import PUBLISHED
 
     console = Console()
     simulators = Table(
@@ -51,10 +53,10 @@ def print_listing() -> None:
     families = Table(
         "family", "checkpoints", title="LMM families (model.lmm.pretrained)", title_justify="left"
     )
-    families.add_row(
-        "llava_onevision", "llava-hf/llava-onevision-qwen2-0.5b-ov-hf, ...-7b-ov-hf, or a folder"
-    )
-    families.add_row("(embedded)", "none: a tiny LLaVA-OneVision built from model.lmm's sizes")
+    for family in FAMILIES:
+        known = [name for name, build in PUBLISHED.items() if build().model_type == family]
+        families.add_row(family, "\n".join([*known, "or a folder of this family"]))
+    families.add_row("(embedded)", "none: model.lmm.family built tiny from model.lmm's sizes")
     configs = Table("config", "what", title="Configs (--config)", title_justify="left")
     for name, path in shipped_configs().items():
         configs.add_row(name, _first_comment(path))

@@ -1,41 +1,46 @@
 """The large multimodal model behind both judgements.
 
 Pairwise: two clips in one prompt, and the logits of the five level words at the answer position, never
-    generated text.
-Pointwise: a scalar from the hidden state at the last token of the first clip, which in a causal model has
-    seen nothing
-but the prompt's opening and that clip. Each clip passes the vision tower once, however many prompts it
-appears in.
+generated text. Pointwise: a scalar from the hidden state at the last token of the first clip, which in a
+causal model has seen nothing but the prompt's opening and that clip. Each clip passes the vision tower once,
+however many prompts it appears in.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, cast
+from typing import Any, Literal, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
-from torchvision.transforms.v2 import functional as transforms
-from transformers import (
-    AutoConfig,
-    AutoTokenizer,
-    LlavaOnevisionForConditionalGeneration,
-    LlavaOnevisionVideoProcessor,
-    PreTrainedTokenizerBase,
-)
 
+from datamodules.decoding import Sampling
 from datamodules.errors import InputError
 from datamodules.levels import LEVELS
-from vqa_lightning.embedded import build_model, build_tokenizer, build_video_processor
-from vqa_lightning.motion import MotionPath
+from datamodules.views import VIEWS, View, view
+from vqa_lightning.embedded import EmbeddedSizes
+from vqa_lightning.families import FAMILIES, Family, load_family
+from vqa_lightning.feature_cache import FeatureCache
+from vqa_lightning.losses import position_entropy
+from vqa_lightning.motion import Motion, build_motion
+from vqa_lightning.tokens import Tokens, join, stack
 
-# METHOD section 4, cut where the two clips stand; the answer's opening ends before the level word.
-PROMPT = (
-    "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n<|im_start|>user\n"
-    "Now you will receive two videos. The first video: ",
-    ". The second video: ",
-    ". Please watch these videos carefully, and then answer the following question: "
-    "Comparing with the first video, how do you assess the quality of the second video?<|im_end|>\n"
-    "<|im_start|>assistant\nThe quality of the second video is",
+SYSTEM = "You are a helpful assistant."
+QUESTION = (
+    "Now you will receive two videos. The first video: {video}. The second video: {video}. Please watch "
+    "these videos carefully, and then answer the following question: Comparing with the first video, how do "
+    "you assess the quality of the second video?"
 )
+"""METHOD section 4."""
+ANSWER = "The quality of the second video is"
+"""The answer's opening, which the level word ends."""
+QWEN_CHAT = (
+    "<|im_start|>system\n{system}<|im_end|>\n<|im_start|>user\n{user}<|im_end|>\n<|im_start|>assistant\n"
+)
+FRAME_SECONDS = 1 / 30
+"""Between consecutive frames, as the prompt's time stamps have it."""
+
+Clips = Tensor | Sequence[Tensor]
+"""(N, T, 3, H, W) in [0, 1], or N clips (T, 3, H, W) that differ in size."""
 
 
 @dataclass(frozen=True)
@@ -43,12 +48,23 @@ class LMMConfig:
     """Which LMM: a published checkpoint by name or folder, or the embedded one of these sizes.
 
     Args:
-        pretrained: name or folder of a LLaVA-OneVision checkpoint for `from_pretrained`; the sizes below
-            then do not apply.
-        view: whether a window is resized to the tower's square or cropped to it at native resolution.
+        pretrained: name or folder of a checkpoint of any family that `vqa-lightning list` shows; the sizes
+            below then do not apply.
+        prompt: the checkpoint's own chat template, or the paper's Qwen chat format.
+        view: what the tower sees of a frame: all of it resized, its middle in native pixels, a grid of native
+            patches (fragments), or resize and fragments both. By default the embedded model crops and a
+            published one resizes.
+        motion: adds a token a segment from all of its frames, the tower then seeing the first only: from
+            fixed frame differences, or from a torchvision video backbone.
+        motion_weights: the backbone's: a torchvision name such as KINETICS400_V1, or a file; null: random.
+        motion_trained: trains the backbone too, not only its projector.
+        checkpointing: recomputes activations in the backward pass to save memory; by default for published
+            models only.
+        feature_cache: folder in which the features of a frozen tower are kept from one epoch to the next;
+            null: nowhere.
+        feature_cache_gb: gigabytes beyond which nothing is added to it.
+        family: of the embedded model.
         image_size: side of the square that the embedded tower sees, in pixels.
-        motion: adds a token a segment of what changes between its frames; the tower then sees the segment's
-            first frame only.
         patch_size: side of the embedded tower's patches, in pixels.
         hidden_size: width of the embedded tower and language model.
         vision_layers: depth of the embedded tower.
@@ -56,8 +72,15 @@ class LMMConfig:
     """
 
     pretrained: str | None = None
-    view: Literal["resize", "crop"] = "resize"
-    motion: bool = False
+    prompt: Literal["checkpoint", "paper"] = "checkpoint"
+    view: View | None = None
+    motion: Motion | None = None
+    motion_weights: str | None = None
+    motion_trained: bool = False
+    checkpointing: bool | None = None
+    feature_cache: str | None = None
+    feature_cache_gb: float = 100.0
+    family: str = "llava_onevision"
     image_size: int = 64
     patch_size: int = 8
     hidden_size: int = 128
@@ -75,135 +98,259 @@ class LMMConfig:
             raise InputError(
                 f"model.lmm.hidden_size {self.hidden_size} is not a multiple of 32: choose one that is."
             )
-
-
-def _load(
-    name: str,
-) -> tuple[LlavaOnevisionForConditionalGeneration, PreTrainedTokenizerBase, LlavaOnevisionVideoProcessor]:
-    try:
-        config = AutoConfig.from_pretrained(name)
-        if config.model_type != "llava_onevision":
+        if self.family not in FAMILIES:
             raise InputError(
-                f"model.lmm.pretrained {name!r} is a {config.model_type} model: "
-                "name a LLaVA-OneVision checkpoint."
+                f"model.lmm.family {self.family!r} is unknown: choose one of {', '.join(FAMILIES)}."
             )
-        model = LlavaOnevisionForConditionalGeneration.from_pretrained(name, dtype=torch.float32)
-        tokenizer = AutoTokenizer.from_pretrained(name)
-        processor = LlavaOnevisionVideoProcessor.from_pretrained(name)
-    except (OSError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise InputError(
-            f"model.lmm.pretrained {name!r} cannot be loaded ({reason}): "
-            "name a folder or a published checkpoint."
-        ) from error
-    return model, tokenizer, processor
+
+    @property
+    def sizes(self) -> EmbeddedSizes:
+        """Of the embedded model."""
+        return EmbeddedSizes(
+            self.image_size, self.patch_size, self.hidden_size, self.vision_layers, self.text_layers
+        )
+
+
+class Judged(NamedTuple):
+    """What the model says of B pairs.
+
+    Attributes:
+        levels: (O, B, 5) logits of the level words, inferior first, of the second clip beside the first; with
+            both orders (O = 2) then of the first beside the second. None where pairwise was not asked.
+        scores: (2, B) of the first and the second clips; None where pointwise was not asked.
+        entropy: (O, B) mean entropy of the next word over all positions, in nats, where it was asked.
+    """
+
+    levels: Tensor | None
+    scores: Tensor | None
+    entropy: Tensor | None
 
 
 class LMM(nn.Module):
-    """A LLaVA-OneVision that compares two clips and scores one.
+    """A multimodal model that compares two clips and scores one.
 
     Args:
         config: which checkpoint, or the sizes of the embedded model.
-        frames: consecutive frames in each segment of the clips.
+        sampling: how clips are cut, for what the tower and the motion path see of them, and for the prompt's
+            time stamps: the sampling's nominal ones, so that clips of one size make prompts of one length.
+        dtype: of the published model's weights; "auto": as they are stored.
+        weights: False builds a published model without reading its weights.
 
     Raises:
-        InputError: the checkpoint is missing, of another family, or its level words share a first token.
+        InputError: the checkpoint is missing, of an unknown family, or its level words share a first token.
     """
 
     answer_ids: Tensor
-    mean: Tensor
-    std: Tensor
 
-    def __init__(self, config: LMMConfig, frames: int) -> None:
+    def __init__(
+        self,
+        config: LMMConfig,
+        sampling: Sampling,
+        dtype: torch.dtype | Literal["auto"] = torch.float32,
+        *,
+        weights: bool = True,
+    ) -> None:
         super().__init__()
-        if config.motion and frames < 2:
-            raise InputError(
-                f"model.lmm.motion needs 2 or more frames a segment: model.sampling.frames is {frames}."
-            )
+        published = config.pretrained is not None
+        checkpointing = published if config.checkpointing is None else config.checkpointing
         if config.pretrained is None:
-            embedded = build_tokenizer((*PROMPT, *LEVELS))
-            tokenizer: PreTrainedTokenizerBase = embedded
-            self.model = build_model(
-                embedded,
-                image_size=config.image_size,
-                patch_size=config.patch_size,
-                hidden_size=config.hidden_size,
-                vision_layers=config.vision_layers,
-                text_layers=config.text_layers,
-            )
-            processor = build_video_processor(config.image_size)
+            family = FAMILIES[config.family]
+            said = QWEN_CHAT.format(system=SYSTEM, user=QUESTION.format(video=family.video))
+            self.family: Family = family.embedded(config.sizes, (said, ANSWER, *LEVELS))
+            if checkpointing:
+                self.family.model.activation_checkpointing_enable({"use_reentrant": False})
         else:
-            self.model, tokenizer, processor = _load(config.pretrained)
-            self.model.train()  # transformers loads in eval mode, and Lightning keeps the mode it finds
-        sizes = self.model.config.to_dict()
-        # The features are those before the tower's last normalisation: a gradient never reaches that.
-        self.model.model.vision_tower.post_layernorm.requires_grad_(False)
-        self.view = config.view
-        self.image_size = int(sizes["vision_config"]["image_size"])
-        width = int(sizes["text_config"]["hidden_size"])
+            self.family = load_family(config.pretrained, dtype, weights=weights, checkpointing=checkpointing)
+        self.model = self.family.model
+        for module in self.family.unreached:
+            module.requires_grad_(False)
+        self.view: View = config.view or ("resize" if published else "crop")
+        self.sampling = sampling
+        self.prompt = config.prompt
+        width = self.family.head.in_features
         self.score_head = nn.Linear(width, 1)
-        self.motion = MotionPath(frames, width) if config.motion else None
+        self.motion = (
+            build_motion(
+                config.motion, sampling.frames, width, config.motion_weights, trained=config.motion_trained
+            )
+            if config.motion
+            else None
+        )
         nn.init.zeros_(self.score_head.bias)
-        words = [tokenizer(f" {level}", add_special_tokens=False).input_ids[0] for level in LEVELS]
+        encode = self.family.tokenizer
+        words = [encode(f" {level}", add_special_tokens=False).input_ids[0] for level in LEVELS]
         if len(set(words)) != len(LEVELS):
             raise InputError(
                 f"the tokenizer of {config.pretrained!r} gives two level words the same first "
                 "token: choose another model."
             )
-        self.register_buffer("answer_ids", torch.tensor(words), persistent=False)
-        for index, text in enumerate(PROMPT):
-            ids = torch.tensor(tokenizer(text, add_special_tokens=False).input_ids)
-            self.register_buffer(f"prompt_{index}", ids, persistent=False)
-        self.register_buffer("mean", torch.tensor(processor.image_mean).view(3, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(processor.image_std).view(3, 1, 1), persistent=False)
+        self.register_buffer("answer_ids", torch.tensor(words, device="cpu"), persistent=False)
+        self._prompts: dict[tuple[int, int], tuple[list[int], ...]] = {}
+        self.cache: FeatureCache | None = None
 
-    def encode(self, clips: Tensor) -> Tensor:
-        """Turns clips into the language model's tokens.
+    @property
+    def seconds(self) -> list[float]:
+        """Nominal time of each picture that the tower sees."""
+        spacing = 1.0 if self.sampling.spacing is None else self.sampling.spacing
+        frames = 1 if self.motion is not None else self.sampling.frames
+        times = [
+            segment * spacing + frame * FRAME_SECONDS
+            for segment in range(self.sampling.segments)
+            for frame in range(frames)
+        ]
+        return times * VIEWS[self.view]
+
+    def prompt_ids(self, size: tuple[int, int]) -> tuple[list[int], ...]:
+        """The prompt's tokens in five parts: text, first video, text, second video, text.
 
         Args:
-            clips: (B, T, 3, H, W) in [0, 1]; brought to the tower's square by the view.
+            size: height and width of the pictures as the tower sees them.
+        """
+        if size not in self._prompts:
+            family = self.family
+            user = QUESTION.format(video=family.video)
+            if self.prompt == "paper" or family.processor.chat_template is None:
+                text = QWEN_CHAT.format(system=SYSTEM, user=user)
+            else:
+                said = [("system", SYSTEM), ("user", user)]
+                turns: list[Any] = [
+                    {"role": role, "content": [{"type": "text", "text": words}]} for role, words in said
+                ]
+                text = family.processor.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
+            text += ANSWER if text[-1].isspace() else f" {ANSWER}"
+            text = text.replace(family.video, family.video_text(self.seconds, size))
+            # Words next to a video are tokenised beside it, as the family's processor does.
+            ids = family.tokenizer(text, add_special_tokens=False).input_ids
+            seen = family.visual_ids | family.delimiters
+            marks = [place for place, token in enumerate(ids) if token in seen]
+            middle = len(marks) // 2
+            a, b = marks[0], marks[middle - 1] + 1
+            c, d = marks[middle], marks[-1] + 1
+            self._prompts[size] = (ids[:a], ids[a:b], ids[b:c], ids[c:d], ids[d:])
+        return self._prompts[size]
+
+    def encode(self, clips: Clips) -> Tokens:
+        """Turns clips into what stands for them in the prompt.
+
+        Args:
+            clips: (N, T, 3, H, W) in [0, 1], or N clips of different sizes; shown to the tower by the view.
 
         Returns:
-            Embeddings (B, L, D): the frames' pooled patches in order of time, a newline, motion tokens.
+            The tokens of each clip: those of its pictures in order of time, then those of motion.
         """
-        tokens = self._see(clips if self.motion is None else clips[:, :: self.motion.frames])
-        return tokens if self.motion is None else torch.cat([tokens, self.motion(clips)], dim=1)
+        if isinstance(clips, Tensor):
+            return self._encode(clips)
+        sizes = [tuple(clip.shape[-2:]) for clip in clips]
+        groups = [[row for row, size in enumerate(sizes) if size == one] for one in dict.fromkeys(sizes)]
+        encoded = stack([self._encode(torch.stack([clips[row] for row in rows])) for rows in groups])
+        order = [row for rows in groups for row in rows]
+        return encoded.take([order.index(row) for row in range(len(order))])
 
-    def _see(self, clips: Tensor) -> Tensor:
-        size = [self.image_size, self.image_size]
-        if self.view == "crop":
-            clips = transforms.center_crop(clips, size)
-        elif list(clips.shape[-2:]) != size:
-            clips = transforms.resize(
-                clips, size, interpolation=transforms.InterpolationMode.BICUBIC, antialias=True
-            ).clamp(0, 1)
-        return cast(Tensor, self.model.get_video_features((clips - self.mean) / self.std).pooler_output)
+    def _encode(self, clips: Tensor) -> Tokens:
+        pictures = clips if self.motion is None else clips[:, :: self.sampling.frames]
+        height, width = clips.shape[-2:]
+        size = self.family.size_for(height, width, len(self.seconds))
+        pictures = view(pictures, self.view, size, self.family.patch, self.family.resize)
+        show = self.family.features
+        features, deep = show(pictures) if self.cache is None else self.cache.features(pictures, show)
+        ids = self.prompt_ids(size)[1]
+        visual = [place for place, token in enumerate(ids) if token in self.family.visual_ids]
+        embeddings = self._embed(ids).expand(len(clips), -1, -1).clone()
+        embeddings[:, visual] = features.to(embeddings.dtype)
+        if deep is not None:
+            everywhere = deep.new_zeros(*embeddings.shape[:2], *deep.shape[2:])
+            everywhere[:, visual] = deep
+            deep = everywhere
+        positions, advance = self.family.positions(ids, size) or (None, None)
+        if positions is not None:
+            positions = positions.to(clips.device)
+        tokens = Tokens.alike(embeddings, positions, advance, deep)
+        if self.motion is None:
+            return tokens
+        return join(tokens, Tokens.alike(self.motion(clips).to(embeddings.dtype)))
 
-    def _text(self, index: int, batch: int) -> Tensor:
-        embedded = self.model.get_input_embeddings()(self.get_buffer(f"prompt_{index}"))
-        return cast(Tensor, embedded.expand(batch, -1, -1))
+    def _embed(self, ids: list[int]) -> Tensor:
+        embedding = self.model.get_input_embeddings()
+        return cast(Tensor, embedding(torch.tensor([ids], device=self.answer_ids.device)))
 
-    def _hidden(self, *parts: Tensor) -> Tensor:
-        output = self.model.model.language_model(inputs_embeds=torch.cat(parts, dim=1), use_cache=False)
-        return cast(Tensor, output.last_hidden_state)
+    def _text(self, part: int, batch: int) -> Tokens:
+        # The words around the videos do not depend on the pictures' size: any known one will do.
+        ids = next(iter(self._prompts.values()))[part]
+        return Tokens.alike(self._embed(ids)).expand(batch)
 
-    def compare(self, first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
+    def _at(self, hidden: Tensor, places: Sequence[int]) -> Tensor:
+        """The hidden state (B, D) at one place of each sequence."""
+        if len(set(places)) == 1:
+            return hidden[:, places[0]]
+        return hidden[list(range(len(places))), list(places)]
+
+    def compare(
+        self, first: Tokens, second: Tokens, *, entropy: bool = False
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
         """Judges pairs of encoded clips.
 
         Args:
-            first: tokens (B, L, D) of the first clips, from `encode`.
-            second: tokens (B, L, D) of the second clips.
+            first: B clips, from `encode`.
+            second: B clips.
+            entropy: also return the mean entropy of the next word over all positions.
 
         Returns:
-            Logits (B, 5) of the level words, inferior first, and pointwise scores (B,) of the first clips.
+            Logits (B, 5) of the level words, inferior first; pointwise scores (B,) of the first clips; the
+            entropy (B,) in nats, if asked.
         """
         batch = len(first)
         opening = self._text(0, batch)
-        hidden = self._hidden(opening, first, self._text(1, batch), second, self._text(2, batch))
-        words = self.model.lm_head.weight[self.answer_ids]
-        last_of_first = opening.shape[1] + first.shape[1] - 1
-        return hidden[:, -1] @ words.T, self.score_head(hidden[:, last_of_first])[:, 0]
+        prompt = join(opening, first, self._text(2, batch), second, self._text(4, batch))
+        hidden = self.family.hidden(prompt)
+        words = self.family.head.weight[self.answer_ids]
+        answers = self._at(hidden, [length - 1 for length in prompt.lengths])
+        ends = [opening.lengths[0] + length - 1 for length in first.lengths]
+        return (
+            (answers.to(words.dtype) @ words.T).float(),
+            self._score(self._at(hidden, ends)),
+            position_entropy(hidden, self.family.head.weight, prompt.lengths) if entropy else None,
+        )
 
-    def score(self, clips: Tensor) -> Tensor:
-        """Pointwise scores (B,) of encoded clips (B, L, D), unbounded, higher better."""
-        return cast(Tensor, self.score_head(self._hidden(self._text(0, len(clips)), clips)[:, -1])[:, 0])
+    def _score(self, hidden: Tensor) -> Tensor:
+        return cast(Tensor, self.score_head(hidden.to(self.score_head.weight.dtype))[:, 0].float())
+
+    def score(self, clips: Tokens) -> Tensor:
+        """Pointwise scores (B,) of encoded clips, unbounded, higher better."""
+        prompt = join(self._text(0, len(clips)), clips)
+        return self._score(self._at(self.family.hidden(prompt), [length - 1 for length in prompt.lengths]))
+
+    def forward(
+        self,
+        clips: Clips,
+        *,
+        pairwise: bool = True,
+        pointwise: bool = True,
+        both_orders: bool = True,
+        entropy: bool = False,
+    ) -> Judged:
+        """Judges B pairs.
+
+        Args:
+            clips: the 2 B clips, all first ones, then all second ones.
+            pairwise: ask for levels.
+            pointwise: ask for scores. Asked in both orders, pairs give them for nothing.
+            both_orders: ask each pair in both orders.
+            entropy: also return the entropy over all positions.
+        """
+        tokens = self.encode(clips)
+        pairs = len(tokens) // 2
+        first, second = list(range(pairs)), list(range(pairs, 2 * pairs))
+        if not pairwise:
+            return Judged(None, self.score(tokens).view(2, pairs), None)
+        asked = (first + second, second + first) if both_orders else (first, second)
+        logits, scores, entropies = self.compare(
+            tokens.take(asked[0]), tokens.take(asked[1]), entropy=entropy
+        )
+        if pointwise and not both_orders:
+            scores = torch.cat([scores, self.score(tokens.take(second))])
+        orders = 2 if both_orders else 1
+        return Judged(
+            logits.view(orders, pairs, -1),
+            scores.view(2, pairs) if pointwise else None,
+            None if entropies is None else entropies.view(orders, pairs),
+        )

@@ -6,6 +6,7 @@ with AdamW.
 """
 
 from collections.abc import Callable, Iterable
+from itertools import islice
 from typing import Any, overload
 
 import torch
@@ -20,7 +21,7 @@ class MuonAdamW(Optimizer):
     """Steps hidden matrices by Muon (Jordan et al. 2024) and the rest by AdamW.
 
     Args:
-        params: named parameters; matrices that are no embedding and no head go to Muon.
+        params: named parameters, or groups of them; matrices that are no embedding and no head go to Muon.
         lr: of AdamW.
         matrix_lr: of Muon, whose updates are scaled to the size of AdamW's (Liu et al. 2025).
         weight_decay: of both, decoupled.
@@ -28,28 +29,30 @@ class MuonAdamW(Optimizer):
 
     def __init__(
         self,
-        params: Iterable[tuple[str, Tensor]],
+        params: Iterable[tuple[str, Tensor]] | Iterable[dict[str, Any]],
         lr: float = 1e-3,
         matrix_lr: float = 2e-3,
         weight_decay: float = 0.05,
     ) -> None:
-        named = list(params)
-        matrices = [
-            (name, p)
-            for name, p in named
-            if p.ndim == 2 and min(p.shape) >= SMALLEST and "embed" not in name and "head" not in name
-        ]
-        chosen = {name for name, _ in matrices}
-        rest = [(name, p) for name, p in named if name not in chosen]
-        self._muon = Muon(matrices, lr=matrix_lr, weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw")
-        self._adamw = AdamW(rest, lr=lr, weight_decay=weight_decay)
-        super().__init__([*self._muon.param_groups, *self._adamw.param_groups], defaults={})
+        given = list(params)
+        groups = [entry for entry in given if isinstance(entry, dict)] or [{"params": given}]
+        self._parts: list[Optimizer] = []
+        # torch refuses an optimiser of nothing: a model may train heads only.
+        if matrices := _members(groups, hidden=True):
+            self._parts.append(
+                Muon(matrices, lr=matrix_lr, weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw")
+            )
+        if rest := _members(groups, hidden=False):
+            self._parts.append(AdamW(rest, lr=lr, weight_decay=weight_decay))
+        super().__init__([group for part in self._parts for group in part.param_groups], defaults={})
         self._share()
 
     def _share(self) -> None:
         """Lets the parts step on this optimiser's groups and state, which schedules and checkpoints see."""
-        self._muon.param_groups, self._adamw.param_groups = self.param_groups[:1], self.param_groups[1:]
-        self._muon.state = self._adamw.state = self.state
+        groups = iter(self.param_groups)
+        for part in self._parts:
+            part.param_groups = list(islice(groups, len(part.param_groups)))
+            part.state = self.state
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Takes up what `state_dict` gave."""
@@ -68,6 +71,21 @@ class MuonAdamW(Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        self._muon.step()  # type: ignore[no-untyped-call]
-        self._adamw.step()
+        for part in self._parts:
+            part.step()
         return loss
+
+
+def _members(groups: Iterable[dict[str, Any]], *, hidden: bool) -> list[dict[str, Any]]:
+    """What of each group is a matrix between hidden states, or is not; groups without any are left out."""
+    chosen = [
+        {**group, "params": [(name, p) for name, p in group["params"] if _is_hidden(name, p) == hidden]}
+        for group in groups
+    ]
+    return [group for group in chosen if group["params"]]
+
+
+def _is_hidden(name: str, parameter: Tensor) -> bool:
+    if parameter.ndim != 2 or min(parameter.shape) < SMALLEST:
+        return False
+    return "embed" not in name and "head" not in name

@@ -3,9 +3,11 @@
 from collections.abc import Mapping
 
 from torch import Tensor
+from torch.distributed.tensor import DTensor
 
 from datamodules.fingerprints import weights_hash
 from datamodules.teachers import Teacher
+from vqa_lightning.checkpoints import trained_names
 from vqa_lightning.module import RankingModule
 
 
@@ -16,14 +18,15 @@ class Student(Teacher):
         module: with its anchors refreshed, where it scores by them.
     """
 
-    batch_clips = 64  # windows, not whole frames
     pad = True  # as in training
     by_segment = False  # segments stand in one prompt
 
     def __init__(self, module: RankingModule) -> None:
         super().__init__("student", module.sampling, module.score_draws, module.device)
         self.module = module
-        self._weights = weights_hash(module)
+        if module.sampling.window is not None:
+            self.batch_clips = 64  # smaller than whole frames
+        self._weights = weights_hash(_learnt(module))
 
     @property
     def settings(self) -> Mapping[str, object]:
@@ -33,3 +36,11 @@ class Student(Teacher):
     def score(self, clips: Tensor) -> Tensor:
         """Raw scores (B,) of clips (B, T, C, H, W) in [0, 1]."""
         return self.module.rate(clips)
+
+
+def _learnt(module: RankingModule) -> dict[str, Tensor]:
+    """What tells a student from every other: what was trained, and what it compares with."""
+    weights = module.state_dict()
+    learnt = {name: weights[name] for name in trained_names(module)}
+    whole = {name: w.full_tensor() if isinstance(w, DTensor) else w for name, w in learnt.items()}
+    return whole | {f"anchor {place}": clip for place, clip in enumerate(module.anchor_clips)}

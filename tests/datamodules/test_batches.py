@@ -1,16 +1,29 @@
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from lightning.fabric.utilities import move_data_to_device
+from torch.utils.data import DataLoader
 
-from datamodules.batches import SAME, ClipCache, PairBatch, PairCollate, PairDataset, distort
+from datamodules.annotation import ClipDataset, Request
+from datamodules.batches import (
+    SAME,
+    ClipCache,
+    PairBatch,
+    PairCollate,
+    PairDataset,
+    collate_videos,
+    distort,
+    together,
+)
 from datamodules.codecs import CODECS
 from datamodules.corpus import build_corpus, videos
 from datamodules.decoding import Sampling, Video
 from datamodules.distortions import DISTORTIONS
 from datamodules.errors import UnreadableVideo
 from datamodules.levels import LEVELS, hard_levels
-from datamodules.pairs import draw_pairs
+from datamodules.pairs import SOURCES, Consensus, draw_pairs
 from datamodules.simulators import Simulator, bases
 
 NAMES = list(DISTORTIONS)
@@ -24,27 +37,38 @@ def corpus(small_corpus: Path) -> dict[str, Video]:
     return {video.video_id: video for video in found}
 
 
+@pytest.fixture(scope="module")
+def mixed(mixed_corpus: Path) -> dict[str, Video]:
+    found = videos(build_corpus(mixed_corpus, cache=mixed_corpus / "cache", progress=False))
+    return {video.video_id: video for video in found}
+
+
 def batch_of(corpus: dict[str, Video], count: int = 24, seed: int = 0) -> PairBatch:
     pairs = draw_pairs(list(corpus), LADDER, seed=seed, round=0, synthetic=count)
     dataset = PairDataset(pairs, corpus, SAMPLING, DISTORTIONS, ClipCache(16))
     return PairCollate(seed)([dataset[row] for row in range(count)])
 
 
+def stacked(batch: PairBatch) -> torch.Tensor:
+    assert isinstance(batch.clips, torch.Tensor)
+    return batch.clips
+
+
 class TestDistort:
     def test_the_source_stays_and_the_harsher_side_is_farther_from_it(self, corpus: dict[str, Video]) -> None:
         before = batch_of(corpus)
         after = distort(before, DISTORTIONS)
-        source = before.clips.float() / 255
-        loss = (after.clips - source).abs().mean(dim=(2, 3, 4, 5))
+        source = stacked(before).float() / 255
+        loss = (stacked(after) - source).abs().mean(dim=(2, 3, 4, 5))
         severity = before.severities.amax(dim=2)
-        assert torch.equal(after.clips[severity == 0], source[severity == 0])
-        assert after.clips.min() >= 0
-        assert after.clips.max() <= 1
+        assert torch.equal(stacked(after)[severity == 0], source[severity == 0])
+        assert stacked(after).min() >= 0
+        assert stacked(after).max() <= 1
         assert (loss[severity >= 3] > 0).all()
 
     def test_is_the_same_every_time(self, corpus: dict[str, Video]) -> None:
         first, second = (distort(batch_of(corpus), DISTORTIONS) for _ in range(2))
-        assert torch.equal(first.clips, second.clips)
+        assert torch.equal(stacked(first), stacked(second))
 
     def test_sides_that_hardly_differ_become_similar(self, corpus: dict[str, Video]) -> None:
         # Level 1 of the blur has sigma 0.1: the identity (METHOD section 3).
@@ -52,7 +76,7 @@ class TestDistort:
         blur = after.simulator() == NAMES.index("gaussian_blur")
         invisible = blur & (after.severities.amax(dim=(0, 2)) == 1)
         similar = hard_levels(after.levels) == LEVELS.index("similar")
-        difference = (after.clips[0] - after.clips[1]).square().mean(dim=(1, 2, 3, 4)).sqrt()
+        difference = (stacked(after)[0] - stacked(after)[1]).square().mean(dim=(1, 2, 3, 4)).sqrt()
         assert invisible.any()
         assert similar[invisible].all()
         assert torch.equal(similar, difference < SAME)
@@ -87,8 +111,8 @@ class TestCompositions:
         stutter = compared == list(self.SIMULATORS).index("stutter")
         after = distort(batch, self.SIMULATORS)
         # The first frame of a segment never stutters: only the noise below is in it.
-        assert torch.equal(after.clips[0][stutter][:, 0], after.clips[1][stutter][:, 0])
-        assert not torch.equal(after.clips[0][stutter], batch.clips[0][stutter] / 255)
+        assert torch.equal(stacked(after)[0][stutter][:, 0], stacked(after)[1][stutter][:, 0])
+        assert not torch.equal(stacked(after)[0][stutter], stacked(batch)[0][stutter] / 255)
 
     def test_the_compared_simulator_is_the_one_on_top(self, corpus: dict[str, Video]) -> None:
         batch = self.batch(corpus)
@@ -106,7 +130,7 @@ class TestCompositions:
 class TestPairDataset:
     def test_both_sides_of_a_source_show_the_same_window(self, corpus: dict[str, Video]) -> None:
         batch = batch_of(corpus)
-        assert torch.equal(batch.clips[0], batch.clips[1])
+        assert torch.equal(stacked(batch)[0], stacked(batch)[1])
         assert torch.equal(batch.times[0], batch.times[1])
 
     def test_a_pair_whose_file_is_gone_is_left_out(self, corpus: dict[str, Video]) -> None:
@@ -125,8 +149,8 @@ class TestPairDataset:
         pairs = draw_pairs(list(corpus), LADDER, seed=0, round=0, synthetic=6)
         dataset = PairDataset(pairs, corpus, SAMPLING, DISTORTIONS, ClipCache(16))
         samples = [dataset[row] for row in range(6)]
-        plain = PairCollate(0)(samples).clips
-        first, second = (PairCollate(epoch * 2**20, mirror=True)(samples).clips for epoch in (0, 1))
+        plain = stacked(PairCollate(0)(samples))
+        first, second = (stacked(PairCollate(epoch * 2**20, mirror=True)(samples)) for epoch in (0, 1))
         assert torch.equal(first[:, ::2], plain[:, ::2])
         assert torch.equal(first[:, 1::2], plain[:, 1::2].flip(-1))
         assert torch.equal(second[:, ::2], plain[:, ::2].flip(-1))
@@ -136,6 +160,126 @@ class TestPairDataset:
         batch = batch_of(corpus)
         first, second = batch.severities.amax(dim=2)
         assert torch.equal(batch.order(), (first - second).sign().float())
+
+
+class TestWholeFrames:
+    """Clips that differ in size: a list in place of one tensor."""
+
+    WHOLE = Sampling(frames=4, window=None)
+
+    def dataset(self, mixed: dict[str, Video], simulators: list[str], seed: int = 0) -> PairDataset:
+        """Twelve synthetic pairs with a base under most of them, and twelve of different mixed."""
+        ids = tuple(mixed)
+        scores = Consensus(ids, np.arange(len(ids), dtype=float), np.ones(len(ids)))
+        chosen: dict[str, Simulator] = {name: DISTORTIONS[name] for name in simulators}
+        ladder = {name: LADDER[name] for name in simulators}
+        settings = {"bases": bases(chosen), "composed": 0.7, "consensus": scores}
+        pairs = draw_pairs(ids, ladder, seed=seed, round=0, synthetic=12, teacher=12, **settings)  # type: ignore[arg-type]
+        return PairDataset(pairs, mixed, self.WHOLE, chosen, ClipCache(16))
+
+    def batch(self, dataset: PairDataset, *, mirror: bool = False) -> PairBatch:
+        return PairCollate(0, mirror)([dataset[row] for row in range(len(dataset))])
+
+    def test_sides_stand_in_one_row_and_those_of_one_source_are_aligned(
+        self, mixed: dict[str, Video]
+    ) -> None:
+        dataset = self.dataset(mixed, ["gaussian_blur"])
+        batch = self.batch(dataset)
+        sides = batch.sides()
+        assert isinstance(batch.clips, list)
+        assert len(sides) == 48
+        rows = dataset.rows.to_pylist()
+        for row in batch.row.tolist():
+            for side, name in ((row, "first"), (row + 24, "second")):
+                video = mixed[rows[row][name]]
+                assert sides[side].shape == (4, 3, video.height, video.width)
+        same = [row for row in range(24) if rows[row]["source"] == "synthetic"]
+        assert all(torch.equal(sides[row], sides[row + 24]) for row in same)
+        across = [row for row in range(24) if sides[row].shape != sides[row + 24].shape]
+        assert {rows[row]["source"] for row in across} == {"teacher"}
+
+    def test_frames_of_one_size_are_stacked(self, mixed: dict[str, Video]) -> None:
+        upright = {name: video for name, video in mixed.items() if video.height > video.width}
+        batch = self.batch(self.dataset(upright, ["gaussian_blur"]))
+        assert isinstance(batch.clips, torch.Tensor)
+        assert batch.clips.shape == (2, 24, 4, 3, 64, 48)
+        assert torch.equal(batch.sides()[24], batch.clips[1, 0])
+
+    def test_mirroring_turns_both_sides(self, mixed: dict[str, Video]) -> None:
+        dataset = self.dataset(mixed, ["gaussian_blur"])
+        plain, mirrored = self.batch(dataset).sides(), self.batch(dataset, mirror=True).sides()
+        for side in range(48):
+            expected = plain[side].flip(-1) if side % 2 else plain[side]
+            assert torch.equal(mirrored[side], expected)
+
+    def test_clips_of_a_size_are_distorted_as_if_there_were_no_others(self, mixed: dict[str, Video]) -> None:
+        dataset = self.dataset(mixed, ["gaussian_blur", "gaussian_noise", "jpeg", "stutter"])
+        samples = [dataset[row] for row in range(len(dataset))]
+        whole = distort(PairCollate(0)(samples), dataset.simulators)
+        sizes = [tuple(clip.frames.shape for clip in sample["clips"]) for sample in samples]
+        for size in {first for first, second in sizes if first == second}:
+            inside = [row for row in range(24) if sizes[row] == (size, size)]
+            across = [row for row in range(24) if size in sizes[row] and row not in inside]
+            assert all(
+                float(whole.severities[:, row].sum()) == 0 for row in across
+            )  # so that they draw nothing
+            alone = distort(
+                PairCollate(0)([samples[row] for row in inside])._replace(seed=whole.seed), dataset.simulators
+            )
+            assert isinstance(alone.clips, torch.Tensor)
+            for index, row in enumerate(inside):
+                assert torch.equal(whole.sides()[row], alone.clips[0, index])
+                assert torch.equal(whole.sides()[row + 24], alone.clips[1, index])
+            assert torch.equal(whole.levels[inside], alone.levels)
+
+    def test_bases_are_shared_and_sides_that_hardly_differ_become_similar(
+        self, mixed: dict[str, Video]
+    ) -> None:
+        dataset = self.dataset(mixed, ["gaussian_noise", "jpeg", "stutter", "frame_rate"])
+        before = self.batch(dataset)
+        after = distort(before, dataset.simulators)
+        sides = after.sides()
+        synthetic = after.source == SOURCES.index("synthetic")
+        temporal = torch.isin(after.simulator(), torch.tensor([2, 3]))
+        based = synthetic & temporal & (after.severities[..., 0] > 0).all(0)
+        assert based.any()
+        for row in based.nonzero().flatten().tolist():
+            # The first frame neither stutters nor is dropped: only the base below is in it.
+            assert torch.equal(sides[row][0], sides[row + 24][0])
+            assert not torch.equal(sides[row][0], before.sides()[row][0] / 255)
+        similar = hard_levels(after.levels) == LEVELS.index("similar")
+        for row in range(24):
+            if synthetic[row]:
+                difference = (sides[row] - sides[row + 24]).square().mean().sqrt()
+                assert bool(similar[row]) == bool(difference < SAME)
+            else:
+                assert torch.equal(after.levels[row], before.levels[row])
+
+    def test_workers_and_transfers_leave_a_batch_as_it_is(self, mixed: dict[str, Video]) -> None:
+        dataset = self.dataset(mixed, ["gaussian_blur"])
+        here, there = (
+            next(iter(DataLoader(dataset, batch_size=24, num_workers=workers, collate_fn=PairCollate(0))))
+            for workers in (0, 1)
+        )
+        moved = move_data_to_device(there, torch.device("cpu"))
+        assert isinstance(moved, PairBatch)
+        assert all(torch.equal(a, b) for a, b in zip(here.sides(), moved.sides(), strict=True))
+
+    def test_videos_of_several_sizes_make_one_batch(self, mixed: dict[str, Video]) -> None:
+        chosen = list(mixed.values())[:3]
+        requests = [Request(video) for video in (*chosen, Video("gone", "gone.mp4"))]
+        items = ClipDataset(requests, self.WHOLE, draws=2)
+        batch = collate_videos([items[index] for index in range(4)])
+        assert [tuple(clips.shape) for clips in batch.clips] == [(2, 4, 3, v.height, v.width) for v in chosen]
+        assert batch.rows == [0, 1, 2]
+        assert list(batch.errors) == [3]
+
+    def test_a_list_is_one_piece_of_memory(self) -> None:
+        clips = [torch.full((2, 3, side, 5), side, dtype=torch.uint8) for side in (4, 6, 4)]
+        packed = together(clips)
+        assert isinstance(packed, list)
+        assert all(torch.equal(a, b) for a, b in zip(clips, packed, strict=True))
+        assert len({clip.untyped_storage().data_ptr() for clip in packed}) == 1
 
 
 def test_the_cache_forgets_the_clips_read_longest_ago(corpus: dict[str, Video]) -> None:

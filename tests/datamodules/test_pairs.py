@@ -207,3 +207,59 @@ def test_cuts_keep_the_balance_whatever_the_unit_of_the_spread() -> None:
     cuts = cuts_for_balance(after, balance_of(before))
     again = balance_of(Consensus(after.video_ids, after.score, after.variance, cuts))
     assert again == pytest.approx(balance_of(before), abs=0.01)  # quantiles of 4096 random pairs
+
+
+class TestSmoothing:
+    def drawn(self, known: Consensus, smoothing: float, synthetic: int = 0) -> pa.Table:
+        return draw_pairs(
+            VIDEOS,
+            LADDER,
+            seed=0,
+            round=0,
+            synthetic=synthetic,
+            teacher=50,
+            consensus=known,
+            smoothing=smoothing,
+        )
+
+    def test_by_hand(self) -> None:
+        # The scores' variance is 4, that of the difference 1 + 3: a doubt of one half.
+        known = Consensus(("a", "b"), np.array([0.0, 4.0]), np.array([1.0, 3.0]))
+        rows = []
+        for smoothing in (0.0, 0.2):
+            ids = list(known.video_ids)
+            pairs = draw_pairs(
+                ids, {}, seed=0, round=0, synthetic=0, teacher=2, consensus=known, smoothing=smoothing
+            )
+            rows.append(pairs.to_pylist())
+        for plain, smooth in zip(*rows, strict=True):
+            assert smooth["levels"] == pytest.approx([0.9 * p + 0.1 / 5 for p in plain["levels"]], abs=1e-6)
+            assert smooth["margin"] == plain["margin"]
+
+    def test_the_more_annotators_disagree_the_smoother_the_label(self) -> None:
+        generator = np.random.default_rng(0)
+        known = Consensus(tuple(VIDEOS), generator.normal(size=40), generator.uniform(0.01, 2, size=40))
+        plain, smooth = self.drawn(known, 0.0), self.drawn(known, 0.5)
+        before, after = (np.array(table["levels"].to_pylist()) for table in (plain, smooth))
+        position = {name: index for index, name in enumerate(VIDEOS)}
+        first, second = ([position[name] for name in plain[side].to_pylist()] for side in ("first", "second"))
+        spread = known.variance[first] + known.variance[second]
+        weight = 1 - np.ptp(after, axis=1) / np.ptp(before, axis=1)
+        assert (np.diff(weight[np.argsort(spread)]) > -1e-5).all()  # float32
+        assert (before.argmax(axis=1) == after.argmax(axis=1)).all()
+        assert np.allclose(after.sum(axis=1), 1, atol=1e-6)
+
+    def test_the_unit_of_the_scores_does_not_matter(self) -> None:
+        known = consensus()
+        scaled = Consensus(known.video_ids, 10 * known.score + 50, 100 * known.variance)
+        first, second = np.arange(20), np.arange(20, 40)
+        assert known.doubt(first, second) == pytest.approx(scaled.doubt(first, second))
+
+    def test_agreeing_annotators_are_believed(self) -> None:
+        known = consensus(spread=0.0)
+        assert self.drawn(known, 0.5).equals(self.drawn(known, 0.0))
+
+    def test_labels_from_severities_stay(self) -> None:
+        pairs = self.drawn(consensus(), 0.5, synthetic=20)
+        synthetic = pairs.filter(pc.equal(pairs["source"], "synthetic"))
+        assert {max(levels) for levels in synthetic["levels"].to_pylist()} == {1.0}

@@ -11,10 +11,9 @@ import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from datamodules.levels import LEVELS
+from datamodules.decoding import Sampling
 from vqa_lightning.cli import main
-from vqa_lightning.embedded import build_tokenizer, build_video_processor
-from vqa_lightning.lmm import LMM, PROMPT, LMMConfig
+from vqa_lightning.lmm import LMM, LMMConfig
 
 SMALL = [
     "--trainer.accelerator=cpu",
@@ -147,11 +146,11 @@ class TestFit:
         assert {row["status"] for row in rows_of(here / "scores.csv")} == {"ok"}
 
     def test_a_pretrained_checkpoint_is_trained_and_scores(self, here: Path, small_corpus: Path) -> None:
-        lmm = LMM(LMMConfig(image_size=32, hidden_size=32, vision_layers=1, text_layers=1), frames=4)
+        sizes = LMMConfig(image_size=32, hidden_size=32, vision_layers=1, text_layers=1)
+        lmm = LMM(sizes, Sampling())
         lmm.model.save_pretrained(here / "llava")
-        build_tokenizer((*PROMPT, *LEVELS)).save_pretrained(here / "llava")
-        build_video_processor(32).save_pretrained(here / "llava")
-        fit(small_corpus, "--model.lmm.pretrained=llava", "--model.lmm.view=resize", "--trainer.max_epochs=1")
+        lmm.family.processor.save_pretrained(here / "llava")
+        fit(small_corpus, "--model.lmm.pretrained=llava", "--trainer.max_epochs=1")
         run = here / "runs" / "round" / "version_0"
         assert len(rows_of(run / "rounds.csv")) == 1
         main(

@@ -1,0 +1,300 @@
+"""Families, judgements, views and losses at equal time, on the embedded LMM.
+
+    python benchmarks/ablation.py [--seconds 75] [--seeds 3] [--jobs 2] [--page docs/model.md]
+
+Every arm differs from the base, which is configs/round.yaml, by what its name says. A student trains on one
+thread for a time, not for a number of steps: its steps are those that fit into `--seconds` of CPU time, by
+the pace of a short run before, so that the schedule ends with the training and other work on the machine
+changes nothing. The teachers' labels and the clips are there beforehand. Two corpora:
+
+- embedded: the procedural one. The choice is to be made by the select split; the figures are the report
+  split's. SRCC across contents is with the hidden truth.
+- clips: the videos of `--videos`. Contents are dealt into as many folds as there are seeds; the student of a
+  seed trains without its fold and is judged on it. SRCC is with XPSNR, which labels nothing, over all
+  versions that leave pixels in place, in the mean over the folds.
+
+Rank accuracy is over synthetic pairs of different level, pooled over the seeds, by the judgement that
+scores. The mean absolute Laplacian stands beside them. Intervals are 95 % of a bootstrap over contents. Each
+student's answers are kept in a file of its own under `--root`: an interrupted run goes on, and a finished one
+prints at once. `--page` puts the tables between the marks `<!-- ablation -->` and `<!-- /ablation -->` of a
+file.
+"""
+
+import argparse
+import csv
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from ablation_student import BASELINE, Job, run_student
+from labels import XPSNR, Scores, across, drawn
+
+from callbacks.round_report import scores_of
+from datamodules.annotation import Request, annotate_missing
+from datamodules.corpus import build_corpus, cache_folder, videos
+from datamodules.decoding import Video
+from datamodules.duplicates import find_duplicates, join_contents
+from datamodules.label_store import LabelStore
+from datamodules.procedural import read_truth, write_corpus
+from datamodules.reference_labels import eligible
+from datamodules.round_data import EMBEDDED_CONTENTS, RoundDataModule
+from vqa_lightning.metrics import bootstrap_interval, rank_accuracy, srcc
+
+BASE = "base: llava_onevision, both judgements, both orders, crop of 72"
+
+PAIRWISE = ("--model.judgements=[pairwise]", "--model.score_by=pairwise")
+POINTWISE = ("--model.judgements=[pointwise]",)
+WINDOW = ('--model.sampling={"segments": 1, "frames": 4, "window": 144}',)
+
+
+def _loss(judgement: str, name: str, **settings: object) -> tuple[str]:
+    chosen = {"class_path": f"vqa_lightning.losses.{name}", "init_args": settings}
+    return (f"--model.{judgement}_loss={json.dumps(chosen)}",)
+
+
+ARMS: dict[str, tuple[str, ...]] = {
+    BASE: (),
+    "family qwen3_vl": ("--model.lmm.family=qwen3_vl",),
+    "family smolvlm": ("--model.lmm.family=smolvlm",),
+    "family internvl": ("--model.lmm.family=internvl",),
+    "pairwise alone": PAIRWISE,
+    "pointwise alone": POINTWISE,
+    "one order": ("--model.both_orders=false",),
+    "pairwise alone, one order": (*PAIRWISE, "--model.both_orders=false"),
+    "window 144, crop": WINDOW,
+    "window 144, resize": (*WINDOW, "--model.lmm.view=resize"),
+    "window 144, fragments": (*WINDOW, "--model.lmm.view=fragments"),
+    # Two pictures of 48 pixels have 72 patches, one of 64 has 64.
+    "window 144, resize and fragments of 48": (
+        *WINDOW,
+        "--model.lmm.view=resize_fragments",
+        "--model.lmm.image_size=48",
+    ),
+    "hard levels": _loss("pairwise", "LevelCrossEntropy", hard=True),
+    "confidence term": _loss("pairwise", "ConfidenceCrossEntropy"),
+    "ordered probit": _loss("pointwise", "OrderedProbit"),
+    "Bradley-Terry": _loss("pointwise", "BradleyTerry"),
+    "fidelity": _loss("pointwise", "Fidelity"),
+    "family qwen3_vl, pointwise alone": ("--model.lmm.family=qwen3_vl", *POINTWISE),
+    "window 144, fragments, pointwise alone": (*WINDOW, "--model.lmm.view=fragments", *POINTWISE),
+    "pairwise alone, confidence term, hard levels": (
+        *PAIRWISE,
+        *_loss("pairwise", "ConfidenceCrossEntropy", hard=True),
+    ),
+}
+"""Name -> what the command line would say beside the config."""
+
+
+def write_folds(source: str, count: int, root: Path) -> list[Video]:
+    """A manifest for each fold: its contents to report on, one other to select by, the rest to train on."""
+    table = build_corpus(source)
+    corpus = videos(join_contents(table, find_duplicates(table)))
+    # Largest frames are dealt out first, so that every fold has large and small ones.
+    sizes = {video.content: video.width * video.height for video in corpus}
+    ordered = sorted(sizes, key=lambda content: (-sizes[content], content))
+    for fold in range(count):
+        held_out = set(ordered[fold::count])
+        select = next(content for content in ordered if content not in held_out)
+        with (root / f"fold_{fold}.csv").open("w", newline="") as file:
+            rows = csv.writer(file)
+            rows.writerow(("path", "content", "split"))
+            for video in corpus:
+                split = "report" if video.content in held_out else "train"
+                split = "select" if video.content == select else split
+                rows.writerow((Path(video.path).resolve(), video.content, split))
+    return corpus
+
+
+def run(job: Job, root: Path, seconds: float) -> None:
+    """One student in a process of its own on one thread, unless its answers lie there already."""
+    if job.file(root).is_file():
+        return
+    words = [sys.executable, __file__, "--root", str(root), "--seconds", str(seconds)]
+    log = job.file(root).with_suffix(".log")
+    began = time.monotonic()
+    with log.open("w") as stream:
+        done = subprocess.run(
+            [*words, "--student", json.dumps(job)],
+            check=False,
+            stdout=stream,
+            stderr=stream,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+        )
+    if done.returncode:
+        raise SystemExit(f"{job.corpus}, seed {job.seed}, {job.arm}: failed, see {log}")
+    print(f"{job.corpus}, seed {job.seed}, {job.arm}: {time.monotonic() - began:.0f} s", flush=True)
+
+
+def figure(value: float, ends: Sequence[float] = ()) -> str:
+    """`.712`, or with the ends of its interval `.712 [.651, .774]`."""
+    middle, *rest = (f"{number:.3f}".replace("0.", ".", 1) for number in (value, *ends))
+    return f"{middle} [{', '.join(rest)}]" if rest else middle
+
+
+def pair_cell(runs: Sequence[Mapping[str, Any]], split: str, *, ends: bool) -> str:
+    """Rank accuracy over the pairs of all seeds."""
+    difference, order, content = (
+        np.concatenate([run[split][name] for run in runs]) for name in ("difference", "order", "content")
+    )
+    value = rank_accuracy(difference, order)
+    if not ends:
+        return figure(value)
+    return figure(value, bootstrap_interval(rank_accuracy, difference, order, groups=content))
+
+
+def mean_cell(runs: Sequence[Mapping[str, Any]], name: str) -> str:
+    """The mean of a figure of the report split over the seeds; empty where there is none."""
+    values = [run["report"][name] for run in runs if run["report"][name] is not None]
+    return figure(float(np.mean(values))) if values else ""
+
+
+def truth_cell(runs: Sequence[Mapping[str, Any]], corpus: Sequence[Video], truth: Mapping[str, float]) -> str:
+    """SRCC with the hidden truth across contents, the mean over the seeds."""
+    contents = {video.video_id: video.content for video in corpus}
+    scores = [{contents[row[0]]: row[3] for row in run["scores"]} for run in runs]
+    known = sorted(set.intersection(*(set(one) for one in scores)))
+    predicted = np.array([[one[content] for one in scores] for content in known])
+    hidden = np.array([truth[content] for content in known])
+
+    def mean_srcc(predicted: np.ndarray, hidden: np.ndarray) -> float:
+        return float(np.mean([srcc(column, hidden) for column in predicted.T]))
+
+    ends = bootstrap_interval(mean_srcc, predicted, hidden, groups=known)
+    return figure(mean_srcc(predicted, hidden), ends)
+
+
+def judge_cell(runs: Sequence[Mapping[str, Any]], corpus: Sequence[Video], judge: Scores) -> str:
+    """SRCC with the judge over all versions of a fold, the mean over the folds."""
+    folds = []
+    for run in runs:
+        scores = {(row[0], row[1], row[2]): row[3] for row in run["scores"]}
+        folds.append((scores, [video for video in corpus if (video.video_id, None, 0) in scores]))
+
+    def mean_srcc(generator: np.random.Generator | None) -> float:
+        found = [across(scores, judge, drawn(members, generator), False, ()) for scores, members in folds]
+        return float(np.nanmean(found))
+
+    generator = np.random.default_rng(0)
+    ends = np.nanquantile([mean_srcc(generator) for _ in range(200)], [0.025, 0.975])
+    return figure(mean_srcc(None), ends.tolist())
+
+
+def markdown(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table of one corpus."""
+    lines = ["| " + " | ".join(cells) + " |" for cells in (columns, ["---"] * len(columns), *rows)]
+    return "\n".join((title, "", *lines, ""))
+
+
+def report(
+    root: Path, seeds: int, seconds: float, corpora: Mapping[str, Sequence[Video]], judge: Scores
+) -> str:
+    """Both tables, with the arms of which all seeds are there."""
+    tables = []
+    for name, corpus in corpora.items():
+        embedded = name == "embedded"
+        rows = []
+        for arm in (BASELINE, *ARMS):
+            files = [Job(arm, name, seed).file(root) for seed in range(seeds)]
+            if not all(file.is_file() for file in files):
+                continue
+            runs = [json.loads(file.read_text()) for file in files]
+            steps = "" if arm == BASELINE else f"{np.mean([run['steps'] for run in runs]):.0f}"
+            truth = truth_cell(runs, corpus, read_truth(cache_folder() / "embedded")) if embedded else ""
+            rows.append(
+                [
+                    arm,
+                    steps,
+                    *([pair_cell(runs, "select", ends=False)] if embedded else []),
+                    pair_cell(runs, "report", ends=True),
+                    mean_cell(runs, "level_accuracy"),
+                    truth or judge_cell(runs, corpus, judge),
+                    mean_cell(runs, "consistency"),
+                ]
+            )
+        columns = ["arm", "steps", *(["select: rank accuracy"] if embedded else []), "rank accuracy"]
+        columns += [
+            "level accuracy",
+            f"SRCC with {'the truth' if embedded else 'XPSNR'}",
+            "order consistency",
+        ]
+        contents = len({video.content for video in corpus})
+        what = "Embedded corpus, report split" if embedded else f"Real clips, {contents} contents in folds"
+        spent = f"{seconds:g} s of one CPU thread a student, seeds 0 to {seeds - 1}"
+        tables.append(markdown(f"**{what}**; {spent}:", columns, rows))
+    return "\n".join(tables)
+
+
+def put(page: Path, tables: str) -> None:
+    """Replaces what stands between the marks of a page."""
+    opening, closing = "<!-- ablation -->", "<!-- /ablation -->"
+    before, _, rest = page.read_text().partition(opening)
+    _, found, after = rest.partition(closing)
+    if not found:
+        raise SystemExit(
+            f"{page} has no {opening} with a {closing} after it: write them where the tables go."
+        )
+    page.write_text(f"{before}{opening}\n\n{tables}\n{closing}{after}")
+
+
+def main() -> None:
+    """Trains what is missing and prints."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--seconds", type=float, default=75, help="of CPU time that a student trains")
+    parser.add_argument("--seeds", type=int, default=3, help="and folds")
+    parser.add_argument("--jobs", type=int, default=2, help="students trained side by side, one thread each")
+    parser.add_argument("--arms", nargs="+", default=list(ARMS), metavar="ARM", help="by name; default: all")
+    parser.add_argument("--corpora", nargs="+", default=["embedded", "clips"], choices=["embedded", "clips"])
+    parser.add_argument("--videos", default="../shared/data/clips", help="of the corpus clips")
+    parser.add_argument("--root", type=Path, default=Path("runs/ablation"), help="where answers are kept")
+    parser.add_argument("--page", type=Path, help="file whose tables are replaced")
+    parser.add_argument("--student", help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.student is not None:
+        job = Job(*json.loads(args.student))
+        run_student(job, ARMS[job.arm], args.root, args.seconds, baseline=job.arm == BASE)
+        return
+    torch.set_num_threads(1)
+    root = (args.root / f"{args.seconds:g}-seconds-{args.seeds}-seeds").resolve()
+    root.mkdir(parents=True, exist_ok=True)
+    corpora: dict[str, list[Video]] = {}
+    judge: Scores = {}
+    if "embedded" in args.corpora:
+        corpora["embedded"] = videos(
+            build_corpus(write_corpus(cache_folder() / "embedded", EMBEDDED_CONTENTS))
+        )
+    if "clips" in args.corpora:
+        corpora["clips"] = write_folds(args.videos, args.seeds, root)
+        xpsnr, store = XPSNR(), LabelStore(root / "xpsnr")
+        requests = [
+            Request(video, one, level + 1)
+            for video in corpora["clips"]
+            for one in eligible(RoundDataModule().simulators).values()
+            for level in range(len(one.levels))
+        ]
+        annotate_missing(xpsnr, requests, store, 0)
+        judge = scores_of(store.read(round=0), xpsnr.fingerprint)
+    jobs = [Job(arm, name, seed) for seed in range(args.seeds) for name in args.corpora for arm in args.arms]
+    # The first of each corpus and seed leaves the teachers' labels behind for the others.
+    first = {(job.corpus, job.seed): job for job in reversed(jobs)}
+    for job in reversed(first.values()):
+        run(job, root, args.seconds)
+    with ThreadPoolExecutor(args.jobs) as pool:
+        list(pool.map(lambda job: run(job, root, args.seconds), jobs))
+    tables = report(root, args.seeds, args.seconds, corpora, judge)
+    print(tables)
+    if args.page is not None:
+        put(args.page, tables)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,178 @@
+"""What the LMM asks of a family of multimodal models, whatever its tower and its language model are.
+
+A family works on the transformers model as it is: it shows frames to the tower as device tensors, writes what
+its own processor would write for a video, and says where in the sequence the features stand. No processor
+runs on pixels, and nothing is generated.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Sequence, Set
+from typing import Any, ClassVar, cast
+
+import torch
+from torch import Tensor, nn
+from torchvision.transforms.v2 import functional as transforms
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, ProcessorMixin
+from transformers.image_utils import PILImageResampling
+from transformers.video_utils import VideoMetadata
+
+from vqa_lightning.embedded import EmbeddedSizes
+from vqa_lightning.tokens import Tokens
+
+INTERPOLATIONS = {
+    PILImageResampling.BILINEAR: transforms.InterpolationMode.BILINEAR,
+    PILImageResampling.BICUBIC: transforms.InterpolationMode.BICUBIC,
+    # Tensors on a GPU have no Lanczos: transformers' own processors take the bicubic there too.
+    PILImageResampling.LANCZOS: transforms.InterpolationMode.BICUBIC,
+}
+
+
+def timed(seconds: Sequence[float]) -> VideoMetadata:
+    """What a processor is told of a video whose frames stand at these times."""
+    # At one frame a second an index is a time, fractions included.
+    return VideoMetadata(len(seconds), fps=1.0, frames_indices=cast(list[int], list(seconds)))
+
+
+class Family(ABC):
+    """One model of a family with its tokenizer and the settings of its processor.
+
+    Args:
+        model: as `from_pretrained` gives it; its modules belong to whoever calls.
+        processor: the family's own; used for its settings, tokenizer and chat template, never on pixels.
+    """
+
+    model_type: ClassVar[str]
+    """As in the checkpoint's config.json."""
+    video: ClassVar[str]
+    """What stands for a video in the text that the chat template is given."""
+    model: PreTrainedModel
+    processor: ProcessorMixin
+
+    def __init__(self, model: PreTrainedModel, processor: ProcessorMixin) -> None:
+        self.model = model
+        self.processor = processor
+
+    @classmethod
+    @abstractmethod
+    def embedded(cls, sizes: EmbeddedSizes, texts: Iterable[str]) -> "Family":
+        """The family built tiny from its config; weights follow from torch's global generator.
+
+        Args:
+            sizes: of tower and language model.
+            texts: all that will ever be said to it.
+        """
+
+    @property
+    def tokenizer(self) -> PreTrainedTokenizerBase:
+        """Of the language model."""
+        return cast(PreTrainedTokenizerBase, self.processor.tokenizer)
+
+    @property
+    def video_processor(self) -> Any:
+        """The processor's part for frames: sizes, interpolation, mean and deviation."""
+        return self.processor.video_processor
+
+    @property
+    @abstractmethod
+    def tower(self) -> nn.Module:
+        """The vision tower, inside the model."""
+
+    @property
+    @abstractmethod
+    def projector(self) -> nn.Module:
+        """What maps the tower's features to the language model's width, inside the model."""
+
+    @property
+    @abstractmethod
+    def language_model(self) -> nn.Module:
+        """The decoder without its head, inside the model."""
+
+    @property
+    def head(self) -> nn.Linear:
+        """From hidden states to the vocabulary."""
+        return cast(nn.Linear, self.model.lm_head)
+
+    @property
+    def unreached(self) -> Sequence[nn.Module]:
+        """Modules that video features never pass: no gradient reaches them."""
+        return ()
+
+    @property
+    @abstractmethod
+    def visual_ids(self) -> Set[int]:
+        """Token ids whose embeddings are replaced by features, in order."""
+
+    @property
+    def delimiters(self) -> Set[int]:
+        """Token ids that open or close a run of visual tokens."""
+        return frozenset()
+
+    @property
+    def patch(self) -> int:
+        """Side of the tower's patches in pixels."""
+        return cast(int, self.model.config.vision_config.patch_size)
+
+    @abstractmethod
+    def size_for(self, height: int, width: int, frames: int) -> tuple[int, int]:
+        """Height and width at which the family's processor shows frames of this size, in pixels."""
+
+    def resize(self, clips: Tensor, size: tuple[int, int]) -> Tensor:
+        """Brings clips (N, T, 3, H, W) in [0, 1] to a size by the family's own interpolation.
+
+        Columns first and then rows, rounded and clipped after each, as processors resize bytes. In one pass
+        over both, edges overshoot differently: hard ones came out up to 18 of 255 levels apart.
+        """
+        if tuple(clips.shape[-2:]) == size:
+            return clips
+        mode = INTERPOLATIONS[PILImageResampling(self.video_processor.resample)]
+        clips = clips * 255
+        for passed in ([clips.shape[-2], size[1]], list(size)):
+            clips = transforms.resize(clips, passed, interpolation=mode, antialias=True).round().clamp(0, 255)
+        return clips / 255
+
+    @abstractmethod
+    def video_text(self, seconds: Sequence[float], size: tuple[int, int]) -> str:
+        """What the family's processor writes for a video.
+
+        Args:
+            seconds: time of each picture.
+            size: height and width of the pictures as the tower sees them.
+        """
+
+    def normalise(self, frames: Tensor) -> Tensor:
+        """Frames (..., 3, h, w) in [0, 1] as the tower was trained to see them, in its precision."""
+        mean, std = (
+            torch.tensor(values, device=frames.device)[:, None, None]
+            for values in (self.video_processor.image_mean, self.video_processor.image_std)
+        )
+        weight = next(self.tower.parameters())
+        return ((frames - mean) / std).to(weight.dtype)
+
+    @abstractmethod
+    def features(self, frames: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Shows frames to the tower.
+
+        Args:
+            frames: (B, T, 3, h, w) in [0, 1], of a size that `size_for` or a view gives.
+
+        Returns:
+            Features (B, V, D) in the order of the V visual tokens that `video_text` writes, and those for
+            deeper layers (B, V, layers, D) where the family has them.
+        """
+
+    def positions(self, ids: Sequence[int], size: tuple[int, int]) -> tuple[Tensor, int] | None:
+        """Rotary positions of the tokens of one video, from its own start.
+
+        Args:
+            ids: the L tokens that stand for the video.
+            size: height and width of the pictures.
+
+        Returns:
+            Positions (L, 3) in time, height and width, and by how much they advance; None where they count.
+        """
+        return None
+
+    def hidden(self, tokens: Tokens) -> Tensor:
+        """The language model's last hidden states (B, L, D)."""
+        output = self.language_model(inputs_embeds=tokens.embeddings, use_cache=False)
+        return cast(Tensor, output.last_hidden_state)

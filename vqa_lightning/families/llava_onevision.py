@@ -1,0 +1,82 @@
+"""LLaVA-OneVision, the paper's family: SigLIP, a two-layer projector, Qwen2.
+
+Every frame is squashed to the tower's square, pooled to a quarter of its patches, and one learnt token ends
+the video.
+"""
+
+from collections.abc import Iterable, Sequence, Set
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+from transformers import (
+    LlavaOnevisionForConditionalGeneration,
+    LlavaOnevisionImageProcessor,
+    LlavaOnevisionProcessor,
+)
+
+from vqa_lightning.embedded import EmbeddedSizes, build_model, build_tokenizer, build_video_processor
+from vqa_lightning.families.base import Family
+
+
+class LlavaOnevision(Family):
+    """LLaVA-OneVision (Li et al. 2024)."""
+
+    model_type = "llava_onevision"
+    video = "<video>"
+    model: LlavaOnevisionForConditionalGeneration
+    processor: LlavaOnevisionProcessor
+
+    @classmethod
+    def embedded(cls, sizes: EmbeddedSizes, texts: Iterable[str]) -> "LlavaOnevision":
+        """The family built tiny; its patch filters start from whitened cosines."""
+        tokenizer = build_tokenizer(texts)
+        processor = LlavaOnevisionProcessor(  # type: ignore[no-untyped-call]
+            image_processor=LlavaOnevisionImageProcessor(
+                size={"height": sizes.image_size, "width": sizes.image_size}
+            ),
+            tokenizer=tokenizer,
+            video_processor=build_video_processor(sizes.image_size),
+            num_image_tokens=(sizes.image_size // sizes.patch_size) ** 2,
+        )
+        return cls(build_model(tokenizer, sizes), processor)
+
+    @property
+    def tower(self) -> nn.Module:
+        """SigLIP."""
+        return cast(nn.Module, self.model.model.vision_tower)
+
+    @property
+    def projector(self) -> nn.Module:
+        """Two layers."""
+        return cast(nn.Module, self.model.model.multi_modal_projector)
+
+    @property
+    def language_model(self) -> nn.Module:
+        """Qwen2."""
+        return cast(nn.Module, self.model.model.language_model)
+
+    @property
+    def unreached(self) -> Sequence[nn.Module]:
+        """The features are those before the tower's last normalisation."""
+        return (self.tower.post_layernorm,)  # type: ignore[return-value]
+
+    @property
+    def visual_ids(self) -> Set[int]:
+        """The placeholder of a video."""
+        return {self.model.config.video_token_index}
+
+    def size_for(self, height: int, width: int, frames: int) -> tuple[int, int]:
+        """The tower's square, whatever the frame."""
+        size = self.video_processor.size
+        return size["height"], size["width"]
+
+    def video_text(self, seconds: Sequence[float], size: tuple[int, int]) -> str:
+        """A quarter of the patches for each picture, and one token for the end."""
+        inputs = {"pixel_values_videos": torch.empty(1, len(seconds), device="meta")}
+        return self.processor.replace_video_token(inputs, 0)
+
+    def features(self, frames: Tensor) -> tuple[Tensor, None]:
+        """All pictures' pooled patches, then the token that ends the video."""
+        pixels = self.normalise(frames)
+        return cast(Tensor, self.model.model.get_video_features(pixels).pooler_output), None
