@@ -30,7 +30,6 @@ from rich.table import Table
 from torch import Tensor
 
 from datamodules.batches import PairBatch
-from datamodules.decoding import Sampling
 from datamodules.distortions import DISTORTIONS, apply, tone_curve
 from datamodules.distortions.compression import BANDS
 from datamodules.levels import severity_levels
@@ -113,7 +112,7 @@ def seconds(call: Callable[[], object], device: torch.device, repeats: int) -> f
 def training_step_seconds(clips: Tensor, device: torch.device, repeats: int) -> float:
     """Forward and backward of the embedded LMM on these clips (2 B, T, 3, H, W), as pairs."""
     settings = yaml.safe_load(ROUND.read_text())["model"]
-    module = RankingModule(lmm=LMMConfig(**settings["lmm"]), sampling=Sampling(**settings["sampling"]))
+    module = RankingModule(lmm=LMMConfig(**settings["lmm"]))
     module.configure_model()
     module.to(device).train()
     pairs = (clips.to(device) / 255).view(2, -1, *clips.shape[1:])

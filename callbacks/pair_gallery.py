@@ -50,16 +50,16 @@ class PairGallery(Callback):
         """Draws the first batch."""
         if batch_idx or trainer.sanity_checking or not isinstance(pl_module, RankingModule):
             return
+        with torch.no_grad():  # on every process, for a sharded model computes on all or on none
+            _, predicted = pl_module.answers(batch, pl_module.judge(batch.sides()))[pl_module.score_by]
         for logger in trainer.loggers:
             if isinstance(logger, TensorBoardLogger) and trainer.is_global_zero:
                 names = list(trainer.datamodule.simulators)  # type: ignore[attr-defined]
-                picture = self.draw(pl_module, batch, names)
+                picture = self.draw(batch, predicted, names)
                 logger.experiment.add_image("pairs/select", picture, trainer.global_step, dataformats="HWC")
 
-    @torch.no_grad()
-    def draw(self, module: RankingModule, batch: PairBatch, simulators: list[str]) -> np.ndarray[Any, Any]:
-        """The picture (H, W, 3) uint8 of the batch's first pairs."""
-        _, predicted = module.answers(batch, module.judge(batch.sides()))[module.score_by]
+    def draw(self, batch: PairBatch, predicted: Tensor, simulators: list[str]) -> np.ndarray[Any, Any]:
+        """The picture (H, W, 3) uint8 of the batch's first pairs, of which levels (B, 5) are predicted."""
         rows = []
         sides = batch.sides()
         for pair in range(min(self.pairs, len(batch.row))):

@@ -46,6 +46,7 @@ from datamodules.teacher_weights import weigh_teachers
 from datamodules.teachers import Laplacian, Teacher
 from vqa_lightning.calibration import error_factor
 from vqa_lightning.module import RankingModule
+from vqa_lightning.sharding import gathered
 from vqa_lightning.student import Student
 
 
@@ -74,9 +75,18 @@ class SelfImprovement(Callback):
         """Rounds done, the report's rows, and which pairs of the present round were ranked wrongly."""
         return {"round": self.round, "rows": self.rows, "wrong": self._wrong.cpu()}
 
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Takes up what `state_dict` gave."""
-        self.round, self.rows, self._wrong = (state_dict[name] for name in ("round", "rows", "wrong"))
+    def on_load_checkpoint(
+        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Takes up what `state_dict` gave, and the pairs of the present round.
+
+        Here and not in `on_fit_start`, because sharded strategies load after that; `setup` is always done.
+        """
+        state = checkpoint["callbacks"][self.state_key]
+        self.round, self.rows, self._wrong = (state[name] for name in ("round", "rows", "wrong"))
+        if self.round:
+            data, _ = _parts(trainer, pl_module)
+            data.resume_round(self.round, read_pairs(self._pairs_file(self.round), data.ladder))
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Has the teachers annotate what they have not annotated yet, and begins round 0.
@@ -130,16 +140,14 @@ class SelfImprovement(Callback):
         self.versions = data.reference_versions(table, self.teacher_consensus)
         data.begin_round(0, self.teacher_consensus, versions=self.versions)
 
-    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Chooses the run's anchors, or after a restart takes up the present round's pairs."""
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Chooses the anchors of a run that begins; one that goes on has them from its checkpoint."""
         data, module = _parts(trainer, pl_module)
         self._wrong = self._wrong.to(module.device)
-        if self.round == 0:
+        if not module.anchor_clips:
             with trainer.precision_plugin.forward_context():
                 module.set_anchors(_anchor_clips(module, data, self.teacher_consensus))
             self._save_pairs(trainer, data)
-        else:
-            data.resume_round(self.round, read_pairs(self._pairs_file(self.round), data.ladder))
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Forgets which pairs were ranked wrongly when a round begins."""
@@ -160,7 +168,7 @@ class SelfImprovement(Callback):
             return
         data, module = _parts(trainer, pl_module)
         module.eval()
-        with trainer.precision_plugin.forward_context():
+        with trainer.precision_plugin.forward_context(), gathered(module.lmm):
             student, accuracy = self._let_student_annotate(trainer, data, module)
         module.train()
         table = self.run_labels.read(round=self.round + 1, fingerprint=student)

@@ -36,7 +36,7 @@ from vqa_lightning.order_consistency import OrderConsistency
 from vqa_lightning.pair_accuracy import PairAccuracy
 from vqa_lightning.scaling import map_scores
 from vqa_lightning.schedule import CosineWithWarmup
-from vqa_lightning.sharding import build_on_meta, build_sharded
+from vqa_lightning.sharding import build_on_meta, build_sharded, shard
 from vqa_lightning.tokens import Tokens, stack
 from vqa_lightning.trained_parts import TrainedParts, hold, parameter_groups, scale_rates, train_parts
 
@@ -141,7 +141,10 @@ class RankingModule(ResumableModule):
                 self._check_run(build_on_meta(lambda: self._build(weights=False)))
         if trainer is not None and isinstance(trainer.strategy, ModelParallelStrategy):
             mesh = trainer.strategy.device_mesh["data_parallel"]
-            self.lmm = build_sharded(lambda weights: self._build(weights=weights), mesh)
+            half = torch.bfloat16 if self._half else None
+            self.lmm = build_sharded(lambda weights: self._build(weights=weights), mesh, half)
+            # Its cuts would be summed over no one's gradients, and no norm is taken over both kinds.
+            shard(self.pointwise_loss, mesh, methods=("log_levels",))
         else:
             self.lmm = self._build()
         if "pointwise" not in self.judgements:
@@ -151,8 +154,12 @@ class RankingModule(ResumableModule):
             parts = self.lmm.family.tower, self.lmm.family.projector
             self.lmm.cache = FeatureCache(Path(lmm.feature_cache), lmm.feature_cache_gb, *parts)
 
+    @property
+    def _half(self) -> bool:
+        return self._trainer is not None and self._trainer.precision == "bf16-mixed"
+
     def _build(self, *, weights: bool = True) -> LMM:
-        half = self._trainer is not None and self._trainer.precision == "bf16-mixed"
+        half = self._half
         published = self.lmm_config.pretrained is not None
         # In its own type first: what is trained goes on in float32 from just what was published.
         lmm = LMM(

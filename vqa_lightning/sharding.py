@@ -5,7 +5,8 @@ and random initial weights included, and hands the others their shares, tensor b
 starts from the same numbers as a whole one, and no process ever holds the model twice.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TypeVar
 
 import torch
@@ -13,7 +14,12 @@ import torch.distributed as dist
 from accelerate import init_empty_weights
 from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh
-from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard, register_fsdp_forward_method
+from torch.distributed.fsdp import (
+    FSDPModule,
+    MixedPrecisionPolicy,
+    fully_shard,
+    register_fsdp_forward_method,
+)
 from torch.distributed.tensor import DTensor, distribute_tensor
 from transformers import PreTrainedModel
 from transformers.modeling_layers import GradientCheckpointingLayer
@@ -27,6 +33,25 @@ ModuleT = TypeVar("ModuleT", bound=nn.Module)
 def blocks(module: nn.Module) -> list[nn.Module]:
     """The repeated layers of towers and language models: what transformers checkpoints one at a time."""
     return [part for part in module.modules() if isinstance(part, GradientCheckpointingLayer)]
+
+
+@contextmanager
+def gathered(module: nn.Module) -> Iterator[None]:
+    """Keeps a sharded module whole on every process, so that each may compute as often as it likes.
+
+    A sharded forward is a step that all processes take together: processes with unequal shares of the videos
+    would wait for each other for ever. A module that is not sharded is left as it is.
+    """
+    shards = [part for part in module.modules() if isinstance(part, FSDPModule)]
+    for part in shards:
+        part.unshard()
+        part.set_reshard_after_forward(False, recurse=False)
+    try:
+        yield
+    finally:
+        for part in shards:
+            part.set_reshard_after_forward(part is not module, recurse=False)  # FSDP2's own rule
+            part.reshard()
 
 
 def build_on_meta(build: Callable[[], ModuleT]) -> ModuleT:
