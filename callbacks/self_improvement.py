@@ -144,10 +144,12 @@ class SelfImprovement(Callback):
         """Chooses the anchors of a run that begins; one that goes on has them from its checkpoint."""
         data, module = _parts(trainer, pl_module)
         self._wrong = self._wrong.to(module.device)
-        if not module.anchor_clips:
+        if trainer.ckpt_path is not None:
+            return
+        if module.score_by == "pairwise":
             with trainer.precision_plugin.forward_context():
                 module.set_anchors(_anchor_clips(module, data, self.teacher_consensus))
-            self._save_pairs(trainer, data)
+        self._save_pairs(trainer, data)
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Forgets which pairs were ranked wrongly when a round begins."""
@@ -192,7 +194,8 @@ class SelfImprovement(Callback):
         self, trainer: Trainer, data: RoundDataModule, module: RankingModule
     ) -> tuple[str, dict[str, float]]:
         """Also fits the score's scale; returns the student's fingerprint and its report accuracies."""
-        module.refresh_anchors()
+        if module.score_by == "pairwise":
+            module.refresh_anchors()
         student = Student(module)
         requests = [*self.sources, *self.report_ladders, *self.select_ladders]
         self._annotate(trainer, data, student, self.run_labels, self.round + 1, requests)

@@ -6,13 +6,11 @@ from typing import Any, cast
 
 import pyarrow as pa
 import torch
-from lightning.fabric.utilities import move_data_to_device
 from lightning.pytorch import LightningDataModule
-from torch.utils.data import DataLoader, SequentialSampler
+from torch.utils.data import DataLoader
 
 from datamodules.annotation import ClipDataset, Request
 from datamodules.batches import VideoBatch, collate_videos
-from datamodules.buckets import BucketBatchSampler
 from datamodules.corpus import build_corpus
 from datamodules.decoding import Sampling, Video
 from datamodules.errors import InputError
@@ -87,7 +85,7 @@ class VideoDataModule(LightningDataModule):
         return height * width, video.height * video.width, video.width
 
     def predict_dataloader(self) -> DataLoader[Any]:
-        """Batches over the rows that are not scored yet, in input order; whole frames by like size.
+        """Batches over the rows that are not scored yet, in input order.
 
         Each is a VideoBatch; for a teacher a list of ClipItem, for their frames differ in size.
         """
@@ -109,17 +107,14 @@ class VideoDataModule(LightningDataModule):
             return DataLoader(dataset, batch_size=batch_size, num_workers=self.workers, collate_fn=list)
         draws = cast(int, self.trainer.lightning_module.score_draws)
         dataset = ClipDataset(self.requests, self.sampling, draws)
-        batches: dict[str, Any] = {"batch_size": self.batch_size, "drop_last": False}
-        if self.sampling.window is None:
-            costs = [self.frame_cost(video) for video in self.pending]
-            order = SequentialSampler(dataset)
-            batches = {"batch_sampler": BucketBatchSampler(order, **batches, costs=costs, seed=0)}
-        return DataLoader(dataset, **batches, num_workers=self.workers, collate_fn=collate_videos)
+        # Of whole frames one video at a time: they differ in size, and are large.
+        batch_size = 1 if self.sampling.window is None else self.batch_size
+        return DataLoader(dataset, batch_size=batch_size, num_workers=self.workers, collate_fn=collate_videos)
 
     def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
         """Moves tensors only; a teacher moves its own, a few at a time."""
         if isinstance(batch, VideoBatch):
-            return batch._replace(clips=move_data_to_device(batch.clips, device))
+            return batch._replace(clips=batch.clips.to(device, non_blocking=True))
         if self.teacher is not None:
             return batch
         return super().transfer_batch_to_device(batch, device, dataloader_idx)

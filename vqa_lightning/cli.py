@@ -60,6 +60,11 @@ from vqa_lightning.listing import print_listing, shipped_configs  # noqa: E402
 from vqa_lightning.module import RankingModule  # noqa: E402
 from vqa_lightning.teacher_module import TeacherModule  # noqa: E402
 
+FREE = {
+    f"model.lmm.{name}" for name in ("checkpointing", "feature_cache", "feature_cache_gb", "motion_weights")
+}
+"""Settings of the model that change nothing of what its weights mean."""
+
 SUBCOMMANDS = ("fit", "validate", "test", "predict")
 
 
@@ -173,12 +178,25 @@ def check_settings(checkpoint: dict[str, Any], model: Any) -> None:
     """
     remembered = checkpoint["hyper_parameters"]
     for name in ("lmm", "sampling", "trained", "judgements", "pointwise_loss", "anchors"):
-        typed, kept = (json.loads(json.dumps(_plain(value))) for value in (model[name], remembered[name]))
-        if typed != kept:
-            raise InputError(
-                f"the checkpoint was trained with model.{name} {kept}, not {typed}: leave the setting "
-                "as it was, or start a new run."
-            )
+        typed, kept = (
+            _flat(f"model.{name}", json.loads(json.dumps(_plain(value))))
+            for value in (model[name], remembered[name])
+        )
+        for setting in typed.keys() | kept.keys():
+            new, old = typed.get(setting), kept.get(setting)
+            if setting == "model.lmm.pretrained" and new is not None and old is not None:
+                new, old = Path(new).name, Path(old).name  # the same checkpoint may lie elsewhere now
+            if new != old and setting not in FREE:
+                raise InputError(
+                    f"the checkpoint was trained with {setting} {old}, not {new}: leave the setting "
+                    "as it was, or start a new run."
+                )
+
+
+def _flat(name: str, value: Any) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        return {name: value}
+    return {key: one for part, inner in value.items() for key, one in _flat(f"{name}.{part}", inner).items()}
 
 
 def _plain(value: Any) -> Any:

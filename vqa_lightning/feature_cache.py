@@ -6,8 +6,10 @@ codec versions, evaluation pairs and whatever is annotated every round.
 """
 
 import hashlib
+import os
 from collections.abc import Callable
 from pathlib import Path
+from tempfile import mkstemp
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -19,12 +21,25 @@ from datamodules.fingerprints import weights_hash
 Features = tuple[Tensor, Tensor | None]
 
 
+def require_frozen(folder: str, *parts: nn.Module) -> None:
+    """Refuses to keep the features of parts that training changes.
+
+    Raises:
+        InputError: a part is trained.
+    """
+    if any(parameter.requires_grad for part in parts for parameter in part.parameters()):
+        raise InputError(
+            f"model.lmm.feature_cache {folder!r} keeps features of a frozen tower, but "
+            "model.trained.parts trains it: set the cache to null, or train lora or head."
+        )
+
+
 class FeatureCache:
     """A folder of features, one file a clip.
 
     Args:
         folder: where they are kept; may be shared by ranks and by runs.
-        gigabytes: beyond which nothing is added.
+        gigabytes: beyond which nothing is added, counted by each process from what it finds at its start.
         parts: the frozen modules that make the features; their weights are part of every key.
 
     Raises:
@@ -32,11 +47,7 @@ class FeatureCache:
     """
 
     def __init__(self, folder: Path, gigabytes: float, *parts: nn.Module) -> None:
-        if any(parameter.requires_grad for part in parts for parameter in part.parameters()):
-            raise InputError(
-                f"model.lmm.feature_cache {str(folder)!r} keeps features of a frozen tower, but "
-                "model.trained.parts trains it: set the cache to null, or train lora or head."
-            )
+        require_frozen(str(folder), *parts)
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -79,6 +90,7 @@ class FeatureCache:
         if size > self._left:
             return
         self._left -= size
-        hidden = file.with_name(f".{file.name}.{id(self)}.tmp")
+        handle, hidden = mkstemp(dir=self.folder, suffix=".tmp")  # other ranks may be writing the same
+        os.close(handle)
         save_file({name: tensor.cpu().contiguous() for name, tensor in features.items()}, hidden)
-        hidden.replace(file)
+        os.replace(hidden, file)

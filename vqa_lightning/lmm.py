@@ -6,7 +6,7 @@ causal model has seen nothing but the prompt's opening and that clip. Each clip 
 however many prompts it appears in.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, cast
 
@@ -167,6 +167,13 @@ class LMM(nn.Module):
         self.view: View = config.view or ("resize" if published else "crop")
         self.sampling = sampling
         self.prompt = config.prompt
+        pictures = sampling.segments * (1 if config.motion else sampling.frames)
+        if VIEWS[self.view] > 1 and pictures % self.family.merged_frames:
+            raise InputError(
+                f"model.lmm.view {self.view} shows {pictures} pictures of each kind to a tower that merges "
+                f"{self.family.merged_frames} that follow each other: choose an even number of "
+                "model.sampling.segments."
+            )
         width = self.family.head.in_features
         self.score_head = nn.Linear(width, 1)
         self.motion = (
@@ -302,17 +309,23 @@ class LMM(nn.Module):
         opening = self._text(0, batch)
         prompt = join(opening, first, self._text(2, batch), second, self._text(4, batch))
         hidden = self.family.hidden(prompt)
-        words = self.family.head.weight[self.answer_ids]
+        words = self.family.head.weight[self.answer_ids].float()
         answers = self._at(hidden, [length - 1 for length in prompt.lengths])
         ends = [opening.lengths[0] + length - 1 for length in first.lengths]
         return (
-            (answers.to(words.dtype) @ words.T).float(),
+            self._in_full(lambda: answers.float() @ words.T),
             self._score(self._at(hidden, ends)),
             position_entropy(hidden, self.family.head.weight, prompt.lengths) if entropy else None,
         )
 
     def _score(self, hidden: Tensor) -> Tensor:
-        return cast(Tensor, self.score_head(hidden.to(self.score_head.weight.dtype))[:, 0].float())
+        weight, bias = self.score_head.weight, self.score_head.bias
+        return self._in_full(lambda: nn.functional.linear(hidden.float(), weight.float(), bias.float())[:, 0])
+
+    def _in_full(self, product: Callable[[], Tensor]) -> Tensor:
+        """Computes in float32 whatever autocast says: bfloat16 would make ties of scores that differ."""
+        with torch.autocast(self.answer_ids.device.type, enabled=False):
+            return product()
 
     def score(self, clips: Tokens) -> Tensor:
         """Pointwise scores (B,) of encoded clips, unbounded, higher better."""
@@ -341,7 +354,7 @@ class LMM(nn.Module):
         pairs = len(tokens) // 2
         first, second = list(range(pairs)), list(range(pairs, 2 * pairs))
         if not pairwise:
-            return Judged(None, self.score(tokens).view(2, pairs), None)
+            return Judged(None, torch.stack(self.score(tokens).chunk(2)), None)
         asked = (first + second, second + first) if both_orders else (first, second)
         logits, scores, entropies = self.compare(
             tokens.take(asked[0]), tokens.take(asked[1]), entropy=entropy
@@ -350,7 +363,7 @@ class LMM(nn.Module):
             scores = torch.cat([scores, self.score(tokens.take(second))])
         orders = 2 if both_orders else 1
         return Judged(
-            logits.view(orders, pairs, -1),
-            scores.view(2, pairs) if pointwise else None,
-            None if entropies is None else entropies.view(orders, pairs),
+            torch.stack(logits.chunk(orders)),
+            torch.stack(scores.chunk(2)) if pointwise else None,
+            None if entropies is None else torch.stack(entropies.chunk(orders)),
         )

@@ -27,7 +27,7 @@ from datamodules.video_data import VideoDataModule
 from datamodules.views import require_native
 from vqa_lightning.checkpoints import ResumableModule
 from vqa_lightning.defaults import default_optimizer, default_sampling, default_trained
-from vqa_lightning.feature_cache import FeatureCache
+from vqa_lightning.feature_cache import FeatureCache, require_frozen
 from vqa_lightning.flops import step_shape
 from vqa_lightning.lmm import LMM, Clips, Judged, LMMConfig
 from vqa_lightning.losses import LevelCrossEntropy, OrdinalThurstone, PairwiseLoss, PointwiseLoss
@@ -41,6 +41,9 @@ from vqa_lightning.tokens import Tokens, stack
 from vqa_lightning.trained_parts import TrainedParts, hold, parameter_groups, scale_rates, train_parts
 
 Judgement = Literal["pairwise", "pointwise"]
+
+PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
+"""Of the trainer: trained weights are float32 in all of them."""
 
 
 class RankingModule(ResumableModule):
@@ -118,7 +121,8 @@ class RankingModule(ResumableModule):
         weights = [(source_weights or {}).get(source, 1.0) for source in SOURCES]
         self.register_buffer("source_weight", torch.tensor(weights), persistent=False)
         self.anchor_clips: list[Tensor] = []
-        """uint8 (T, 3, H, W) each, on the host."""
+        """uint8 (T, 3, H, W) each, on the host; none where `score_by` compares with none."""
+        self._anchor_tokens: Tokens | None = None
         # Mean and deviation of raw scores over the training corpus, and the factor that calibrates standard
         # errors.
         self.register_buffer("scale", torch.tensor([0.0, 1.0, 1.0]))
@@ -127,18 +131,31 @@ class RankingModule(ResumableModule):
         self.consistency = OrderConsistency()
         self.total_steps = 1
 
+    def prepare_data(self) -> None:
+        """Before a fit: builds the LMM without memory, to see what is wrong before anything takes long.
+
+        Raises:
+            InputError: the model cannot be built or trained as configured, or does not fit the context or
+                the device.
+        """
+        if self.trainer.state.fn != TrainerFn.FITTING:
+            return
+        if self.trainer.precision not in PRECISIONS:
+            raise InputError(
+                f"trainer.precision {self.trainer.precision} would train in too few digits: choose one of "
+                f"{', '.join(PRECISIONS)}."
+            )
+        with torch.random.fork_rng(devices=[]):
+            self._check_run(build_on_meta(lambda: self._build(weights=False)))
+
     def configure_model(self) -> None:
         """Builds or loads the LMM, once, with what is not to be trained frozen.
 
-        Before a fit the LMM is built without memory to see whether it fits the context and the device. Under
-        `ModelParallelStrategy` each process ends up with its share of the parameters.
+        Under `ModelParallelStrategy` each process ends up with its share of the parameters.
         """
         if "lmm" in self._modules:
             return
         trainer = self._trainer
-        if trainer is not None and trainer.state.fn == TrainerFn.FITTING:
-            with torch.random.fork_rng(devices=[]):
-                self._check_run(build_on_meta(lambda: self._build(weights=False)))
         if trainer is not None and isinstance(trainer.strategy, ModelParallelStrategy):
             mesh = trainer.strategy.device_mesh["data_parallel"]
             half = torch.bfloat16 if self._half else None
@@ -171,10 +188,19 @@ class RankingModule(ResumableModule):
         train_parts(lmm, self.trained)
         if "pointwise" not in self.judgements:
             lmm.score_head.requires_grad_(False)
+        if "pairwise" not in self.judgements and not lmm.model.config.get_text_config().tie_word_embeddings:
+            lmm.family.head.requires_grad_(False)
+        if not any(p.requires_grad for p in lmm.parameters()):
+            raise InputError(
+                f"model.trained.parts {self.trained.parts} with model.judgements {list(self.judgements)} and "
+                "no motion path trains nothing: choose other parts, or add pointwise."
+            )
         hold(lmm, frozen=torch.bfloat16 if half else torch.float32)
         return lmm
 
     def _check_run(self, lmm: LMM) -> None:
+        if self.lmm_config.feature_cache is not None:
+            require_frozen(self.lmm_config.feature_cache, lmm.family.tower, lmm.family.projector)
         data = self.trainer.datamodule  # type: ignore[attr-defined]
         if not isinstance(data, VideoDataModule):
             return
@@ -284,6 +310,7 @@ class RankingModule(ResumableModule):
 
     def training_step(self, batch: PairBatch) -> dict[str, Tensor]:
         """Loss of one batch, and which of its pairs (B,) `score_by` ranked wrongly."""
+        self._anchor_tokens = None  # of other weights, soon
         judged = self.judge(batch.sides(), both_orders=self.both_orders)
         losses = self._losses(batch, judged)
         loss = torch.stack(list(losses.values())).sum()
@@ -292,11 +319,12 @@ class RankingModule(ResumableModule):
         self.log_dict({f"train/loss/{name}": value for name, value in losses.items()}, batch_size=pairs)
         with torch.no_grad():
             difference, _ = self.answers(batch, judged)[self.score_by]
-        ranked = batch.order() != 0
-        wrong = ranked & (difference * batch.order() <= 0)
+        order = batch.order()
+        ranked, agreed = order != 0, (difference * order).sign()
         # Not a number where no pair is ranked: to ask would make the host wait for the device.
-        self.log("train/rank_accuracy", 1 - wrong.sum() / ranked.sum(), prog_bar=True, batch_size=pairs)
-        return {"loss": loss, "wrong": wrong}
+        accuracy = ((1 + agreed) / 2 * ranked).sum() / ranked.sum()
+        self.log("train/rank_accuracy", accuracy, prog_bar=True, batch_size=pairs)
+        return {"loss": loss, "wrong": ranked & (agreed <= 0)}
 
     def new_accuracy(self) -> dict[Judgement, PairAccuracy]:
         """A metric for each trained judgement, over the simulators of the datamodule."""
@@ -378,11 +406,16 @@ class RankingModule(ResumableModule):
         self.refresh_anchors()
 
     def _encode_anchors(self) -> Tokens:
-        return self.lmm.encode([clip.to(self.device).float() / 255 for clip in self.anchor_clips])
+        """One after the other: as floats a few whole frames would fill the memory."""
+        if self._anchor_tokens is None:
+            clips = (clip[None].to(self.device).float() / 255 for clip in self.anchor_clips)
+            self._anchor_tokens = stack([self.lmm.encode(clip) for clip in clips])
+        return self._anchor_tokens
 
     @torch.no_grad()
     def refresh_anchors(self) -> None:
         """Compares the anchors with each other under the present weights; needed before pairwise scores."""
+        self._anchor_tokens = None
         tokens = self._encode_anchors()
         first, second = torch.triu_indices(self.anchors, self.anchors, offset=1).tolist()
         prefers_second = self._prefers_second(tokens.take(first), tokens.take(second))
@@ -433,8 +466,8 @@ class RankingModule(ResumableModule):
         """Scores (V,) and standard errors (V,) of the batch's readable videos."""
         if not batch.rows:
             return self.scale.new_empty(0), self.scale.new_empty(0)
-        if isinstance(batch.clips, Tensor):
-            clips: Clips = batch.clips.flatten(0, 1).float() / 255
+        if self.sampling.window is None:  # as floats a few whole frames would fill the memory
+            raw = torch.cat([self.rate(clip[None].float() / 255) for clip in batch.clips.flatten(0, 1)])
         else:
-            clips = [clip.float() / 255 for draws in batch.clips for clip in draws]
-        return self.t_scores(self.rate(clips).view(len(batch.rows), -1))
+            raw = self.rate(batch.clips.flatten(0, 1).float() / 255)
+        return self.t_scores(raw.view(len(batch.rows), -1))

@@ -162,7 +162,9 @@ class VideoBackbone(nn.Module):
         segments = clips.unflatten(1, (-1, self.frames))  # type: ignore[no-untyped-call]
         nearest = torch.arange(self.clip_frames, device=clips.device) * self.frames // self.clip_frames
         prepared = self.prepare(segments[:, :, nearest].flatten(0, 1))
-        with torch.set_grad_enabled(self.trained and torch.is_grad_enabled()):
+        # Half precision: on a CPU a trained R(2+1)D gave gradients that were no numbers.
+        full = torch.autocast(clips.device.type, enabled=False)
+        with full, torch.set_grad_enabled(self.trained and torch.is_grad_enabled()):
             features = self.backbone(prepared.to(next(self.parameters()).dtype))
         tokens: Tensor = self.projector(features)
         return tokens.view(*segments.shape[:2], -1)

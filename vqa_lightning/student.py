@@ -24,8 +24,8 @@ class Student(Teacher):
     def __init__(self, module: RankingModule) -> None:
         super().__init__("student", module.sampling, module.score_draws, module.device)
         self.module = module
-        if module.sampling.window is not None:
-            self.batch_clips = 64  # smaller than whole frames
+        # Of whole frames one video at a time: as floats a few would fill the memory.
+        self.batch_clips = 1 if module.sampling.window is None else 64
         self._weights = weights_hash(_learnt(module))
 
     @property

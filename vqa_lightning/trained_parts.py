@@ -23,9 +23,6 @@ if TYPE_CHECKING:
 
 Parts = Literal["paper", "lora", "full", "head"]
 
-FLOAT32_NORMS = (nn.LayerNorm, nn.GroupNorm, nn.BatchNorm2d, nn.BatchNorm3d)
-"""Computed in float32 by autocast on a GPU, and refusing gains of less beside float32 input on a CPU."""
-
 
 @dataclass(frozen=True)
 class TrainedParts:

@@ -73,19 +73,19 @@ class Family(ABC):
         return self.processor.video_processor
 
     @property
-    @abstractmethod
     def tower(self) -> nn.Module:
         """The vision tower, inside the model."""
+        return cast(nn.Module, self.model.model.vision_tower)
 
     @property
-    @abstractmethod
     def projector(self) -> nn.Module:
         """What maps the tower's features to the language model's width, inside the model."""
+        return cast(nn.Module, self.model.model.multi_modal_projector)
 
     @property
-    @abstractmethod
     def language_model(self) -> nn.Module:
         """The decoder without its head, inside the model."""
+        return cast(nn.Module, self.model.model.language_model)
 
     @property
     def head(self) -> nn.Linear:
@@ -108,13 +108,22 @@ class Family(ABC):
         return frozenset()
 
     @property
+    def merged_frames(self) -> int:
+        """Consecutive pictures that the tower makes one of."""
+        return 1
+
+    @property
     def patch(self) -> int:
         """Side of the tower's patches in pixels."""
         return cast(int, self.model.config.vision_config.patch_size)
 
-    @abstractmethod
     def size_for(self, height: int, width: int, frames: int) -> tuple[int, int]:
-        """Height and width at which the family's processor shows frames of this size, in pixels."""
+        """Height and width at which the family's processor shows frames of this size, in pixels.
+
+        The tower's square whatever the frame, where the family does not keep its aspect ratio.
+        """
+        size = self.video_processor.size
+        return size["height"], size["width"]
 
     def resize(self, clips: Tensor, size: tuple[int, int]) -> Tensor:
         """Brings clips (N, T, 3, H, W) in [0, 1] to a size by the family's own interpolation.

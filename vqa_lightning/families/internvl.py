@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence, Set
 from typing import Any, cast
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import (
     GotOcr2ImageProcessor,
     InternVLConfig,
@@ -89,21 +89,6 @@ class InternVL(Family):
         return cls(model, processor)
 
     @property
-    def tower(self) -> nn.Module:
-        """InternViT."""
-        return cast(nn.Module, self.model.model.vision_tower)
-
-    @property
-    def projector(self) -> nn.Module:
-        """A normalisation and two layers, after the pixel shuffle."""
-        return cast(nn.Module, self.model.model.multi_modal_projector)
-
-    @property
-    def language_model(self) -> nn.Module:
-        """Qwen2.5."""
-        return cast(nn.Module, self.model.model.language_model)
-
-    @property
     def visual_ids(self) -> Set[int]:
         """The placeholder of a picture's tokens."""
         return {self.model.config.image_token_id}
@@ -117,11 +102,6 @@ class InternVL(Family):
     def patch(self) -> int:
         """Side of the tower's patches in pixels, which the config gives as height and width."""
         return cast(int, self.model.model.vision_tower.embeddings.patch_size[0])
-
-    def size_for(self, height: int, width: int, frames: int) -> tuple[int, int]:
-        """The tower's square, whatever the frame."""
-        size = self.video_processor.size
-        return size["height"], size["width"]
 
     def video_text(self, seconds: Sequence[float], size: tuple[int, int]) -> str:
         """A line a frame: its number and its visual tokens."""

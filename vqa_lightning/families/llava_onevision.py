@@ -42,21 +42,6 @@ class LlavaOnevision(Family):
         return cls(build_model(tokenizer, sizes), processor)
 
     @property
-    def tower(self) -> nn.Module:
-        """SigLIP."""
-        return cast(nn.Module, self.model.model.vision_tower)
-
-    @property
-    def projector(self) -> nn.Module:
-        """Two layers."""
-        return cast(nn.Module, self.model.model.multi_modal_projector)
-
-    @property
-    def language_model(self) -> nn.Module:
-        """Qwen2."""
-        return cast(nn.Module, self.model.model.language_model)
-
-    @property
     def unreached(self) -> Sequence[nn.Module]:
         """The features are those before the tower's last normalisation."""
         return (self.tower.post_layernorm,)  # type: ignore[return-value]
@@ -65,11 +50,6 @@ class LlavaOnevision(Family):
     def visual_ids(self) -> Set[int]:
         """The placeholder of a video."""
         return {self.model.config.video_token_index}
-
-    def size_for(self, height: int, width: int, frames: int) -> tuple[int, int]:
-        """The tower's square, whatever the frame."""
-        size = self.video_processor.size
-        return size["height"], size["width"]
 
     def video_text(self, seconds: Sequence[float], size: tuple[int, int]) -> str:
         """A quarter of the patches for each picture, and one token for the end."""

@@ -122,6 +122,11 @@ class Qwen3VL(Family):
         """What opens and closes the tokens of two frames."""
         return {self.model.config.vision_start_token_id, self.model.config.vision_end_token_id}
 
+    @property
+    def merged_frames(self) -> int:
+        """Two, as published."""
+        return cast(int, self.video_processor.temporal_patch_size)
+
     def size_for(self, height: int, width: int, frames: int) -> tuple[int, int]:
         """The nearest multiples of two patches whose frames together stay within the processor's budget."""
         processor = self.video_processor

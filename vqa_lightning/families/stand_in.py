@@ -5,6 +5,7 @@ run can be computed where nothing can be downloaded. Every word is one token her
 a few more of a prompt's words, which is next to nothing beside its pictures.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import cast
 
@@ -54,7 +55,7 @@ def write_stand_in(name: str, folder: Path) -> Path:
             if kind in ids:
                 setattr(config, kind, ids[kind])
     if isinstance(processor, SmolVLMProcessor) and isinstance(config, SmolVLMConfig):
-        patches = _square(config) // cast(SmolVLMVisionConfig, config.vision_config).patch_size
+        patches = _square(config) // _side(cast(SmolVLMVisionConfig, config.vision_config).patch_size)
         processor.image_seq_len = (patches // config.scale_factor) ** 2
     if isinstance(processor, InternVLProcessor) and isinstance(config, InternVLConfig):
         processor.image_seq_length = config.image_seq_length
@@ -69,5 +70,8 @@ def _square(config: PreTrainedConfig) -> int:
     """Side of the pictures that the tower sees, in pixels; Qwen3-VL's have no fixed one."""
     if isinstance(config, Qwen3VLConfig):
         return 256
-    side = config.vision_config.image_size
-    return int(side if isinstance(side, int) else side[0])
+    return _side(config.vision_config.image_size)
+
+
+def _side(square: int | Sequence[int]) -> int:
+    return square if isinstance(square, int) else square[0]

@@ -1,0 +1,118 @@
+"""Runs that start from a saved checkpoint, by the real command line: bad input, precision, moved bases."""
+
+import csv
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import Qwen2Config, Qwen2ForCausalLM
+
+from datamodules.decoding import Sampling
+from vqa_lightning.cli import main
+from vqa_lightning.lmm import LMM, LMMConfig
+
+TINY = LMMConfig(image_size=32, hidden_size=32, vision_layers=1, text_layers=1)
+SMALL = [
+    "--trainer.accelerator=cpu",
+    "--trainer.max_epochs=1",
+    "--trainer.enable_progress_bar=false",
+    "--trainer.enable_model_summary=false",
+    "--model.lmm.pretrained=base",
+    "--model.sampling.segments=2",
+    "--model.sampling.frames=2",
+    "--model.sampling.window=null",
+    "--model.score_draws=2",
+    "--model.anchors=3",
+    "--data.batch_size=4",
+    "--data.synthetic_pairs=8",
+    "--data.teacher_pairs=4",
+    "--data.evaluation_pairs=4",
+    "--data.draws=2",
+    "--data.simulators=[gaussian_blur,jpeg]",
+    "--data.shares=[0.5,0.25,0.25]",
+]
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty current folder but for a saved model."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(sys, "argv", ["vqa-lightning"])
+    torch.manual_seed(0)
+    lmm = LMM(TINY, Sampling())
+    lmm.model.save_pretrained("base")
+    lmm.family.processor.save_pretrained("base")
+    return tmp_path
+
+
+def fit(corpus: Path, *more: str) -> None:
+    main(["fit", "--config", "round.yaml", "--data.videos", str(corpus / "manifest.csv"), *SMALL, *more])
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["--model.lmm.pretrained=text"], "is a qwen2 model, which sees no pictures"),
+        (["--model.lmm.pretrained=/nowhere"], "'/nowhere' cannot be loaded"),
+        (["--model.lmm.family=minicpm"], "model.lmm.family 'minicpm' is unknown"),
+        (["--model.trained.parts=lora", "--model.trained.targets=.*nothing"], "matches no layer"),
+        (["--model.sampling.segments=600"], "context holds 4096"),
+        (["--model.lmm.feature_cache=features", "--model.trained.parts=full"], "model.lmm.feature_cache"),
+        (["--trainer.precision=bf16-true"], "trainer.precision bf16-true"),
+        (
+            [
+                "--model.trained.parts=head",
+                "--model.judgements=[pairwise]",
+                "--model.score_by=pairwise",
+                "--model.lmm.motion=null",
+            ],
+            "trains nothing",
+        ),
+    ],
+)
+def test_bad_input_is_one_sentence_before_anything_runs(
+    words: list[str],
+    sentence: str,
+    here: Path,
+    small_corpus: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    Qwen2ForCausalLM(Qwen2Config(vocab_size=8, hidden_size=32, num_hidden_layers=1)).save_pretrained("text")
+    with pytest.raises(SystemExit) as ended:
+        fit(small_corpus, *words)
+    assert ended.value.code == 2
+    message = capsys.readouterr().err.strip().splitlines()[-1]
+    assert message.startswith("error: ")
+    assert sentence in message
+    assert not (here / "runs").exists()
+
+
+def test_adapters_in_mixed_precision_and_a_base_that_has_moved(here: Path, small_corpus: Path) -> None:
+    fit(small_corpus, "--trainer.precision=bf16-mixed", "--model.lmm.feature_cache=features")
+    run = here / "runs" / "round" / "version_0"
+    checkpoint = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
+    assert any("lora_B" in name for name in checkpoint["state_dict"])
+    assert not any("base_layer" in name for name in checkpoint["state_dict"])
+    assert list((here / "features").iterdir())
+    (here / "elsewhere").mkdir()
+    (here / "base").rename(here / "elsewhere" / "base")
+    moved = ["--model.lmm.pretrained=elsewhere/base", "--model.lmm.feature_cache=null"]
+    words = ["predict", "--ckpt_path", str(run / "checkpoints" / "last.ckpt"), *moved]
+    main([*words, "--data.videos", str(small_corpus)])
+    with (here / "scores.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert {row["status"] for row in rows} == {"ok"}
+    assert len({row["score"] for row in rows}) == len(rows)
+
+
+def test_other_settings_of_the_model_are_named_one_by_one(
+    here: Path, small_corpus: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fit(small_corpus)
+    checkpoint = here / "runs" / "round" / "version_0" / "checkpoints" / "last.ckpt"
+    with pytest.raises(SystemExit):
+        main(["predict", "--ckpt_path", str(checkpoint), "--model.lmm.view", "crop"])
+    message = capsys.readouterr().err.strip().splitlines()[-1]
+    assert "trained with model.lmm.view None, not crop" in message
