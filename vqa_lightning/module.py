@@ -23,27 +23,21 @@ from datamodules.decoding import Sampling
 from datamodules.errors import InputError
 from datamodules.levels import preference
 from datamodules.pairs import SOURCES
-from datamodules.video_data import VideoDataModule
-from datamodules.views import require_native
+from vqa_lightning.building import build_lmm, check_precision, check_run
 from vqa_lightning.checkpoints import ResumableModule
 from vqa_lightning.defaults import default_optimizer, default_sampling, default_trained
-from vqa_lightning.feature_cache import FeatureCache, require_frozen
-from vqa_lightning.flops import step_shape
+from vqa_lightning.feature_cache import FeatureCache
 from vqa_lightning.lmm import LMM, Clips, Judged, LMMConfig
 from vqa_lightning.losses import LevelCrossEntropy, OrdinalThurstone, PairwiseLoss, PointwiseLoss
-from vqa_lightning.memory import check_context, check_fits, estimate
 from vqa_lightning.order_consistency import OrderConsistency
 from vqa_lightning.pair_accuracy import PairAccuracy
 from vqa_lightning.scaling import map_scores
 from vqa_lightning.schedule import CosineWithWarmup
 from vqa_lightning.sharding import build_on_meta, build_sharded, shard
 from vqa_lightning.tokens import Tokens, stack
-from vqa_lightning.trained_parts import TrainedParts, hold, parameter_groups, scale_rates, train_parts
+from vqa_lightning.trained_parts import TrainedParts, parameter_groups, scale_rates
 
 Judgement = Literal["pairwise", "pointwise"]
-
-PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
-"""Of the trainer: trained weights are float32 in all of them."""
 
 
 class RankingModule(ResumableModule):
@@ -140,13 +134,16 @@ class RankingModule(ResumableModule):
         """
         if self.trainer.state.fn != TrainerFn.FITTING:
             return
-        if self.trainer.precision not in PRECISIONS:
-            raise InputError(
-                f"trainer.precision {self.trainer.precision} would train in too few digits: choose one of "
-                f"{', '.join(PRECISIONS)}."
-            )
+        check_precision(str(self.trainer.precision))
         with torch.random.fork_rng(devices=[]):
-            self._check_run(build_on_meta(lambda: self._build(weights=False)))
+            check_run(
+                build_on_meta(lambda: self._build(weights=False)),
+                self.lmm_config,
+                self.trainer,
+                self.judgements,
+                both_orders=self.both_orders,
+                all_positions=self.pairwise_loss.needs_all_positions,
+            )
 
     def configure_model(self) -> None:
         """Builds or loads the LMM, once, with what is not to be trained frozen.
@@ -176,58 +173,9 @@ class RankingModule(ResumableModule):
         return self._trainer is not None and self._trainer.precision == "bf16-mixed"
 
     def _build(self, *, weights: bool = True) -> LMM:
-        half = self._half
-        published = self.lmm_config.pretrained is not None
-        # In its own type first: what is trained goes on in float32 from just what was published.
-        lmm = LMM(
-            self.lmm_config, self.sampling, "auto" if half and published else torch.float32, weights=weights
+        return build_lmm(
+            self.lmm_config, self.sampling, self.trained, self.judgements, half=self._half, weights=weights
         )
-        window = self.sampling.window
-        if window is not None:
-            require_native(lmm.view, window, lmm.family.size_for(window, window, len(lmm.seconds)))
-        train_parts(lmm, self.trained)
-        if "pointwise" not in self.judgements:
-            lmm.score_head.requires_grad_(False)
-        if "pairwise" not in self.judgements and not lmm.model.config.get_text_config().tie_word_embeddings:
-            lmm.family.head.requires_grad_(False)
-        if not any(p.requires_grad for p in lmm.parameters()):
-            raise InputError(
-                f"model.trained.parts {self.trained.parts} with model.judgements {list(self.judgements)} and "
-                "no motion path trains nothing: choose other parts, or add pointwise."
-            )
-        hold(lmm, frozen=torch.bfloat16 if half else torch.float32)
-        return lmm
-
-    def _check_run(self, lmm: LMM) -> None:
-        if self.lmm_config.feature_cache is not None:
-            require_frozen(self.lmm_config.feature_cache, lmm.family.tower, lmm.family.projector)
-        data = self.trainer.datamodule  # type: ignore[attr-defined]
-        if not isinstance(data, VideoDataModule):
-            return
-        side = self.sampling.window
-        frame = data.largest_frame if side is None else (side, side)
-        shape = step_shape(
-            lmm,
-            data.batch_size,
-            *frame,
-            pairwise="pairwise" in self.judgements,
-            pointwise="pointwise" in self.judgements,
-            both_orders=self.both_orders,
-        )
-        check_context(lmm, shape)
-        device = self.trainer.strategy.root_device
-        if device.type == "cuda":
-            budget = estimate(
-                lmm,
-                shape,
-                frame,
-                precision=str(self.trainer.precision),
-                shards=self.trainer.world_size
-                if isinstance(self.trainer.strategy, ModelParallelStrategy)
-                else 1,
-                all_positions=self.pairwise_loss.needs_all_positions,
-            )
-            check_fits(budget, torch.cuda.get_device_properties(device).total_memory)
 
     @property
     def drawn(self) -> tuple[str, ...]:
