@@ -9,23 +9,22 @@ of its peak (vqa_lightning/flops.py); neither is measured.
 
 import argparse
 import tempfile
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
 from lightning.pytorch import LightningDataModule
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from rich.console import Console
 from rich.table import Table
 
 from datamodules.round_data import RoundDataModule
+from vqa_lightning.building import build_lmm
 from vqa_lightning.families.stand_in import write_stand_in
 from vqa_lightning.flops import step_flops, step_shape
-from vqa_lightning.lmm import LMM
 from vqa_lightning.memory import GB, estimate, training_hours
 from vqa_lightning.module import RankingModule
 from vqa_lightning.sharding import build_on_meta
-from vqa_lightning.trained_parts import hold, train_parts
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 RUNS = {
@@ -86,14 +85,10 @@ def main() -> None:
         words += [f"--model.{key}={value}" for key, value in overrides.items()]
         with tempfile.TemporaryDirectory() as folder:
             module, data = modules(words, Path(folder))
-
-            def build(module: RankingModule = module) -> LMM:
-                lmm = LMM(module.lmm_config, module.sampling, weights=False)
-                train_parts(lmm, module.trained)
-                hold(lmm, torch.bfloat16)
-                return lmm
-
-            lmm = build_on_meta(build)
+            build = partial(
+                build_lmm, module.lmm_config, module.sampling, module.trained, module.judgements, half=True
+            )
+            lmm = build_on_meta(partial(build, weights=False))
             shape = step_shape(
                 lmm,
                 data.batch_size,

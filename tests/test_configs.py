@@ -13,13 +13,13 @@ from lightning_utilities.core.rank_zero import rank_zero_only
 from torch.optim import AdamW
 
 from datamodules.round_data import RoundDataModule
+from vqa_lightning.building import build_lmm
 from vqa_lightning.families.stand_in import write_stand_in
 from vqa_lightning.flops import step_shape
 from vqa_lightning.lmm import LMM
 from vqa_lightning.memory import GB, Budget, estimate
 from vqa_lightning.module import RankingModule
 from vqa_lightning.sharding import build_on_meta
-from vqa_lightning.trained_parts import hold, train_parts
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 OVERLAYS = ("fsdp", "slurm")
@@ -64,10 +64,8 @@ def modules(cli: Parsed, folder: Path) -> tuple[RankingModule, RoundDataModule]:
 
 
 def build(module: RankingModule) -> LMM:
-    lmm = LMM(module.lmm_config, module.sampling, weights=False)
-    train_parts(lmm, module.trained)
-    hold(lmm, torch.bfloat16)
-    return lmm
+    settings = module.lmm_config, module.sampling, module.trained, module.judgements
+    return build_lmm(*settings, half=True, weights=False)
 
 
 def budget(module: RankingModule, data: RoundDataModule, **settings: Any) -> Budget:
