@@ -44,7 +44,7 @@ _put_last(Path.cwd().resolve())
 # order.
 import torch  # noqa: E402
 import yaml  # type: ignore[import-untyped]  # noqa: E402
-from jsonargparse import Namespace, auto_cli  # noqa: E402
+from jsonargparse import Namespace  # noqa: E402
 from lightning.fabric.utilities.exceptions import MisconfigurationException  # noqa: E402
 from lightning.pytorch import LightningDataModule, Trainer  # noqa: E402
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI  # noqa: E402
@@ -53,10 +53,8 @@ from lightning.pytorch.loggers import TensorBoardLogger  # noqa: E402
 from callbacks.label_writer import LabelWriter  # noqa: E402
 from callbacks.score_writer import ScoreWriter  # noqa: E402
 from datamodules.errors import InputError, UnreadableVideo  # noqa: E402
-from datamodules.released_pairs import export_pairs, import_pairs  # noqa: E402
-from datamodules.selection_command import select_videos  # noqa: E402
-from vqa_lightning.export_command import export_model  # noqa: E402
-from vqa_lightning.listing import print_listing, shipped_configs  # noqa: E402
+from vqa_lightning.commands import COMMANDS, run_command  # noqa: E402
+from vqa_lightning.listing import shipped_configs  # noqa: E402
 from vqa_lightning.module import RankingModule  # noqa: E402
 from vqa_lightning.teacher_module import TeacherModule  # noqa: E402
 
@@ -304,39 +302,8 @@ def main(args: Sequence[str] | None = None) -> None:
     _put_last(Path.cwd().resolve())
     try:
         words = _with_newest_run(_with_known_configs(list(sys.argv[1:] if args is None else args)))
-        if words[:1] == ["list"]:
-            print_listing()
-            return
-        if words[:1] == ["pairs"]:
-            auto_cli(
-                {"export": export_pairs, "import": import_pairs},
-                as_positional=False,
-                args=words[1:],
-                prog="vqa-lightning pairs",
-                description="Pair tables to and from the layout of W2S-VQA's released training pairs.",
-                parser_class=_Parser,
-            )
-            return
-        if words[:1] == ["select"]:
-            auto_cli(
-                select_videos,
-                as_positional=False,
-                args=words[1:],
-                prog="vqa-lightning select",
-                description="From a pool of videos to a manifest of those that are like a target.",
-                parser_class=_Parser,
-            )
-            return
-        if words[:1] == ["export"]:
-            auto_cli(
-                export_model,
-                as_positional=False,
-                # A flag, for which jsonargparse wants a value.
-                args=["--merge=true" if word == "--merge" else word for word in words[1:]],
-                prog="vqa-lightning export",
-                description="A trained model as a PEFT adapter, or as plain weights for from_pretrained.",
-                parser_class=_Parser,
-            )
+        if words and words[0] in COMMANDS:
+            run_command(words, _Parser)
             return
         # Lightning's advertisements among its messages.
         logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(
@@ -356,9 +323,8 @@ def main(args: Sequence[str] | None = None) -> None:
                 parser_kwargs={
                     "prog": "vqa-lightning",
                     "description": "Train and use video quality models without human labels. "
-                    "`vqa-lightning list` shows simulators, teachers, families and configs; `pairs`, "
-                    "`select` and `export` have a --help of their own; `predict --model.teacher CLASS` needs "
-                    "no training.",
+                    f"Besides, {', '.join(COMMANDS)}: each has a --help of its own. "
+                    "`predict --model.teacher CLASS` needs no training.",
                 },
                 auto_configure_optimizers=False,
                 args=_with_checkpoint_below(words),

@@ -1,0 +1,53 @@
+"""The commands beside LightningCLI's: each is one function with plain arguments, in a module of its own."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from jsonargparse import ArgumentParser, auto_cli
+
+from datamodules.released_pairs import export_pairs, import_pairs
+from datamodules.selection_command import select_videos
+from vqa_lightning.export_command import export_model
+from vqa_lightning.listing import print_listing
+
+
+class Command(NamedTuple):
+    """What a word runs, and what its --help says.
+
+    Attributes:
+        run: a function, or a dictionary of one for each of the command's own words.
+        description: one sentence.
+        flags: arguments that may stand without a value, for which jsonargparse wants one.
+    """
+
+    run: Any
+    description: str
+    flags: tuple[str, ...] = ()
+
+
+COMMANDS = {
+    "list": Command(print_listing, "Simulators, codecs, teachers, families and configs."),
+    "pairs": Command(
+        {"export": export_pairs, "import": import_pairs},
+        "Pair tables to and from the layout of W2S-VQA's released training pairs.",
+    ),
+    "select": Command(select_videos, "From a pool of videos to a manifest of those that are like a target."),
+    "export": Command(
+        export_model,
+        "A trained model as a PEFT adapter, or as plain weights for from_pretrained.",
+        flags=("--merge",),
+    ),
+}
+
+
+def run_command(words: Sequence[str], parser_class: type[ArgumentParser]) -> None:
+    """Runs the command that the first word names with the arguments that follow."""
+    command = COMMANDS[words[0]]
+    auto_cli(
+        command.run,
+        as_positional=False,
+        args=[f"{word}=true" if word in command.flags else word for word in words[1:]],
+        prog=f"vqa-lightning {words[0]}",
+        description=command.description,
+        parser_class=parser_class,
+    )
