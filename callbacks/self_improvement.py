@@ -44,7 +44,8 @@ from datamodules.round_data import RoundDataModule
 from datamodules.scores_file import ScoresFile
 from datamodules.teacher_weights import weigh_teachers
 from datamodules.teachers import Laplacian, Teacher
-from vqa_lightning.calibration import error_factor
+from vqa_lightning.anchors import calmest, named_clips
+from vqa_lightning.calibration import ErrorModel, error_factor
 from vqa_lightning.module import RankingModule
 from vqa_lightning.sharding import gathered
 from vqa_lightning.student import Student
@@ -148,8 +149,15 @@ class SelfImprovement(Callback):
             return
         if module.score_by == "pairwise":
             with trainer.precision_plugin.forward_context():
-                module.set_anchors(_anchor_clips(module, data, self.teacher_consensus))
+                module.set_anchors(self._anchor_clips(module, data))
         self._save_pairs(trainer, data)
+
+    def _anchor_clips(self, module: RankingModule, data: RoundDataModule) -> list[Tensor]:
+        if module.anchor_files is not None:
+            return named_clips(module.anchor_files, module.sampling)
+        train = {video.video_id: video for video in data.split("train")}
+        chosen = calmest(self.teacher_consensus.restrict(list(train)), module.anchors.count)
+        return [read_clip(train[name], module.sampling).frames for name in chosen]
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Forgets which pairs were ranked wrongly when a round begins."""
@@ -203,7 +211,7 @@ class SelfImprovement(Callback):
         sources = scores_of(table, student.fingerprint)
         train = [sources[key] for name in _ids(data, "train") if (key := (name, None, 0)) in sources]
         ladders = table.filter(pc.is_in(table["video_id"], pa.array(_ids(data, "select"))))
-        module.set_scale(np.array(train), error_factor(ladders))
+        module.set_scale(np.array(train), ErrorModel(error_factor(ladders), 0.0))
         accuracy = module.new_accuracy()[module.score_by]
         for batch in data.test_dataloader():
             pairs = trainer.strategy.batch_to_device(batch)  # Lightning's hooks, the device pass included
@@ -316,17 +324,3 @@ def _consensus(data: RoundDataModule, fitted: FittedConsensus) -> Consensus:
     known = np.isfinite(mean)
     kept = tuple(name for name, there in zip(ids, known, strict=True) if there)
     return Consensus(kept, mean[known], variance[known])
-
-
-def _anchor_clips(module: RankingModule, data: RoundDataModule, consensus: Consensus) -> list[Tensor]:
-    """The middle clip of each quality bin's least disputed video, as Compare2Score chooses."""
-    known = consensus.restrict(_ids(data, "train"))
-    bins = np.array_split(np.argsort(known.score, kind="stable"), module.anchors)
-    if not all(len(members) for members in bins):
-        raise InputError(
-            f"The train split has {len(known.video_ids)} annotated videos for {len(bins)} anchors: "
-            "lower model.anchors or add videos."
-        )
-    chosen = [known.video_ids[members[np.argmin(known.variance[members])]] for members in bins]
-    videos = {video.video_id: video for video in data.split("train")}
-    return [read_clip(videos[name], module.sampling).frames for name in chosen]

@@ -1,6 +1,7 @@
 """How far a student's standard errors can be trusted, found from ladders whose order is known."""
 
 from itertools import groupby
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -8,6 +9,18 @@ from scipy.optimize import minimize_scalar
 from scipy.stats import norm
 
 _LARGEST = 100.0
+
+
+class ErrorModel(NamedTuple):
+    """How a raw score's standard error follows from its spread: sqrt((factor * spread)^2 + floor^2).
+
+    Attributes:
+        factor: by which the spread over clips understates the error.
+        floor: in raw units, the error that all clips of a video share.
+    """
+
+    factor: float
+    floor: float
 
 
 def error_factor(ladders: pa.Table) -> float:

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import torch
 from lightning.pytorch.cli import instantiate_module
-from torch import Tensor
 
 from datamodules.annotation import ClipItem, Request
 from datamodules.errors import InputError
@@ -42,17 +41,13 @@ class Checkpoint(Student):
         """Moves the model to where it is to score."""
         self.module.to(self.device)
 
-    def score(self, clips: Tensor) -> Tensor:
-        """Scores (B,) of clips (B, T, C, H, W) in [0, 1]."""
-        middle, deviation, _ = self.module.scale
-        scores: Tensor = 50 + 10 * (super().score(clips) - middle) / deviation
-        return scores
-
     def annotate_clips(self, requests: Sequence[Request], clips: Iterable[ClipItem]) -> Iterator[Annotation]:
-        """Yield each request's score with its calibrated standard error."""
-        factor = float(self.module.scale[2])
+        """Yield each request's published score with its calibrated standard error."""
         for annotation in super().annotate_clips(requests, clips):
-            yield annotation._replace(stderr=annotation.stderr * factor)
+            score, stderr = self.module.published(
+                torch.tensor(annotation.score), torch.tensor(annotation.stderr)
+            )
+            yield annotation._replace(score=score.item(), stderr=stderr.item())
 
 
 def load_checkpoint(path: Path) -> RankingModule:

@@ -196,6 +196,44 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     return checkpoint
 
 
+def start_from(module: ResumableModule, path: Path) -> None:
+    """Puts a checkpoint's trained parameters into a module that is to be trained further, sharded or not.
+
+    Buffers (the scale, the anchors' matrix) are left out: they belong to the corpus of the run before.
+
+    Args:
+        module: built, with its parameters frozen as they will be trained.
+        path: a .ckpt that fit wrote.
+
+    Raises:
+        InputError: the file cannot be read, or is of a model with other parameters.
+    """
+    source = f"model.init_from {path}"
+    try:
+        checkpoint = read_checkpoint(path)
+        held: dict[str, Tensor] = checkpoint["state_dict"]
+        names = set(checkpoint["trained"]) & held.keys()
+    except Exception as error:  # whatever the damage happens to cause
+        reason = str(error).splitlines()[0].rstrip(".")
+        raise InputError(f"{source} cannot be read ({reason}): give a .ckpt that fit wrote.") from error
+    parameters = dict(module.named_parameters(remove_duplicate=False))
+    buffers = {name for name, _ in module.named_buffers()}
+    weights: dict[str, Any] = {name: held[name] for name in names - buffers}
+    wrong = [
+        name
+        for name, value in weights.items()
+        if name not in parameters or parameters[name].shape != value.shape
+    ]
+    if wrong:
+        raise InputError(
+            f"{source} holds {_first(sorted(wrong))}, which this model has not, or in another size: leave "
+            "out the settings of model.lmm and model.trained, which then follow from the checkpoint."
+        )
+    if "base" in checkpoint:
+        load_base(module, checkpoint["base"], source, None)
+    set_model_state_dict(module, weights, options=StateDictOptions(full_state_dict=True, strict=False))
+
+
 def _megabytes(weights: Mapping[str, Tensor]) -> float:
     storages = {value.untyped_storage().data_ptr(): value.untyped_storage() for value in weights.values()}
     return sum(storage.nbytes() for storage in storages.values()) / 1e6

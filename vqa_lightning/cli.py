@@ -63,6 +63,9 @@ FREE = {
 }
 """Settings of the model that change nothing of what its weights mean."""
 
+KEPT = ("lmm", "sampling", "trained", "judgements", "score_by", "pairwise_loss", "pointwise_loss")
+"""Settings of the model that a fit takes from the checkpoint whose weights it begins with."""
+
 SUBCOMMANDS = ("fit", "validate", "test", "predict")
 
 
@@ -175,7 +178,7 @@ def check_settings(checkpoint: dict[str, Any], model: Any) -> None:
         InputError: the first that differs.
     """
     remembered = checkpoint["hyper_parameters"]
-    for name in ("lmm", "sampling", "trained", "judgements", "pointwise_loss", "anchors"):
+    for name in ("lmm", "sampling", "trained", "judgements", "score_by", "pointwise_loss", "anchors"):
         typed, kept = (
             _flat(f"model.{name}", json.loads(json.dumps(_plain(value))))
             for value in (model[name], remembered[name])
@@ -262,32 +265,45 @@ def _with_newest_run(args: list[str]) -> list[str]:
 
 
 def _with_checkpoint_below(args: list[str]) -> list[str]:
-    """Lays a checkpoint's hyper-parameters under everything typed, for the commands that only use a model."""
+    """Lays a checkpoint's hyper-parameters under everything typed.
+
+    All of them for the commands that only use a model; for a fit that begins with a checkpoint's weights
+    those without which the weights would mean something else.
+    """
+    if not args or args[0] not in SUBCOMMANDS or names_teacher(args):
+        return args
     words = dict(pairwise(args))
     words |= {flag: value for flag, joined, value in (word.partition("=") for word in args) if joined}
-    path = words.get("--ckpt_path")
-    if not args or args[0] not in SUBCOMMANDS[1:] or path is None or names_teacher(args):
+    given = words.get("--ckpt_path")
+    if args[0] == "fit":
+        given = words.get("--model.init_from", _configured(args).get("init_from")) if given is None else None
+    if given is None:
         return args
-    remembered = dict(check_checkpoint(Path(path))["hyper_parameters"])
+    remembered = dict(check_checkpoint(Path(given))["hyper_parameters"])
     remembered.pop("_instantiator", None)
+    if args[0] == "fit":
+        remembered = {name: value for name, value in remembered.items() if name in KEPT}
     return [args[0], "--config", json.dumps({"model": remembered}), *args[1:]]
 
 
-def names_teacher(args: Sequence[str]) -> bool:
-    """Whether predict is asked to score by a teacher, in words or in a config."""
-    if args[:1] != ["predict"]:
-        return False
-    if any(word.startswith("--model.teacher") for word in args):
-        return True
+def _configured(args: Sequence[str]) -> dict[str, Any]:
+    """What the configs among the words say of the model, the last one winning."""
     words = [part for word in args for part in word.split("=", 1)]
     configs = [value for flag, value in pairwise(words) if flag in ("--config", "-c")]
     texts = [config if config.lstrip().startswith("{") else Path(config).read_text() for config in configs]
     try:
         loaded = [yaml.safe_load(text) for text in texts]
     except yaml.YAMLError:
-        return False  # the parser will say what is wrong with it
+        return {}  # the parser will say what is wrong with it
     models = [config.get("model") for config in loaded if isinstance(config, dict)]
-    return any(isinstance(model, dict) and "teacher" in model for model in models)
+    return {name: value for model in models if isinstance(model, dict) for name, value in model.items()}
+
+
+def names_teacher(args: Sequence[str]) -> bool:
+    """Whether predict is asked to score by a teacher, in words or in a config."""
+    if args[:1] != ["predict"]:
+        return False
+    return any(word.startswith("--model.teacher") for word in args) or "teacher" in _configured(args)
 
 
 def main(args: Sequence[str] | None = None) -> None:

@@ -91,7 +91,7 @@ def _write_own(module: RankingModule, ckpt_path: Path, output: Path) -> None:
         for name, value in module.state_dict().items()
         if not name.startswith("lmm.model.")
     }
-    weights |= {f"anchors.{place}": clip.contiguous() for place, clip in enumerate(module.anchor_clips)}
+    weights |= {f"anchors.{place}": clip.contiguous() for place, clip in enumerate(module.anchors.clips)}
     save_file(weights, output / OWN_WEIGHTS)
     settings = read_checkpoint(ckpt_path)["hyper_parameters"]
     settings.pop("_instantiator", None)

@@ -12,6 +12,7 @@ from typing import Any, Literal, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
+from transformers import DynamicCache
 
 from datamodules.decoding import Sampling
 from datamodules.errors import InputError
@@ -22,6 +23,7 @@ from vqa_lightning.families import FAMILIES, Family, load_family
 from vqa_lightning.feature_cache import FeatureCache
 from vqa_lightning.losses import position_entropy
 from vqa_lightning.motion import Motion, build_motion
+from vqa_lightning.prefix import Prefix
 from vqa_lightning.tokens import Tokens, join, stack
 
 SYSTEM = "You are a helpful assistant."
@@ -309,14 +311,46 @@ class LMM(nn.Module):
         opening = self._text(0, batch)
         prompt = join(opening, first, self._text(2, batch), second, self._text(4, batch))
         hidden = self.family.hidden(prompt)
-        words = self.family.head.weight[self.answer_ids].float()
         answers = self._at(hidden, [length - 1 for length in prompt.lengths])
         ends = [opening.lengths[0] + length - 1 for length in first.lengths]
         return (
-            self._in_full(lambda: answers.float() @ words.T),
+            self._levels(answers),
             self._score(self._at(hidden, ends)),
             position_entropy(hidden, self.family.head.weight, prompt.lengths) if entropy else None,
         )
+
+    def begin(self, first: Tokens) -> tuple[Prefix, Tensor]:
+        """Reads prompts up to the end of their first clips.
+
+        Args:
+            first: B clips, from `encode`, all of one length.
+
+        Returns:
+            What `follow` goes on from, and the clips' pointwise scores (B,).
+        """
+        cache = DynamicCache()
+        prompt = join(self._text(0, len(first)), first)
+        hidden = self.family.hidden(prompt, cache)
+        return Prefix.of(cache, prompt.advance), self._score(hidden[:, -1])
+
+    def follow(self, prefix: Prefix, second: Tokens) -> Tensor:
+        """Judges clips beside those that prompts have begun with.
+
+        Args:
+            prefix: B beginnings, from `begin`.
+            second: B clips, from `encode`.
+
+        Returns:
+            Logits (B, 5) of the level words, those of `compare`.
+        """
+        batch = len(second)
+        rest = join(self._text(2, batch), second, self._text(4, batch))
+        hidden = self.family.hidden(rest.after(prefix.advance), prefix.cache())
+        return self._levels(self._at(hidden, [length - 1 for length in rest.lengths]))
+
+    def _levels(self, hidden: Tensor) -> Tensor:
+        words = self.family.head.weight[self.answer_ids].float()
+        return self._in_full(lambda: hidden.float() @ words.T)
 
     def _score(self, hidden: Tensor) -> Tensor:
         weight, bias = self.score_head.weight, self.score_head.bias

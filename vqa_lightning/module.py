@@ -23,21 +23,25 @@ from datamodules.decoding import Sampling
 from datamodules.errors import InputError
 from datamodules.levels import preference
 from datamodules.pairs import SOURCES
+from vqa_lightning.anchors import Anchors
 from vqa_lightning.building import build_lmm, check_precision, check_run
-from vqa_lightning.checkpoints import ResumableModule
+from vqa_lightning.calibration import ErrorModel
+from vqa_lightning.checkpoints import ResumableModule, start_from
 from vqa_lightning.defaults import default_optimizer, default_sampling, default_trained
 from vqa_lightning.feature_cache import FeatureCache
 from vqa_lightning.lmm import LMM, Clips, Judged, LMMConfig
 from vqa_lightning.losses import LevelCrossEntropy, OrdinalThurstone, PairwiseLoss, PointwiseLoss
 from vqa_lightning.order_consistency import OrderConsistency
 from vqa_lightning.pair_accuracy import PairAccuracy
-from vqa_lightning.scaling import map_scores
 from vqa_lightning.schedule import CosineWithWarmup
 from vqa_lightning.sharding import build_on_meta, build_sharded, shard
-from vqa_lightning.tokens import Tokens, stack
+from vqa_lightning.temperature import LevelTemperature
 from vqa_lightning.trained_parts import TrainedParts, parameter_groups, scale_rates
 
 Judgement = Literal["pairwise", "pointwise"]
+
+CHUNK_BYTES = 2**29
+"""Of clips as floats that the tower is shown at a time."""
 
 
 class RankingModule(ResumableModule):
@@ -57,13 +61,17 @@ class RankingModule(ResumableModule):
         source_weights: by which the losses of pairs are multiplied, by the source of their label
             (`synthetic`, `teacher`, `reference`, `human`); 1 where nothing is given.
         score_draws: clips of a video that its score is the mean of; their spread gives the standard error.
-        anchors: videos that others are compared with when `score_by` is pairwise.
+        score_both_orders: whether a pairwise score asks with the clip first too, and not only with the anchor
+            first.
+        anchors: videos that others are compared with when `score_by` is pairwise: how many of the train
+            split, or files.
         optimizer: from named parameters to optimiser; by default one that suits the model.
         lr_scheduler: from optimiser and the number of steps of the run to a schedule by step.
+        init_from: a .ckpt whose weights a run begins with.
     """
 
-    anchor_matrix: Tensor
     scale: Tensor
+    temperature: Tensor
     source_weight: Tensor
 
     def __init__(
@@ -78,9 +86,11 @@ class RankingModule(ResumableModule):
         pointwise_loss: Callable[[], PointwiseLoss] = OrdinalThurstone,
         source_weights: dict[str, float] | None = None,
         score_draws: int = 4,
-        anchors: int = 5,
+        score_both_orders: bool = True,
+        anchors: int | list[str] = 5,
         optimizer: OptimizerCallable | None = None,
         lr_scheduler: Callable[[torch.optim.Optimizer, int], LRScheduler] = CosineWithWarmup,
+        init_from: str | None = None,
     ) -> None:
         super().__init__()
         if score_by not in judgements:
@@ -88,9 +98,10 @@ class RankingModule(ResumableModule):
                 f"model.score_by {score_by!r} is not among model.judgements {list(judgements)}: "
                 "train what scores."
             )
-        if score_draws < 2 or anchors < 2:
+        count = anchors if isinstance(anchors, int) else len(anchors)
+        if score_draws < 2 or count < 2:
             raise InputError(
-                f"model.score_draws is {score_draws} and model.anchors {anchors}: both must be 2 or "
+                f"model.score_draws is {score_draws} and model.anchors {count}: both must be 2 or "
                 "more, the one for a standard error, the other for a scale."
             )
         for source, weight in (source_weights or {}).items():
@@ -107,20 +118,21 @@ class RankingModule(ResumableModule):
         self.score_by = score_by
         self.both_orders = both_orders
         self.score_draws = score_draws
-        self.anchors = anchors
+        self.score_both_orders = score_both_orders
+        self.anchor_files = None if isinstance(anchors, int) else anchors
+        self.anchors = Anchors(count)
+        self.init_from = init_from
         self.optimizer = optimizer
         self.lr_scheduler = lr_scheduler
         self.pairwise_loss = pairwise_loss()
         self.pointwise_loss = pointwise_loss()
         weights = [(source_weights or {}).get(source, 1.0) for source in SOURCES]
         self.register_buffer("source_weight", torch.tensor(weights), persistent=False)
-        self.anchor_clips: list[Tensor] = []
-        """uint8 (T, 3, H, W) each, on the host; none where `score_by` compares with none."""
-        self._anchor_tokens: Tokens | None = None
-        # Mean and deviation of raw scores over the training corpus, and the factor that calibrates standard
-        # errors.
-        self.register_buffer("scale", torch.tensor([0.0, 1.0, 1.0]))
-        self.register_buffer("anchor_matrix", torch.full((anchors, anchors), 0.5))
+        # Mean and deviation of raw scores over the training corpus; factor and floor of their errors.
+        self.register_buffer("scale", torch.tensor([0.0, 1.0, 1.0, 0.0]))
+        # Of the level words, so that they are as sure as they are right.
+        self.register_buffer("temperature", torch.tensor(1.0))
+        self.level_temperature = LevelTemperature()
         self.accuracy: dict[Judgement, PairAccuracy] = {}
         self.consistency = OrderConsistency()
         self.total_steps = 1
@@ -164,6 +176,8 @@ class RankingModule(ResumableModule):
         if "pointwise" not in self.judgements:
             self.pointwise_loss.requires_grad_(False)
         lmm = self.lmm_config
+        if self.init_from is not None and trainer is not None and trainer.state.fn == TrainerFn.FITTING:
+            start_from(self, Path(self.init_from))
         if lmm.feature_cache is not None:
             parts = self.lmm.family.tower, self.lmm.family.projector
             self.lmm.cache = FeatureCache(Path(lmm.feature_cache), lmm.feature_cache_gb, *parts)
@@ -238,6 +252,10 @@ class RankingModule(ResumableModule):
         """Share of the run's optimiser steps that are done, from 0 to 1."""
         return min(1.0, self.global_step / self.total_steps)
 
+    def levels(self, logits: Tensor) -> Tensor:
+        """Distributions (..., 5) over the levels from their words' logits, at the fitted temperature."""
+        return (logits / self.temperature).softmax(-1)
+
     def answers(self, batch: PairBatch, judged: Judged) -> dict[Judgement, tuple[Tensor, Tensor]]:
         """What each judgement says of pairs, over the orders that were asked.
 
@@ -247,9 +265,9 @@ class RankingModule(ResumableModule):
         """
         found: dict[Judgement, tuple[Tensor, Tensor]] = {}
         if judged.levels is not None:
-            levels = judged.levels[0].softmax(-1)
-            if len(judged.levels) == 2:
-                levels = (levels + judged.levels[1].softmax(-1).flip(-1)) / 2
+            levels, *swapped = self.levels(judged.levels)
+            if swapped:
+                levels = (levels + swapped[0].flip(-1)) / 2
             found["pairwise"] = (preference(levels) - 0.5, levels)
         if judged.scores is not None:
             difference = judged.scores[1] - judged.scores[0]
@@ -258,7 +276,7 @@ class RankingModule(ResumableModule):
 
     def training_step(self, batch: PairBatch) -> dict[str, Tensor]:
         """Loss of one batch, and which of its pairs (B,) `score_by` ranked wrongly."""
-        self._anchor_tokens = None  # of other weights, soon
+        self.anchors.forget()
         judged = self.judge(batch.sides(), both_orders=self.both_orders)
         losses = self._losses(batch, judged)
         loss = torch.stack(list(losses.values())).sum()
@@ -283,7 +301,7 @@ class RankingModule(ResumableModule):
         self.accuracy = self.new_accuracy()
         self.consistency.reset()
 
-    def _evaluate(self, batch: PairBatch, split: str) -> None:
+    def _evaluate(self, batch: PairBatch, split: str) -> Judged:
         judged = self.judge(batch.sides())
         loss = torch.stack(list(self._losses(batch, judged).values())).sum()
         self.log(f"{split}/loss", loss, batch_size=len(batch.row), sync_dist=True)
@@ -291,6 +309,7 @@ class RankingModule(ResumableModule):
             self.accuracy[judgement].update(*answer, batch)
         if judged.levels is not None:
             self.consistency.update(*judged.levels.softmax(-1))
+        return judged
 
     def _finish_evaluation(self, split: str) -> None:
         for judgement, metric in self.accuracy.items():
@@ -302,18 +321,25 @@ class RankingModule(ResumableModule):
     def on_validation_epoch_start(self) -> None:
         """New metrics."""
         self._start_evaluation()
+        self.level_temperature.reset()
 
     def validation_step(self, batch: PairBatch) -> None:
         """Pairs of the select split."""
-        self._evaluate(batch, "val")
+        judged = self._evaluate(batch, "val")
+        if judged.levels is not None:
+            self.level_temperature.update(judged.levels, batch.levels)
 
     def on_validation_epoch_end(self) -> None:
         """Logs `val/rank_accuracy`, `val/level_accuracy`, `val/ece` and the accuracies by simulator.
 
         They are those of `score_by`; another judgement's bear its name at the end. `val/order_consistency` is
-        how often both orders of asking prefer the same clip.
+        how often both orders of asking prefer the same clip. From these pairs the temperature of the level
+        words is fitted, for what follows.
         """
         self._finish_evaluation("val")
+        if "pairwise" in self.judgements:
+            self.temperature.copy_(self.level_temperature.compute())
+            self.log("val/temperature", self.temperature)
 
     def on_test_epoch_start(self) -> None:
         """New metrics."""
@@ -330,71 +356,71 @@ class RankingModule(ResumableModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Adds the anchors' frames to what is trained."""
         super().on_save_checkpoint(checkpoint)
-        checkpoint["anchors"] = self.anchor_clips
+        checkpoint["anchors"] = self.anchors.clips
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Takes up the anchors' frames after what was trained."""
-        super().on_load_checkpoint(checkpoint)
-        self.anchor_clips = checkpoint["anchors"]
+        """Takes up the anchors' frames after what was trained.
 
-    def set_scale(self, raw: npt.NDArray[np.float64], error_factor: float) -> None:
+        Raises:
+            InputError: scores need anchors, and it has none.
+        """
+        super().on_load_checkpoint(checkpoint)
+        if self.score_by == "pairwise" and len(checkpoint["anchors"]) != self.anchors.count:
+            raise InputError(
+                f"the checkpoint holds {len(checkpoint['anchors'])} anchors where model.score_by pairwise "
+                f"needs {self.anchors.count}: give one of a run that scored by comparisons."
+            )
+        self.anchors.choose(checkpoint["anchors"])
+
+    def set_scale(self, raw: npt.NDArray[np.float64], errors: ErrorModel) -> None:
         """Takes the scale of published scores from the training corpus.
 
         Args:
             raw: (n,) raw scores of the training split's videos.
-            error_factor: by which the spread over clips understates a score's standard error.
+            errors: from the spread over a video's clips to a raw score's standard error.
         """
         deviation = max(float(raw.std()), 1e-6)
-        self.scale.copy_(torch.tensor([float(raw.mean()), deviation, error_factor]))
+        self.scale.copy_(torch.tensor([float(raw.mean()), deviation, *errors]))
 
     @torch.no_grad()
     def set_anchors(self, clips: Sequence[Tensor]) -> None:
         """Takes the clips uint8 (T, 3, H, W) that scores are measured against from now on."""
-        self.anchor_clips = [clip.cpu() for clip in clips]
+        self.anchors.choose(clips)
         self.refresh_anchors()
 
-    def _encode_anchors(self) -> Tokens:
-        """One after the other: as floats a few whole frames would fill the memory."""
-        if self._anchor_tokens is None:
-            clips = (clip[None].to(self.device).float() / 255 for clip in self.anchor_clips)
-            self._anchor_tokens = stack([self.lmm.encode(clip) for clip in clips])
-        return self._anchor_tokens
-
-    @torch.no_grad()
     def refresh_anchors(self) -> None:
         """Compares the anchors with each other under the present weights; needed before pairwise scores."""
-        self._anchor_tokens = None
-        tokens = self._encode_anchors()
-        first, second = torch.triu_indices(self.anchors, self.anchors, offset=1).tolist()
-        prefers_second = self._prefers_second(tokens.take(first), tokens.take(second))
-        self.anchor_matrix[second, first] = prefers_second
-        self.anchor_matrix[first, second] = 1 - prefers_second
+        self.anchors.compare(self.lmm, self._preference)
 
-    def _prefers_second(self, first: Tokens, second: Tokens) -> Tensor:
-        """P(second preferred) (B,) of encoded clips, the mean over both orders."""
-        logits, _, _ = self.lmm.compare(stack([first, second]), stack([second, first]))
-        forward, backward = preference(logits.softmax(-1)).chunk(2)
-        return (forward + 1 - backward) / 2
-
-    def _against_anchors(self, tokens: Tokens) -> Tensor:
-        """Scale values (B,) of encoded clips among the anchors (METHOD section 5)."""
-        anchors = self._encode_anchors()
-        n, batch = len(anchors), len(tokens)
-        wins = self._prefers_second(
-            anchors.take(list(range(n)) * batch), tokens.take([row for row in range(batch) for _ in range(n)])
-        ).view(batch, n)
-        matrix = self.anchor_matrix.new_zeros(batch, n + 1, n + 1)
-        matrix[:, :n, :n] = self.anchor_matrix
-        matrix[:, n, :n] = wins
-        matrix[:, :n, n] = 1 - wins
-        values, _ = map_scores(matrix)
-        return values[:, n].to(wins.dtype)
+    def _preference(self, logits: Tensor) -> Tensor:
+        return preference(self.levels(logits))
 
     @torch.no_grad()
-    def rate(self, clips: Clips) -> Tensor:
-        """Raw scores (B,) of clips (B, T, 3, H, W) in [0, 1], or of B that differ in size, higher better."""
+    def rate(self, clips: Tensor) -> Tensor:
+        """Raw scores of clips.
+
+        Args:
+            clips: (B, T, 3, H, W) in [0, 1].
+
+        Returns:
+            (B, O), higher better, one of each order that a pairwise score asks; O is 1 for pointwise ones.
+        """
         tokens = self.lmm.encode(clips)
-        return self.lmm.score(tokens) if self.score_by == "pointwise" else self._against_anchors(tokens)
+        if self.score_by == "pointwise":
+            return self.lmm.score(tokens)[:, None]
+        return self.anchors.scale_values(
+            self.lmm, tokens, self._preference, both_orders=self.score_both_orders
+        )
+
+    def rate_video(self, clips: Tensor) -> Tensor:
+        """Raw scores (n O,) of the clips of one video, uint8 (n, T, 3, H, W), a few of them at a time.
+
+        No other video has any part in them: a score is the same to the bit in whatever company it is asked
+        for.
+        """
+        few = max(1, CHUNK_BYTES // (4 * clips[0].numel()))
+        chunks = torch.split(clips, few)
+        return torch.cat([self.rate(chunk.to(self.device) / 255).flatten() for chunk in chunks])
 
     def t_scores(self, raw: Tensor) -> tuple[Tensor, Tensor]:
         """Turns raw scores of several clips of each video into the published score.
@@ -406,16 +432,15 @@ class RankingModule(ResumableModule):
             Scores (V,), 50 the middle of the training corpus and 10 its standard deviation, and standard
             errors (V,).
         """
-        middle, deviation, factor = self.scale
-        error = raw.std(dim=1) / raw.shape[1] ** 0.5
-        return 50 + 10 * (raw.mean(dim=1) - middle) / deviation, 10 * factor * error / deviation
+        return self.published(raw.mean(dim=1), raw.std(dim=1) / raw.shape[1] ** 0.5)
+
+    def published(self, score: Tensor, spread: Tensor) -> tuple[Tensor, Tensor]:
+        """Scores and standard errors on the published scale from raw scores and the spread of their means."""
+        middle, deviation, factor, floor = self.scale.to(score.device)
+        return 50 + 10 * (score - middle) / deviation, 10 * torch.hypot(factor * spread, floor) / deviation
 
     def predict_step(self, batch: VideoBatch) -> tuple[Tensor, Tensor]:
         """Scores (V,) and standard errors (V,) of the batch's readable videos."""
         if not batch.rows:
             return self.scale.new_empty(0), self.scale.new_empty(0)
-        if self.sampling.window is None:  # as floats a few whole frames would fill the memory
-            raw = torch.cat([self.rate(clip[None].float() / 255) for clip in batch.clips.flatten(0, 1)])
-        else:
-            raw = self.rate(batch.clips.flatten(0, 1).float() / 255)
-        return self.t_scores(raw.view(len(batch.rows), -1))
+        return self.t_scores(torch.stack([self.rate_video(clips) for clips in batch.clips]))

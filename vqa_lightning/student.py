@@ -34,8 +34,8 @@ class Student(Teacher):
         return {**super().settings, "weights": self._weights, "score_by": self.module.score_by}
 
     def score(self, clips: Tensor) -> Tensor:
-        """Raw scores (B,) of clips (B, T, C, H, W) in [0, 1]."""
-        return self.module.rate(clips)
+        """Raw scores (B O,) of clips (B, T, C, H, W) in [0, 1], those of a clip side by side."""
+        return self.module.rate(clips).flatten()
 
 
 def _learnt(module: RankingModule) -> dict[str, Tensor]:
@@ -43,4 +43,4 @@ def _learnt(module: RankingModule) -> dict[str, Tensor]:
     weights = module.state_dict()
     learnt = {name: weights[name] for name in trained_names(module)}
     whole = {name: w.full_tensor() if isinstance(w, DTensor) else w for name, w in learnt.items()}
-    return whole | {f"anchor {place}": clip for place, clip in enumerate(module.anchor_clips)}
+    return whole | {f"anchor {place}": clip for place, clip in enumerate(module.anchors.clips)}

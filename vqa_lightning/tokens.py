@@ -5,7 +5,7 @@ nothing that counts comes after the padding, so that no mask is needed and the f
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -54,14 +54,16 @@ class Tokens:
         return len(self.lengths)
 
     def take(self, rows: Sequence[int]) -> "Tokens":
-        """The sequences at these rows, in this order; a row may be taken often."""
+        """The sequences at these rows, in this order, padded to the longest of them; a row may come often."""
         index = list(rows)
+        lengths = tuple(self.lengths[row] for row in index)
+        longest = max(lengths)
         return Tokens(
-            self.embeddings[index],
-            tuple(self.lengths[row] for row in index),
+            self.embeddings[index, :longest],
+            lengths,
             tuple(self.advance[row] for row in index),
-            None if self.positions is None else self.positions[index],
-            None if self.deep is None else self.deep[index],
+            None if self.positions is None else self.positions[index, :longest],
+            None if self.deep is None else self.deep[index, :longest],
         )
 
     def expand(self, batch: int) -> "Tokens":
@@ -73,6 +75,13 @@ class Tokens:
             None if self.positions is None else self.positions.expand(batch, -1, -1),
             None if self.deep is None else self.deep.expand(batch, -1, -1, -1),
         )
+
+    def after(self, advance: Sequence[int]) -> "Tokens":
+        """The sequences with their positions moved on, where positions are given: they follow a prefix."""
+        if self.positions is None:
+            return self
+        moved = torch.tensor(advance, device=self.positions.device)[:, None, None]
+        return replace(self, positions=self.positions + moved)
 
     def place(self) -> Tensor:
         """(B, L, 3) the positions, counted where none are given."""

@@ -137,7 +137,7 @@ class TestFit:
         (row,) = rows_of(run / "rounds.csv")
         assert -1 <= float(row["severity_srcc_student"]) <= 1
         matrix = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"][
-            "anchor_matrix"
+            "anchors.matrix"
         ]
         assert torch.allclose(matrix + matrix.T, torch.ones(3, 3))
         main(

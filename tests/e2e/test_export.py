@@ -56,7 +56,7 @@ def train(path: Path, parts: str, *settings: str) -> RankingModule:
         for parameter in module.parameters():
             if parameter.requires_grad:
                 parameter += 0.05 * torch.randn_like(parameter)
-    module.anchor_clips = [torch.full((2, 3, 32, 32), 7, dtype=torch.uint8)]
+    module.anchors.choose([torch.full((2, 3, 32, 32), 7, dtype=torch.uint8)])
     cli.trainer.strategy.connect(module)
     cli.trainer.save_checkpoint(path)
     return module.eval()
@@ -101,7 +101,7 @@ def test_what_is_our_own_lies_beside(base: Path, tmp_path: Path) -> None:
     own = load_file(tmp_path / "out" / "vqa_lightning.safetensors")
     assert torch.equal(own["lmm.score_head.weight"], module.lmm.score_head.weight)
     assert torch.equal(own["scale"], module.scale)
-    assert torch.equal(own["anchors.0"], module.anchor_clips[0])
+    assert torch.equal(own["anchors.0"], module.anchors.clips[0])
     adapters = load_file(tmp_path / "out" / "adapter_model.safetensors")
     learnt = {name for name, p in module.named_parameters() if p.requires_grad}
     assert len(own.keys() & learnt) + len(adapters) == len(learnt)

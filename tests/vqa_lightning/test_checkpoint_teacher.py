@@ -30,7 +30,7 @@ def save(path: Path, seed: int = 0) -> RankingModule:
     )
     module: RankingModule = cli.model
     module.configure_model()
-    module.scale.copy_(torch.tensor([0.5, 2.0, 0.7]))
+    module.scale.copy_(torch.tensor([0.5, 2.0, 0.7, 0.1]))
     cli.trainer.strategy.connect(module)
     cli.trainer.save_checkpoint(path)
     return module.eval()
@@ -48,7 +48,7 @@ def test_it_scores_as_predict_does(
     path, module = trained
     requests = [Request(video) for video in videos(build_corpus(small_corpus, cache=tmp_path))[:3]]
     items = ClipDataset(requests, module.sampling, module.score_draws).read(workers=0)
-    raw = torch.stack([module.rate(item.frames / 255) for item in items])
+    raw = torch.stack([module.rate_video(item.frames) for item in items])
     scores, errors = module.t_scores(raw)
     rows = list(Checkpoint(str(path)).annotate(requests))
     # Another batch size: float32 sums in another order.

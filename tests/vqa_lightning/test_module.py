@@ -1,3 +1,4 @@
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -6,12 +7,13 @@ import pytest
 import torch
 
 from datamodules.annotation import ClipDataset, Request
-from datamodules.batches import PairBatch
+from datamodules.batches import PairBatch, VideoBatch
 from datamodules.corpus import build_corpus, videos
 from datamodules.decoding import Sampling
 from datamodules.errors import InputError
 from datamodules.levels import severity_levels
 from datamodules.pairs import SOURCES
+from vqa_lightning.calibration import ErrorModel
 from vqa_lightning.lmm import LMMConfig
 from vqa_lightning.module import RankingModule
 from vqa_lightning.scaling import map_scores
@@ -104,21 +106,30 @@ class TestScores:
             0, 256, (3, 2, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
         )
         module.set_anchors(anchors)
-        matrix = module.anchor_matrix
+        matrix = module.anchors.matrix
         assert torch.allclose(matrix + matrix.T, torch.ones(3, 3))
         values, _ = map_scores(matrix)
-        raw = module.rate(anchors.float() / 255)
+        raw = module.rate(anchors.float() / 255).mean(dim=1)
         assert torch.equal(raw.argsort(), values.argsort())
 
     def test_t_scores_of_the_training_corpus_have_mean_50_and_deviation_10(self) -> None:
         module = tiny()
         raw = torch.randn(200, 4, generator=torch.Generator().manual_seed(0)) * 3 + 7
-        module.set_scale(raw.mean(dim=1).double().numpy(), error_factor=2.0)
+        module.set_scale(raw.mean(dim=1).double().numpy(), ErrorModel(factor=2.0, floor=0.5))
         scores, errors = module.t_scores(raw)
         assert scores.mean().item() == pytest.approx(50, abs=1e-3)
         assert scores.std(correction=0).item() == pytest.approx(10, abs=1e-3)
         deviation = np.std(raw.mean(dim=1).numpy())
-        assert errors[0].item() == pytest.approx(20 * raw[0].std().item() / 2 / deviation, rel=1e-4)
+        error = math.hypot(2 * raw[0].std().item() / 2, 0.5)
+        assert errors[0].item() == pytest.approx(10 * error / deviation, rel=1e-4)
+
+    def test_a_video_s_score_does_not_depend_on_its_company(self) -> None:
+        module = tiny(score_by="pairwise")
+        module.set_anchors(torch.randint(0, 256, (3, 2, 3, 32, 32), dtype=torch.uint8))
+        clips = [torch.randint(0, 256, (4, 2, 3, 32, 32), dtype=torch.uint8) for _ in range(3)]
+        together, _ = module.predict_step(VideoBatch(torch.stack(clips), [0, 1, 2], {}))
+        alone = [module.predict_step(VideoBatch(clip[None], [0], {}))[0] for clip in clips]
+        assert torch.equal(together, torch.cat(alone))
 
 
 class TestStudent:

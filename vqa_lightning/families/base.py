@@ -12,7 +12,7 @@ from typing import Any, ClassVar, cast
 import torch
 from torch import Tensor, nn
 from torchvision.transforms.v2 import functional as transforms
-from transformers import PreTrainedModel, PreTrainedTokenizerBase, ProcessorMixin
+from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase, ProcessorMixin
 from transformers.image_utils import PILImageResampling
 from transformers.video_utils import VideoMetadata
 
@@ -181,7 +181,21 @@ class Family(ABC):
         """
         return None
 
-    def hidden(self, tokens: Tokens) -> Tensor:
-        """The language model's last hidden states (B, L, D)."""
-        output = self.language_model(inputs_embeds=tokens.embeddings, use_cache=False)
+    def hidden(self, tokens: Tokens, cache: DynamicCache | None = None) -> Tensor:
+        """The language model's last hidden states (B, L, D).
+
+        Args:
+            tokens: of the prompts; what follows the prompts' beginnings where a cache holds those.
+            cache: is read, and has the tokens' own keys and values added.
+        """
+        output = self.language_model(
+            inputs_embeds=tokens.embeddings,
+            past_key_values=cache,
+            use_cache=cache is not None,
+            **self.position_inputs(tokens),
+        )
         return cast(Tensor, output.last_hidden_state)
+
+    def position_inputs(self, tokens: Tokens) -> dict[str, Any]:
+        """What the language model is told of its tokens besides embeddings; nothing where they just count."""
+        return {}

@@ -186,8 +186,8 @@ class Qwen3VL(Family):
                 start += length
         return torch.cat(placed), start
 
-    def hidden(self, tokens: Tokens) -> Tensor:
-        """Last hidden states, the deep features added to every place: they are zero where there is text."""
+    def position_inputs(self, tokens: Tokens) -> dict[str, Any]:
+        """Rotary positions, and the deep features added to every place: they are zero where there is text."""
         extra: dict[str, Any] = {}
         if tokens.positions is not None:
             extra["position_ids"] = tokens.positions.permute(2, 0, 1)
@@ -197,5 +197,4 @@ class Qwen3VL(Family):
                 batch, length, dtype=torch.bool, device=tokens.embeddings.device
             )
             extra["deepstack_visual_embeds"] = tokens.deep.flatten(0, 1).unbind(1)
-        output = self.language_model(inputs_embeds=tokens.embeddings, use_cache=False, **extra)
-        return cast(Tensor, output.last_hidden_state)
+        return extra

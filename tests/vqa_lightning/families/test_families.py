@@ -11,10 +11,12 @@ from transformers.image_utils import PILImageResampling
 from transformers.video_utils import VideoMetadata
 
 from datamodules.errors import InputError
-from datamodules.levels import LEVELS
+from datamodules.levels import LEVELS, preference
+from vqa_lightning.anchors import Anchors
 from vqa_lightning.embedded import EmbeddedSizes
 from vqa_lightning.families import FAMILIES, Family, load_family
 from vqa_lightning.lmm import ANSWER, LMM, QUESTION, SYSTEM
+from vqa_lightning.scaling import map_scores
 
 PLACES = [0, 1, 2, 30, 31, 32]
 """Of the frames at 30 a second: two segments of three, a second apart."""
@@ -48,6 +50,11 @@ def own_logits(lmm: LMM, first: Tensor, second: Tensor) -> Tensor:
     )
     words = [lmm.family.tokenizer(f" {level}", add_special_tokens=False).input_ids[0] for level in LEVELS]
     return lmm.model(**inputs, logits_to_keep=1).logits[0, -1, words]
+
+
+def prefers(logits: Tensor) -> Tensor:
+    """Far from undecided, or a wrong anchor would hardly show."""
+    return preference((20 * logits).softmax(-1))
 
 
 class TestPixels:
@@ -143,6 +150,48 @@ class TestLogits:
         grey = torch.full((1, 6, 3, 32, 32), 0.5)
         assert lmm.family.features(grey)[0].isfinite().all()
         assert lmm.encode(grey).lengths == lmm.encode(torch.rand(1, 6, 3, 32, 32)).lengths
+
+
+class TestPrefix:
+    @pytest.mark.parametrize("checkpointing", [False, True])
+    def test_what_follows_a_prefix_is_judged_as_in_the_whole_prompt(
+        self, lmm: LMM, checkpointing_lmm: LMM, checkpointing: bool
+    ) -> None:
+        model = (checkpointing_lmm if checkpointing else lmm).eval()
+        clips = torch.stack([clip(32, 32, seed=seed) for seed in range(4)]) / 255
+        with torch.no_grad():
+            tokens = model.encode(clips)
+            prefix, scores = model.begin(tokens.take([0, 1]))
+            logits = model.follow(prefix.take([0, 0, 1]), tokens.take([2, 3, 2]))
+            expected, alone, _ = model.compare(tokens.take([0, 0, 1]), tokens.take([2, 3, 2]))
+        model.train()
+        # The same sums in another order, on logits that differ by tenths.
+        assert torch.allclose(logits, expected, atol=1e-4)
+        assert torch.allclose(scores[[0, 0, 1]], alone, atol=1e-5)
+
+    def test_a_prefix_of_another_aspect(self, qwen3_vl: LMM) -> None:
+        tokens = qwen3_vl.encode([clip(32, 64) / 255, clip(80, 32, seed=1) / 255])
+        prefix, _ = qwen3_vl.eval().begin(tokens.take([0]))
+        expected, *_ = qwen3_vl.compare(tokens.take([0]), tokens.take([1]))
+        assert torch.allclose(qwen3_vl.follow(prefix, tokens.take([1])), expected, atol=1e-4)
+        qwen3_vl.train()
+
+    def test_anchors_of_several_aspects(self, qwen3_vl: LMM) -> None:
+        lmm = qwen3_vl.eval()
+        anchors = Anchors(3)
+        anchors.choose([clip(*size, seed=seed) for seed, size in enumerate([(32, 64), (80, 32), (64, 32)])])
+        shown = clip(48, 48, seed=3) / 255
+        values = anchors.scale_values(lmm, lmm.encode(shown[None]), prefers)
+        tokens = lmm.encode([*(frames / 255 for frames in anchors.clips), shown])
+        matrix = torch.full((2, 4, 4), 0.5)
+        for place in range(3):
+            logits, *_ = lmm.compare(tokens.take([place, 3]), tokens.take([3, place]))
+            there, back = prefers(logits)
+            matrix[:, 3, place] = torch.stack([there, 1 - back])
+            matrix[:, place, 3] = 1 - matrix[:, 3, place]
+        # float32 sums in another order, on preferences 20 times as steep as the model's own
+        assert torch.allclose(values[0].double(), map_scores(matrix)[0][:, 3], atol=1e-3)
+        lmm.train()
 
 
 class TestSizes:
