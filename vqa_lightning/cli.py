@@ -148,8 +148,9 @@ class RankingCLI(LightningCLI):
 
 
 def _run_name(configs: Sequence[Any] | None) -> str:
-    """The first config's stem; `run` where everything was typed."""
-    return Path(str(configs[0])).stem if configs else "run"
+    """The stem of the first config that is a file; `run` where everything was typed."""
+    files = [str(config) for config in configs or () if config is not None]
+    return Path(files[0]).stem if files else "run"
 
 
 def newest_checkpoint(runs: Path) -> Path:
@@ -204,24 +205,28 @@ def _plain(value: Any) -> Any:
     return value.as_dict() if isinstance(value, Namespace) else value
 
 
-def check_checkpoint(path: Path) -> dict[str, Any]:
+def check_checkpoint(path: Path, setting: str = "--ckpt_path") -> dict[str, Any]:
     """Loads a checkpoint's contents.
+
+    Args:
+        path: the file.
+        setting: by which it was named.
 
     Raises:
         InputError: it is missing, or no checkpoint of ours.
     """
     if not path.is_file():
-        raise InputError(f"--ckpt_path {path} is not a file: give a .ckpt that fit has written.")
+        raise InputError(f"{setting} {path} is not a file: give a .ckpt that fit has written.")
     try:
         checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
         ours = "anchors" in checkpoint
     except Exception as error:  # torch.load raises what the damage happens to cause
         raise InputError(
-            f"--ckpt_path {path} is not a checkpoint that can be read: give one that fit wrote."
+            f"{setting} {path} is not a checkpoint that can be read: give one that fit wrote."
         ) from error
     if not ours:
         raise InputError(
-            f"--ckpt_path {path} is a checkpoint of another model: give one that vqa-lightning's fit wrote."
+            f"{setting} {path} is a checkpoint of another model: give one that vqa-lightning's fit wrote."
         )
     return checkpoint
 
@@ -274,12 +279,14 @@ def _with_checkpoint_below(args: list[str]) -> list[str]:
         return args
     words = dict(pairwise(args))
     words |= {flag: value for flag, joined, value in (word.partition("=") for word in args) if joined}
-    given = words.get("--ckpt_path")
+    setting, given = "--ckpt_path", words.get("--ckpt_path")
     if args[0] == "fit":
-        given = words.get("--model.init_from", _configured(args).get("init_from")) if given is None else None
+        first = words.get("--model.init_from", _configured(args).get("init_from"))
+        if first is None or given is None:
+            setting, given = "--model.init_from", first
     if given is None:
         return args
-    remembered = dict(check_checkpoint(Path(given))["hyper_parameters"])
+    remembered = dict(check_checkpoint(Path(given), setting)["hyper_parameters"])
     remembered.pop("_instantiator", None)
     if args[0] == "fit":
         remembered = {name: value for name, value in remembered.items() if name in KEPT}

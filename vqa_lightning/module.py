@@ -176,7 +176,8 @@ class RankingModule(ResumableModule):
         if "pointwise" not in self.judgements:
             self.pointwise_loss.requires_grad_(False)
         lmm = self.lmm_config
-        if self.init_from is not None and trainer is not None and trainer.state.fn == TrainerFn.FITTING:
+        begins = trainer is not None and trainer.state.fn == TrainerFn.FITTING and trainer.ckpt_path is None
+        if self.init_from is not None and begins:
             start_from(self, Path(self.init_from))
         if lmm.feature_cache is not None:
             parts = self.lmm.family.tower, self.lmm.family.projector
