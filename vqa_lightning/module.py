@@ -1,16 +1,14 @@
-"""The LightningModule: the LMM, the ranking losses of its judgements, and what turns its output into scores.
+"""The LightningModule: the LMM and the ranking losses of its judgements.
 
 Both orders of a pair are asked in one batch. That gives two pairwise answers and, because the first clip's
 last token has seen nothing else, a true pointwise score of either clip, for one pass of each clip through the
 tower.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from lightning.pytorch.cli import OptimizerCallable
 from lightning.pytorch.strategies import ModelParallelStrategy
@@ -23,10 +21,9 @@ from datamodules.decoding import Sampling
 from datamodules.errors import InputError
 from datamodules.levels import preference
 from datamodules.pairs import SOURCES
-from vqa_lightning.anchors import Anchors
+from datamodules.round_data import RoundDataModule
 from vqa_lightning.building import build_lmm, check_precision, check_run
-from vqa_lightning.calibration import ErrorModel
-from vqa_lightning.checkpoints import ResumableModule, start_from
+from vqa_lightning.checkpoints import start_from
 from vqa_lightning.defaults import default_optimizer, default_sampling, default_trained
 from vqa_lightning.feature_cache import FeatureCache
 from vqa_lightning.lmm import LMM, Clips, Judged, LMMConfig
@@ -34,17 +31,13 @@ from vqa_lightning.losses import LevelCrossEntropy, OrdinalThurstone, PairwiseLo
 from vqa_lightning.order_consistency import OrderConsistency
 from vqa_lightning.pair_accuracy import PairAccuracy
 from vqa_lightning.schedule import CosineWithWarmup
+from vqa_lightning.scoring import Judgement, ScoringModule
 from vqa_lightning.sharding import build_on_meta, build_sharded, shard
 from vqa_lightning.temperature import LevelTemperature
 from vqa_lightning.trained_parts import TrainedParts, parameter_groups, scale_rates
 
-Judgement = Literal["pairwise", "pointwise"]
 
-CHUNK_BYTES = 2**29
-"""Of clips as floats that the tower is shown at a time."""
-
-
-class RankingModule(ResumableModule):
+class RankingModule(ScoringModule):
     """Learns to rank pairs of clips and scores single ones.
 
     Args:
@@ -70,8 +63,6 @@ class RankingModule(ResumableModule):
         init_from: a .ckpt whose weights a run begins with.
     """
 
-    scale: Tensor
-    temperature: Tensor
     source_weight: Tensor
 
     def __init__(
@@ -92,13 +83,13 @@ class RankingModule(ResumableModule):
         lr_scheduler: Callable[[torch.optim.Optimizer, int], LRScheduler] = CosineWithWarmup,
         init_from: str | None = None,
     ) -> None:
-        super().__init__()
+        count = anchors if isinstance(anchors, int) else len(anchors)
+        super().__init__(score_by, count, both_orders=score_both_orders)
         if score_by not in judgements:
             raise InputError(
                 f"model.score_by {score_by!r} is not among model.judgements {list(judgements)}: "
                 "train what scores."
             )
-        count = anchors if isinstance(anchors, int) else len(anchors)
         if score_draws < 2 or count < 2:
             raise InputError(
                 f"model.score_draws is {score_draws} and model.anchors {count}: both must be 2 or "
@@ -115,12 +106,9 @@ class RankingModule(ResumableModule):
         self.sampling = default_sampling(lmm) if sampling is None else sampling
         self.trained = default_trained(lmm) if trained is None else trained
         self.judgements = judgements
-        self.score_by = score_by
         self.both_orders = both_orders
         self.score_draws = score_draws
-        self.score_both_orders = score_both_orders
         self.anchor_files = None if isinstance(anchors, int) else anchors
-        self.anchors = Anchors(count)
         self.init_from = init_from
         self.optimizer = optimizer
         self.lr_scheduler = lr_scheduler
@@ -128,10 +116,6 @@ class RankingModule(ResumableModule):
         self.pointwise_loss = pointwise_loss()
         weights = [(source_weights or {}).get(source, 1.0) for source in SOURCES]
         self.register_buffer("source_weight", torch.tensor(weights), persistent=False)
-        # Mean and deviation of raw scores over the training corpus; factor and floor of their errors.
-        self.register_buffer("scale", torch.tensor([0.0, 1.0, 1.0, 0.0]))
-        # Of the level words, so that they are as sure as they are right.
-        self.register_buffer("temperature", torch.tensor(1.0))
         self.level_temperature = LevelTemperature()
         self.accuracy: dict[Judgement, PairAccuracy] = {}
         self.consistency = OrderConsistency()
@@ -253,10 +237,6 @@ class RankingModule(ResumableModule):
         """Share of the run's optimiser steps that are done, from 0 to 1."""
         return min(1.0, self.global_step / self.total_steps)
 
-    def levels(self, logits: Tensor) -> Tensor:
-        """Distributions (..., 5) over the levels from their words' logits, at the fitted temperature."""
-        return (logits / self.temperature).softmax(-1)
-
     def answers(self, batch: PairBatch, judged: Judged) -> dict[Judgement, tuple[Tensor, Tensor]]:
         """What each judgement says of pairs, over the orders that were asked.
 
@@ -342,106 +322,24 @@ class RankingModule(ResumableModule):
             self.temperature.copy_(self.level_temperature.compute())
             self.log("val/temperature", self.temperature)
 
-    def on_test_epoch_start(self) -> None:
-        """New metrics."""
-        self._start_evaluation()
+    @property
+    def _tests_pairs(self) -> bool:
+        return isinstance(self.trainer.datamodule, RoundDataModule)  # type: ignore[attr-defined]
 
-    def test_step(self, batch: PairBatch) -> None:
-        """Pairs of the report split."""
+    def on_test_epoch_start(self) -> None:
+        """New metrics, where pairs are tested."""
+        if self._tests_pairs:
+            self._start_evaluation()
+
+    def test_step(self, batch: PairBatch | VideoBatch) -> dict[str, Tensor] | None:
+        """Pairs of the report split; of videos that people have scored, `score` and `stderr` (V,)."""
+        if isinstance(batch, VideoBatch):
+            score, stderr = self.predict_step(batch)
+            return {"score": score, "stderr": stderr}
         self._evaluate(batch, "test")
+        return None
 
     def on_test_epoch_end(self) -> None:
-        """Logs the same metrics as validation under `test/`."""
-        self._finish_evaluation("test")
-
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Adds the anchors' frames to what is trained."""
-        super().on_save_checkpoint(checkpoint)
-        checkpoint["anchors"] = self.anchors.clips
-
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Takes up the anchors' frames after what was trained.
-
-        Raises:
-            InputError: scores need anchors, and it has none.
-        """
-        super().on_load_checkpoint(checkpoint)
-        if self.score_by == "pairwise" and len(checkpoint["anchors"]) != self.anchors.count:
-            raise InputError(
-                f"the checkpoint holds {len(checkpoint['anchors'])} anchors where model.score_by pairwise "
-                f"needs {self.anchors.count}: give one of a run that scored by comparisons."
-            )
-        self.anchors.choose(checkpoint["anchors"])
-
-    def set_scale(self, raw: npt.NDArray[np.float64], errors: ErrorModel) -> None:
-        """Takes the scale of published scores from the training corpus.
-
-        Args:
-            raw: (n,) raw scores of the training split's videos.
-            errors: from the spread over a video's clips to a raw score's standard error.
-        """
-        deviation = max(float(raw.std()), 1e-6)
-        self.scale.copy_(torch.tensor([float(raw.mean()), deviation, *errors]))
-
-    @torch.no_grad()
-    def set_anchors(self, clips: Sequence[Tensor]) -> None:
-        """Takes the clips uint8 (T, 3, H, W) that scores are measured against from now on."""
-        self.anchors.choose(clips)
-        self.refresh_anchors()
-
-    def refresh_anchors(self) -> None:
-        """Compares the anchors with each other under the present weights; needed before pairwise scores."""
-        self.anchors.compare(self.lmm, self._preference)
-
-    def _preference(self, logits: Tensor) -> Tensor:
-        return preference(self.levels(logits))
-
-    @torch.no_grad()
-    def rate(self, clips: Tensor) -> Tensor:
-        """Raw scores of clips.
-
-        Args:
-            clips: (B, T, 3, H, W) in [0, 1].
-
-        Returns:
-            (B, O), higher better, one of each order that a pairwise score asks; O is 1 for pointwise ones.
-        """
-        tokens = self.lmm.encode(clips)
-        if self.score_by == "pointwise":
-            return self.lmm.score(tokens)[:, None]
-        return self.anchors.scale_values(
-            self.lmm, tokens, self._preference, both_orders=self.score_both_orders
-        )
-
-    def rate_video(self, clips: Tensor) -> Tensor:
-        """Raw scores (n O,) of the clips of one video, uint8 (n, T, 3, H, W), a few of them at a time.
-
-        No other video has any part in them: a score is the same to the bit in whatever company it is asked
-        for.
-        """
-        few = max(1, CHUNK_BYTES // (4 * clips[0].numel()))
-        chunks = torch.split(clips, few)
-        return torch.cat([self.rate(chunk.to(self.device) / 255).flatten() for chunk in chunks])
-
-    def t_scores(self, raw: Tensor) -> tuple[Tensor, Tensor]:
-        """Turns raw scores of several clips of each video into the published score.
-
-        Args:
-            raw: (V, n), from `rate`, n at least 2.
-
-        Returns:
-            Scores (V,), 50 the middle of the training corpus and 10 its standard deviation, and standard
-            errors (V,).
-        """
-        return self.published(raw.mean(dim=1), raw.std(dim=1) / raw.shape[1] ** 0.5)
-
-    def published(self, score: Tensor, spread: Tensor) -> tuple[Tensor, Tensor]:
-        """Scores and standard errors on the published scale from raw scores and the spread of their means."""
-        middle, deviation, factor, floor = self.scale.to(score.device)
-        return 50 + 10 * (score - middle) / deviation, 10 * torch.hypot(factor * spread, floor) / deviation
-
-    def predict_step(self, batch: VideoBatch) -> tuple[Tensor, Tensor]:
-        """Scores (V,) and standard errors (V,) of the batch's readable videos."""
-        if not batch.rows:
-            return self.scale.new_empty(0), self.scale.new_empty(0)
-        return self.t_scores(torch.stack([self.rate_video(clips) for clips in batch.clips]))
+        """Logs the same metrics as validation under `test/`, where pairs are tested."""
+        if self._tests_pairs:
+            self._finish_evaluation("test")

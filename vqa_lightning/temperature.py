@@ -40,7 +40,7 @@ class LevelTemperature(Metric):
 
     def compute(self) -> Tensor:
         """From 0.05 to 20; 1 where no pair was seen."""
-        if not self.logits:
+        if len(self.logits) == 0:
             return torch.tensor(1.0, device=self.device)
         logits = dim_zero_cat(self.logits).double().cpu()
         targets = dim_zero_cat(self.targets).double().cpu()

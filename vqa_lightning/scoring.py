@@ -1,0 +1,146 @@
+"""What a trained model's judgements become: scores on a published scale, with standard errors.
+
+Every video is scored by itself, its clips as one batch: a score is the same to the bit whatever else is asked
+for, in whichever order, by however many processes.
+"""
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from datamodules.batches import VideoBatch
+from datamodules.errors import InputError
+from datamodules.levels import preference
+from vqa_lightning.anchors import Anchors
+from vqa_lightning.calibration import ErrorModel
+from vqa_lightning.checkpoints import ResumableModule
+from vqa_lightning.lmm import LMM
+
+Judgement = Literal["pairwise", "pointwise"]
+
+CHUNK_BYTES = 2**29
+"""Of clips as floats that the tower is shown at a time."""
+
+
+class ScoringModule(ResumableModule):
+    """An LMM with what its scores are measured by, all of which lies in its checkpoint.
+
+    Args:
+        score_by: the judgement that scores.
+        anchors: number of anchors.
+        both_orders: whether a pairwise score asks with the clip first too, not only with the anchor first.
+    """
+
+    lmm: LMM
+    scale: Tensor
+    temperature: Tensor
+
+    def __init__(self, score_by: Judgement, anchors: int, *, both_orders: bool) -> None:
+        super().__init__()
+        self.score_by = score_by
+        self.score_both_orders = both_orders
+        self.anchors = Anchors(anchors)
+        # Mean and deviation of raw scores over the training corpus; factor and floor of their errors.
+        self.register_buffer("scale", torch.tensor([0.0, 1.0, 1.0, 0.0]))
+        # Of the level words, so that they are as sure as they are right.
+        self.register_buffer("temperature", torch.tensor(1.0))
+
+    def levels(self, logits: Tensor) -> Tensor:
+        """Distributions (..., 5) over the levels from their words' logits, at the fitted temperature."""
+        return (logits / self.temperature).softmax(-1)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Adds the anchors' frames to what is trained."""
+        super().on_save_checkpoint(checkpoint)
+        checkpoint["anchors"] = self.anchors.clips
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Takes up the anchors' frames after what was trained.
+
+        Raises:
+            InputError: scores need anchors, and it has none.
+        """
+        super().on_load_checkpoint(checkpoint)
+        if self.score_by == "pairwise" and len(checkpoint["anchors"]) != self.anchors.count:
+            raise InputError(
+                f"the checkpoint holds {len(checkpoint['anchors'])} anchors where model.score_by pairwise "
+                f"needs {self.anchors.count}: give one of a run that scored by comparisons."
+            )
+        self.anchors.choose(checkpoint["anchors"])
+
+    def set_scale(self, raw: npt.NDArray[np.float64], errors: ErrorModel) -> None:
+        """Takes the scale of published scores from the training corpus.
+
+        Args:
+            raw: (n,) raw scores of the training split's videos.
+            errors: from the spread over a video's clips to a raw score's standard error.
+        """
+        deviation = max(float(raw.std()), 1e-6)
+        self.scale.copy_(torch.tensor([float(raw.mean()), deviation, *errors]))
+
+    @torch.no_grad()
+    def set_anchors(self, clips: Sequence[Tensor]) -> None:
+        """Takes the clips uint8 (T, 3, H, W) that scores are measured against from now on."""
+        self.anchors.choose(clips)
+        self.refresh_anchors()
+
+    def refresh_anchors(self) -> None:
+        """Compares the anchors with each other under the present weights; needed before pairwise scores."""
+        self.anchors.compare(self.lmm, self._preference)
+
+    def _preference(self, logits: Tensor) -> Tensor:
+        return preference(self.levels(logits))
+
+    @torch.no_grad()
+    def rate(self, clips: Tensor) -> Tensor:
+        """Raw scores of clips.
+
+        Args:
+            clips: (B, T, 3, H, W) in [0, 1].
+
+        Returns:
+            (B, O), higher better, one of each order that a pairwise score asks; O is 1 for pointwise ones.
+        """
+        tokens = self.lmm.encode(clips)
+        if self.score_by == "pointwise":
+            return self.lmm.score(tokens)[:, None]
+        return self.anchors.scale_values(
+            self.lmm, tokens, self._preference, both_orders=self.score_both_orders
+        )
+
+    def rate_video(self, clips: Tensor) -> Tensor:
+        """Raw scores (n O,) of the clips of one video, uint8 (n, T, 3, H, W), a few of them at a time.
+
+        No other video has any part in them: a score is the same to the bit in whatever company it is asked
+        for.
+        """
+        few = max(1, CHUNK_BYTES // (4 * clips[0].numel()))
+        chunks = torch.split(clips, few)
+        return torch.cat([self.rate(chunk.to(self.device) / 255).flatten() for chunk in chunks])
+
+    def t_scores(self, raw: Tensor) -> tuple[Tensor, Tensor]:
+        """Turns raw scores of several clips of each video into the published score.
+
+        Args:
+            raw: (V, n), from `rate`, n at least 2.
+
+        Returns:
+            Scores (V,), 50 the middle of the training corpus and 10 its standard deviation, and standard
+            errors (V,).
+        """
+        return self.published(raw.mean(dim=1), raw.std(dim=1) / raw.shape[1] ** 0.5)
+
+    def published(self, score: Tensor, spread: Tensor) -> tuple[Tensor, Tensor]:
+        """Scores and standard errors on the published scale from raw scores and the spread of their means."""
+        middle, deviation, factor, floor = self.scale.to(score.device)
+        return 50 + 10 * (score - middle) / deviation, 10 * torch.hypot(factor * spread, floor) / deviation
+
+    def predict_step(self, batch: VideoBatch) -> tuple[Tensor, Tensor]:
+        """Scores (V,) and standard errors (V,) of the batch's readable videos."""
+        if not batch.rows:
+            return self.scale.new_empty(0), self.scale.new_empty(0)
+        return self.t_scores(torch.stack([self.rate_video(clips) for clips in batch.clips]))
