@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from datamodules.arniqa import ARNIQA
     from datamodules.artefacts import Artefacts
+    from datamodules.benchmark_data import BenchmarkDataModule
     from datamodules.clip_iqa import CLIPIQA
     from datamodules.exported import ExportedModel
     from datamodules.ffmpeg_filters import FFmpegDetector
@@ -29,6 +30,7 @@ __all__ = [
     "NIQE",
     "SITI",
     "Artefacts",
+    "BenchmarkDataModule",
     "ExportedModel",
     "FFmpegDetector",
     "FullReference",
@@ -50,6 +52,7 @@ TEACHERS = (
 _HOMES = {
     "ARNIQA": "arniqa",
     "Artefacts": "artefacts",
+    "BenchmarkDataModule": "benchmark_data",
     "CLIPIQA": "clip_iqa",
     "ExportedModel": "exported",
     "FFmpegDetector": "ffmpeg_filters",

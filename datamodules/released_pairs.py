@@ -19,9 +19,9 @@ from datamodules.corpus import build_corpus
 from datamodules.corpus import videos as readable
 from datamodules.decoding import Video
 from datamodules.errors import InputError
+from datamodules.label_lists import read_json
 from datamodules.levels import LEVELS
 from datamodules.pairs import PAIR_SCHEMA, SOURCES, read_pairs
-from datamodules.scores_file import read_json
 from datamodules.video_names import match_names
 
 QUESTION = (

@@ -1,4 +1,4 @@
-"""What there is to name: simulators, teachers, families and the configs that come with the package."""
+"""What there is to name: simulators, teachers, families, benchmarks and the configs that come along."""
 
 from pathlib import Path
 
@@ -22,6 +22,7 @@ def _first_comment(path: Path) -> str:
 def print_listing() -> None:
     """Prints one table a kind."""
     import datamodules
+    from datamodules.benchmarks import BENCHMARKS
     from datamodules.codecs import Codec
     from datamodules.simulators import SIMULATORS
     from vqa_lightning.checkpoint_teacher import Checkpoint
@@ -57,8 +58,25 @@ def print_listing() -> None:
         known = [name for name, build in PUBLISHED.items() if build().model_type == family]
         families.add_row(family, "\n".join([*known, "or a folder of this family"]))
     families.add_row("(embedded)", "none: model.lmm.family built tiny from model.lmm's sizes")
+    benchmarks = Table(
+        "benchmark",
+        "average",
+        "rows of the lists known, with their scale",
+        title="Benchmarks (test --data.benchmark)",
+        title_justify="left",
+    )
+    for name, benchmark in BENCHMARKS.items():
+        lists = [
+            f"{one.rows} {release}" + ("" if one.scale is None else f", {one.scale[0]:g} to {one.scale[1]:g}")
+            for release, one in benchmark.lists.items()
+        ]
+        sign = [] if benchmark.higher_is_better else ["(lower is better)"]
+        benchmarks.add_row(name, benchmark.domain or "", "\n".join(lists + sign))
     configs = Table("config", "what", title="Configs (--config)", title_justify="left")
     for name, path in shipped_configs().items():
         configs.add_row(name, _first_comment(path))
-    for table in (simulators, teachers, families, configs):
+    for table in (simulators, teachers, families, configs, benchmarks):
         console.print(table)
+    for name, benchmark in BENCHMARKS.items():  # an address cut to a table's width would be none
+        source = "" if benchmark.url is None else f". {benchmark.url}"
+        console.print(f"{name}: {benchmark.citation}{source}", soft_wrap=True, highlight=False)
