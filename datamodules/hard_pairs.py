@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import torch
 
+from datamodules.gmad import gmad_pairs
 from datamodules.levels import hard_levels, soft_levels
 from datamodules.pairs import PAIR_SCHEMA, Consensus, pairs_from_scores
 
@@ -58,13 +59,13 @@ def hard_teacher(
     """
     common = defender.restrict(attacker.video_ids)
     attacker = attacker.restrict(common.video_ids)
-    chosen: list[tuple[int, int]] = []
-    for attacks, defends in ((attacker, common), (common, attacker)):
-        for members in np.array_split(np.argsort(defends.score, kind="stable"), bins):
-            ranked = members[np.argsort(attacks.score[members], kind="stable")]
-            most = min(len(ranked) // 2, -(-count // (2 * bins)))
-            chosen += [(int(ranked[i]), int(ranked[-1 - i])) for i in range(most)]
-    ordered = np.array(chosen[:count], dtype=np.int64).reshape(-1, 2)
+    half = -(-count // 2)
+    ordered = np.concatenate(
+        [
+            gmad_pairs(attacker.score, common.score, half, bins),
+            gmad_pairs(common.score, attacker.score, count - half, bins),
+        ]
+    )
     swap = generator.integers(2, size=len(ordered)).astype(bool)
     ordered[swap] = ordered[swap][:, ::-1]
     first, second = ordered.T

@@ -7,7 +7,9 @@ from jsonargparse import ArgumentParser, auto_cli
 
 from datamodules.released_pairs import export_pairs, import_pairs
 from datamodules.selection_command import select_videos
+from vqa_lightning.compare_command import compare_models
 from vqa_lightning.export_command import export_model
+from vqa_lightning.gmad_command import draw_gmad
 from vqa_lightning.listing import print_listing
 
 
@@ -26,7 +28,7 @@ class Command(NamedTuple):
 
 
 COMMANDS = {
-    "list": Command(print_listing, "Simulators, codecs, teachers, families and configs."),
+    "list": Command(print_listing, "Simulators, codecs, teachers, families, configs and benchmarks."),
     "pairs": Command(
         {"export": export_pairs, "import": import_pairs},
         "Pair tables to and from the layout of W2S-VQA's released training pairs.",
@@ -37,6 +39,8 @@ COMMANDS = {
         "A trained model as a PEFT adapter, or as plain weights for from_pretrained.",
         flags=("--merge",),
     ),
+    "compare": Command(compare_models, "Two score files against human opinions, and against each other."),
+    "gmad": Command(draw_gmad, "The pairs of videos on which two score files disagree most, as a picture."),
 }
 
 
