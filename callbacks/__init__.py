@@ -1,8 +1,9 @@
 """What happens around training: self-improvement, pictures for TensorBoard, writing scores."""
 
+from callbacks.benchmark_report import BenchmarkReport
 from callbacks.label_writer import LabelWriter
 from callbacks.pair_gallery import PairGallery
 from callbacks.score_writer import ScoreWriter
 from callbacks.self_improvement import SelfImprovement
 
-__all__ = ["LabelWriter", "PairGallery", "ScoreWriter", "SelfImprovement"]
+__all__ = ["BenchmarkReport", "LabelWriter", "PairGallery", "ScoreWriter", "SelfImprovement"]

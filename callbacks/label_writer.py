@@ -7,11 +7,13 @@ computes nothing, and `fit` with the same store finds the scores there.
 import time
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.compute as pc
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning_utilities.core.rank_zero import rank_zero_info
 
-from callbacks.score_writer import checked_output, write_output
+from callbacks.score_report import summarise
+from callbacks.score_table import SCHEMA, checked_output, earlier_rows, write_rows
 from datamodules.annotation import PART_ROWS, PART_SECONDS
 from datamodules.corpus import videos
 from datamodules.errors import InputError
@@ -29,7 +31,8 @@ class LabelWriter(Callback):
 
     Raises:
         InputError: another suffix, a folder that does not exist, an output or label store that cannot be
-            written to, or, at the end, not one video that could be scored.
+            written to, an output of another teacher or of other videos, or, at the end, not one video that
+            could be scored.
     """
 
     def __init__(self, output: str = "scores.csv") -> None:
@@ -50,6 +53,12 @@ class LabelWriter(Callback):
         self.teacher: Teacher = pl_module.teacher
         self.data.scored = self._scored
         self.data.labels.require_writable()
+        if self.output.exists():
+            earlier_rows(self.output, SCHEMA, ["path"], self._model, {(video.path,) for video in data.rows})
+
+    @property
+    def _model(self) -> str:
+        return f"{self.teacher.name}-{self.teacher.fingerprint}"
 
     def _scored(self) -> set[str]:
         """Paths that need no score: those that have one, cannot be read, or hold the content of another."""
@@ -112,6 +121,10 @@ class LabelWriter(Callback):
                 values = {"score": None, "stderr": None, "status": "error", "error": error}
             else:
                 continue
-            rows.append({"path": video.path, **values, "model": f"{self.teacher.name}-{fingerprint}"})
+            rows.append({"path": video.path, **values, "model": self._model})
         rank_zero_info(f"label store: {self.data.labels.url}")
-        write_output(self.output, rows, expected=len(self.data.rows))
+        if len(rows) < len(self.data.rows):
+            rank_zero_info(f"{len(rows)} of {len(self.data.rows)} videos scored: the same command goes on.")
+            return
+        write_rows(self.output, pa.Table.from_pylist(rows, schema=SCHEMA))
+        summarise(self.output, rows)

@@ -11,6 +11,7 @@ import logging
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import groupby
 from typing import NamedTuple, Protocol
 
 import torch
@@ -19,7 +20,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from datamodules.codec_cache import CodecCache
 from datamodules.codecs import Codec
-from datamodules.decoding import Sampling, Video, read_clip
+from datamodules.decoding import Cut, Sampling, Span, Video, read_clips
 from datamodules.distortions import Distortion
 from datamodules.errors import UnreadableVideo
 from datamodules.label_store import Annotation, Key, LabelStore
@@ -35,11 +36,19 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Request:
-    """A video to be scored: the source itself, or a distorted version of it."""
+    """A video to be scored: the source itself, a distorted version of it, or what it shows for a while.
+
+    Attributes:
+        video: the source.
+        simulator: None for the source itself.
+        level: of the simulator.
+        span: seconds between which the clips lie; None: the whole video. The label store knows no spans.
+    """
 
     video: Video
     simulator: Simulator | None = None
     level: int = 0
+    span: Span | None = None
 
     @property
     def key(self) -> Key:
@@ -157,7 +166,7 @@ class ClipDataset(Dataset[ClipItem]):
     Args:
         requests: what is to be scored.
         sampling: how a clip is cut from a video.
-        draws: how many clips are cut from each video; clip d is `read_clip(video, sampling, d)`.
+        draws: how many clips are cut from each video; clip d is `read_clip(video, sampling, d, span)`.
         pad: True takes the window as it is, small frames padded to it, as a model was trained. False takes it
             as an upper bound: frames that fit into it come whole, larger ones as the largest square that lies
             inside.
@@ -171,7 +180,8 @@ class ClipDataset(Dataset[ClipItem]):
         self.draws = draws
         self.pad = pad
         self.codecs = CodecCache()
-        self._last: tuple[Video, ClipItem] | None = None
+        self._video: Video | None = None
+        self._items: dict[Span | None, ClipItem] = {}
 
     def __len__(self) -> int:
         return len(self.requests)
@@ -179,9 +189,9 @@ class ClipDataset(Dataset[ClipItem]):
     def __getitem__(self, index: int) -> ClipItem:
         request = self.requests[index]
         # A ladder asks for the same clips once a level, one after the other.
-        if self._last is None or self._last[0] != request.video:
-            self._last = (request.video, self._read_draws(request.video))
-        item = self._last[1]._replace(position=index)
+        if self._video != request.video or request.span not in self._items:
+            self._read_draws(request.video, [request.span])
+        item = self._items[request.span]._replace(position=index)
         if not isinstance(request.simulator, Codec) or item.error is not None:
             return item
         clips = [
@@ -190,8 +200,26 @@ class ClipDataset(Dataset[ClipItem]):
         ]
         return item._replace(frames=torch.stack(clips))
 
-    def _read_draws(self, video: Video) -> ClipItem:
+    def __getitems__(self, indices: Sequence[int]) -> list[ClipItem]:
+        """The items of a batch; spans of one video that follow each other are read in one pass through it.
+
+        The whole video is read by itself: what is asked besides must not decide what it gives.
+        """
+        items = []
+        for (video, whole), group in groupby(indices, key=self._video_and_kind):
+            places = list(group)
+            if not whole:
+                self._read_draws(video, [self.requests[place].span for place in places])
+            items += [self[place] for place in places]
+        return items
+
+    def _video_and_kind(self, index: int) -> tuple[Video, bool]:
+        request = self.requests[index]
+        return request.video, request.span is None
+
+    def _read_draws(self, video: Video, spans: Sequence[Span | None]) -> None:
         sampling = self.sampling
+        self._video = video
         try:
             if video.status != "ok":
                 raise UnreadableVideo(video.error)
@@ -200,12 +228,19 @@ class ClipDataset(Dataset[ClipItem]):
                 sampling = replace(
                     sampling, window=None if fits else min(sampling.window, video.width, video.height)
                 )
-            clips = [read_clip(video, sampling, draw) for draw in range(self.draws)]
+            cuts = [Cut(draw, span) for span in spans for draw in range(self.draws)]
+            clips = read_clips(video, sampling, cuts)
         except UnreadableVideo as error:
             nothing = torch.empty(0, dtype=torch.uint8)
-            return ClipItem(0, nothing, nothing, torch.empty(0), str(error))
-        frames = torch.stack([clip.frames for clip in clips])
-        return ClipItem(0, frames, frames, torch.stack([clip.times for clip in clips]), None)
+            item = ClipItem(0, nothing, nothing, torch.empty(0), str(error))
+            self._items = dict.fromkeys(spans, item)
+            return
+        self._items = {}
+        for place, span in enumerate(spans):
+            drawn = clips[place * self.draws : (place + 1) * self.draws]
+            frames = torch.stack([clip.frames for clip in drawn])
+            times = torch.stack([clip.times for clip in drawn])
+            self._items[span] = ClipItem(0, frames, frames, times, None)
 
     def read(self, workers: int) -> Iterator[ClipItem]:
         """Yield the clips that can be read, in order; what cannot is named in a warning and left out."""

@@ -310,21 +310,21 @@ class VideoBatch(NamedTuple):
     """Clips of V readable videos, and what else was asked for in the same batch.
 
     Attributes:
-        clips: (V, n, T, 3, H, W) uint8, n clips of each video; of whole frames V is 1.
-        rows: the corpus rows of the V videos.
-        errors: corpus row -> sentence, for videos of the batch that cannot be read.
+        clips: of each of the V videos n clips (n, T, 3, H, W) uint8; whole frames differ in size.
+        rows: which of the datamodule's requests the V videos are.
+        errors: row -> sentence, for videos of the batch that cannot be read.
     """
 
-    clips: Tensor
+    clips: list[Tensor]
     rows: list[int]
     errors: dict[int, str]
 
 
 def collate_videos(items: list[ClipItem]) -> VideoBatch:
-    """Stacks the readable videos; a batch may be left with none."""
+    """Takes the readable videos; a batch may be left with none."""
     read = [item for item in items if item.error is None]
     return VideoBatch(
-        clips=torch.stack([item.frames for item in read]) if read else torch.empty(0, dtype=torch.uint8),
+        clips=[item.frames for item in read],
         rows=[item.position for item in read],
         errors={item.position: item.error for item in items if item.error is not None},
     )

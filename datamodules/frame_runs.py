@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 from datamodules.colour import WindowConverter
-from datamodules.decoding import Video, _Reader
+from datamodules.decoding import Video
 from datamodules.errors import UnreadableVideo
+from datamodules.readers import FileReader
 
 
 def read_runs(video: Video, times: Sequence[float], count: int) -> Iterator[Tensor]:
@@ -30,7 +31,7 @@ def read_runs(video: Video, times: Sequence[float], count: int) -> Iterator[Tens
         UnreadableVideo: if the file gives no frame at all.
     """
     last = -1.0
-    with closing(_Reader(video.path)) as reader:
+    with closing(FileReader(video.path)) as reader:
         converter = WindowConverter(video.path, None, (0.5, 0.5))
         for time in times:
             run = reader.run(time, count)

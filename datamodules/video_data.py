@@ -1,20 +1,29 @@
-"""Any videos, for prediction: every file becomes one row, readable or not."""
+"""Any videos, for prediction: every file becomes one row, readable or not.
 
-from collections.abc import Callable, Set
+Clips are decoded ahead in other processes, one video a batch: each is scored by itself, so that more at once
+would only keep the first waiting for the last.
+"""
+
+import math
+from collections.abc import Callable, Sequence, Set
 from pathlib import Path
 from typing import Any, cast
 
 import pyarrow as pa
 import torch
+from lightning.fabric.utilities.data import suggested_max_num_workers
 from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader
 
 from datamodules.annotation import ClipDataset, Request
 from datamodules.batches import VideoBatch, collate_videos
 from datamodules.corpus import build_corpus
-from datamodules.decoding import Sampling, Video
+from datamodules.decoding import Sampling, Span, Video
 from datamodules.errors import InputError
 from datamodules.teachers import Teacher
+
+MOST_WORKERS = 16
+"""Beyond which one process that scores is seldom faster, and a short list of videos only starts later."""
 
 
 class VideoDataModule(LightningDataModule):
@@ -22,24 +31,42 @@ class VideoDataModule(LightningDataModule):
 
     Args:
         videos: folder, file, glob, or manifest (.csv or .parquet with a `path` column).
-        batch_size: videos (for prediction) or pairs a step.
-        workers: processes that read clips; 0 reads in the main process.
+        batch_size: pairs a step; in prediction intervals of a video that are read in one pass.
+        workers: processes that read clips; 0 reads in the main process; none: as many as the machine has
+            cores to spare.
+        score_every: seconds; prediction then also scores each interval of this length of every video.
+
+    Raises:
+        InputError: `score_every` is no positive number.
     """
 
     corpus: pa.Table
     rows: list[Video]
     """All rows of the corpus, unreadable videos included, in input order."""
-    pending: list[Video]
-    """The rows that prediction batches point into."""
     requests: list[Request]
-    """The same as they are read."""
+    """What prediction batches point into: whole videos, each followed by its intervals where asked."""
+    pending: list[Video]
+    """The video of each request."""
 
-    def __init__(self, videos: str | None = None, batch_size: int = 8, workers: int = 0) -> None:
+    def __init__(
+        self,
+        videos: str | None = None,
+        batch_size: int = 8,
+        workers: int | None = None,
+        score_every: float | None = None,
+    ) -> None:
         super().__init__()
+        if score_every is not None and not 0 < score_every < math.inf:
+            raise InputError(f"data.score_every is {score_every}; give seconds above 0, or null.")
         self.videos = videos
         self.batch_size = batch_size
-        self.workers = workers
+        self.workers = workers or 0
+        self.workers_given = workers is not None
+        self.score_every = score_every
         self.scored: Callable[[], Set[str]] = frozenset
+        """Paths of videos that need no score any more."""
+        self.scored_spans: Callable[[], Set[tuple[str, Span]]] = frozenset
+        """The same of their intervals."""
         self.teacher: Teacher | None = None
         """Who predicts, where it is no model of ours: clips are then read as it says, and not stacked."""
 
@@ -84,37 +111,84 @@ class VideoDataModule(LightningDataModule):
         height, width = lmm.family.size_for(video.height, video.width, len(lmm.seconds))
         return height * width, video.height * video.width, video.width
 
-    def predict_dataloader(self) -> DataLoader[Any]:
-        """Batches over the rows that are not scored yet, in input order.
+    def spans(self, video: Video) -> list[Span]:
+        """The intervals that a video is also to be scored in: none if it is unreadable, or none are asked."""
+        if self.score_every is None or video.status != "ok":
+            return []
+        return intervals(video.duration, self.score_every, video.fps)
 
-        Each is a VideoBatch; for a teacher a list of ClipItem, for their frames differ in size.
+    def predict_dataloader(self) -> DataLoader[Any]:
+        """Batches over what is not scored yet, in input order.
+
+        Each is a VideoBatch; for a teacher a list of ClipItem.
         """
         assert self.trainer is not None
-        scored = self.scored()
-        self.pending = [video for video in self.rows if video.path not in scored]
+        scored, spans = self.scored(), self.scored_spans()
         self.requests = []
+        for video in self.rows:
+            self.requests += [Request(video)] if video.path not in scored else []
+            missing = [span for span in self.spans(video) if (video.path, span) not in spans]
+            self.requests += [Request(video, span=span) for span in missing]
         # Each rank gets one at least: Lightning would skip the loop, and with it the end that writes the
         # output, or refuse to share fewer videos than there are ranks.
-        if self.teacher is not None and not self.pending:
+        if self.teacher is not None and not self.requests:
+            self.pending = []
             return DataLoader([[] for _ in range(self.trainer.world_size)], batch_size=None)  # type: ignore[arg-type]
-        self.pending = self.pending or self.rows[-1:]
-        self.pending += self.pending[:1] * (self.trainer.world_size - len(self.pending))
-        self.requests = [Request(video) for video in self.pending]
+        self.requests = self.requests or [Request(self.rows[-1])]
+        self.requests += self.requests[:1] * (self.trainer.world_size - len(self.requests))
+        self.pending = [request.video for request in self.requests]
         if self.teacher is not None:
             teacher = self.teacher
             dataset = ClipDataset(self.requests, teacher.sampling, teacher.draws, teacher.pad)
             batch_size = max(1, teacher.batch_clips // teacher.draws)
             return DataLoader(dataset, batch_size=batch_size, num_workers=self.workers, collate_fn=list)
+        return self.video_loader(self.requests)
+
+    def video_loader(self, requests: Sequence[Request]) -> DataLoader[Any]:
+        """A VideoBatch of each request, its `rows` pointing into them.
+
+        Intervals come several at a time, that a file need not be opened for each; whole frames are large.
+        """
+        assert self.trainer is not None
         draws = cast(int, self.trainer.lightning_module.score_draws)
-        dataset = ClipDataset(self.requests, self.sampling, draws)
-        # Of whole frames one video at a time: they differ in size, and are large.
-        batch_size = 1 if self.sampling.window is None else self.batch_size
-        return DataLoader(dataset, batch_size=batch_size, num_workers=self.workers, collate_fn=collate_videos)
+        together = self.score_every is not None and self.sampling.window is not None
+        batch_size = self.batch_size if together else 1
+        workers = self.workers
+        if not self.workers_given:
+            batches = math.ceil(len(requests) / batch_size / self.trainer.world_size)
+            cores = suggested_max_num_workers(self.trainer.num_devices)
+            workers = 0 if batches == 1 else min(cores, batches, MOST_WORKERS)
+        return DataLoader(
+            ClipDataset(requests, self.sampling, draws),
+            batch_size=batch_size,
+            num_workers=workers,
+            collate_fn=collate_videos,
+            pin_memory=torch.cuda.is_available(),
+        )
 
     def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
         """Moves tensors only; a teacher moves its own, a few at a time."""
         if isinstance(batch, VideoBatch):
-            return batch._replace(clips=batch.clips.to(device, non_blocking=True))
+            return batch._replace(clips=[clips.to(device, non_blocking=True) for clips in batch.clips])
         if self.teacher is not None:
             return batch
         return super().transfer_batch_to_device(batch, device, dataloader_idx)
+
+
+def intervals(duration: float, length: float, fps: float) -> list[Span]:
+    """Cut a video into intervals of one length; the last may be shorter, and there is always one.
+
+    A rest in which no frame begins is left out.
+
+    Args:
+        duration: of the video, in seconds.
+        length: of an interval, in seconds.
+        fps: frames per second of the video.
+
+    Returns:
+        Begin and end of each in seconds, to the microsecond.
+    """
+    last_frame = max(0.0, duration - 1 / fps)
+    count = math.floor(last_frame / length + 1e-6) + 1
+    edges = [round(index * length, 6) for index in range(count)]
+    return list(zip(edges, [*edges[1:], round(min(count * length, duration), 6)], strict=True))

@@ -1,5 +1,6 @@
-"""Material for all tests: real clips where there are some, and a small procedural corpus made once."""
+"""Material for all tests: real clips where there are some, small corpora, and untrained weights."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import av
@@ -54,3 +55,42 @@ def mixed_corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 container.mux(stream.encode(frame))
             container.mux(stream.encode(None))
     return folder
+
+
+@pytest.fixture(scope="session")
+def save_checkpoint() -> Callable[..., Path]:
+    """Saves the untrained weights of a tiny model as fit does: with the command line's hyper-parameters."""
+    import torch
+    from lightning.pytorch.cli import LightningCLI
+
+    from vqa_lightning.module import RankingModule
+
+    def save(path: Path, *settings: str, seed: int = 0) -> Path:
+        tiny = ("lmm.image_size=32", "lmm.hidden_size=32", "lmm.vision_layers=1", "lmm.text_layers=1")
+        cuts = ("sampling.frames=2", "sampling.window=32", "anchors=3")
+        cli = LightningCLI(
+            RankingModule,
+            run=False,
+            save_config_callback=None,
+            seed_everything_default=seed,
+            auto_configure_optimizers=False,
+            trainer_defaults={"accelerator": "cpu", "barebones": True},
+            args=[f"--model.{setting}" for setting in (*tiny, *cuts, *settings)],
+        )
+        module: RankingModule = cli.model
+        module.configure_model()
+        module.scale.copy_(torch.tensor([0.0, 0.02, 0.7, 0.001]))  # of the order of untrained scores
+        if module.score_by == "pairwise":
+            module.eval()
+            module.set_anchors(list(torch.randint(256, (3, 2, 3, 32, 32), dtype=torch.uint8)))
+        cli.trainer.strategy.connect(module)
+        cli.trainer.save_checkpoint(path)
+        return path
+
+    return save
+
+
+@pytest.fixture(scope="session")
+def tiny_checkpoint(save_checkpoint: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Untrained weights that score pointwise."""
+    return save_checkpoint(tmp_path_factory.mktemp("tiny") / "last.ckpt")

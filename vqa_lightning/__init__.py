@@ -9,14 +9,18 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from vqa_lightning.checkpoint_teacher import Checkpoint
     from vqa_lightning.module import RankingModule
+    from vqa_lightning.scorer import Comparison, Scorer, VideoScore
     from vqa_lightning.teacher_module import TeacherModule
 
-__all__ = ["Checkpoint", "RankingModule", "TeacherModule"]
+__all__ = ["Checkpoint", "Comparison", "RankingModule", "Scorer", "TeacherModule", "VideoScore"]
 
 _HOMES = {
     "Checkpoint": "vqa_lightning.checkpoint_teacher",
+    "Comparison": "vqa_lightning.scorer",
     "RankingModule": "vqa_lightning.module",
+    "Scorer": "vqa_lightning.scorer",
     "TeacherModule": "vqa_lightning.teacher_module",
+    "VideoScore": "vqa_lightning.scorer",
 }
 
 

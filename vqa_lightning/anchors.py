@@ -100,17 +100,31 @@ class Anchors(nn.Module):
         Returns:
             (B, O): of each order by itself, that with the anchor first coming first.
         """
-        few = max(1, ROW_TOKENS // (2 * self.count * clips.lengths[0]))
-        parts = [list(range(start, min(start + few, len(clips)))) for start in range(0, len(clips), few)]
-        wins = torch.cat([self._wins(lmm, clips.take(rows), preference, both_orders) for rows in parts])
-        matrix = wins.new_zeros(*wins.shape[:2], self.count + 1, self.count + 1)
+        return self.place(self.wins(lmm, clips, preference, both_orders=both_orders))
+
+    def place(self, wins: Tensor) -> Tensor:
+        """Scale values (...) of clips from how far they are preferred over each anchor (..., n)."""
+        matrix = wins.new_zeros(*wins.shape[:-1], self.count + 1, self.count + 1)
         matrix[..., :-1, :-1] = self.matrix
         matrix[..., -1, :-1] = wins
         matrix[..., :-1, -1] = 1 - wins
         return map_scores(matrix)[0][..., -1].to(wins.dtype)
 
+    @torch.no_grad()
+    def wins(self, lmm: LMM, clips: Tokens, preference: Preference, *, both_orders: bool = True) -> Tensor:
+        """How far each clip is preferred over each anchor in each order, (B, O, n).
+
+        Args:
+            lmm: as in `scale_values`.
+            clips: as there.
+            preference: as there.
+            both_orders: as there.
+        """
+        few = max(1, ROW_TOKENS // (2 * self.count * clips.lengths[0]))
+        parts = [list(range(start, min(start + few, len(clips)))) for start in range(0, len(clips), few)]
+        return torch.cat([self._wins(lmm, clips.take(rows), preference, both_orders) for rows in parts])
+
     def _wins(self, lmm: LMM, clips: Tokens, preference: Preference, both_orders: bool) -> Tensor:
-        """How far each clip is preferred over each anchor in each order, (B, O, n)."""
         batch = len(clips)
         wins = self.matrix.new_zeros(batch, 2 if both_orders else 1, self.count)
         begun = lmm.begin(clips)[0] if both_orders else None

@@ -11,7 +11,7 @@ import sys
 import warnings
 from collections.abc import Sequence
 from functools import cache
-from itertools import pairwise
+from itertools import islice, pairwise
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -50,8 +50,10 @@ from lightning.pytorch import LightningDataModule, Trainer  # noqa: E402
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI  # noqa: E402
 from lightning.pytorch.loggers import TensorBoardLogger  # noqa: E402
 
+from callbacks.benchmark_report import FOLDER, BenchmarkReport  # noqa: E402
 from callbacks.label_writer import LabelWriter  # noqa: E402
 from callbacks.score_writer import ScoreWriter  # noqa: E402
+from datamodules.benchmark_data import BenchmarkDataModule  # noqa: E402
 from datamodules.errors import InputError, UnreadableVideo  # noqa: E402
 from vqa_lightning.commands import COMMANDS, run_command  # noqa: E402
 from vqa_lightning.listing import shipped_configs  # noqa: E402
@@ -90,9 +92,16 @@ class RankingCLI(LightningCLI):
         parser.set_defaults({"data": {"class_path": "datamodules.RoundDataModule"}})
         parser.add_argument(
             "--output",
-            type=str,
-            default="scores.csv",
-            help="Where predict writes its rows: .csv, .jsonl or .parquet.",
+            type=str | None,
+            default=None,
+            help="Where predict writes its rows, .csv, .jsonl or .parquet (null: scores.csv), and test the "
+            f"folder of its report on benchmarks (null: {FOLDER}).",
+        )
+        parser.add_argument(
+            "--calibration",
+            type=str | None,
+            default=None,
+            help="A human scale that was fitted to this model's scores: predict adds the column calibrated.",
         )
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
@@ -140,8 +149,19 @@ class RankingCLI(LightningCLI):
         config = self.config[self.subcommand]
         if self.subcommand != "fit":
             kwargs["logger"] = False
-            writer = LabelWriter if self.model_class is TeacherModule else ScoreWriter
-            kwargs["callbacks"] = [writer(config.output)] if self.subcommand == "predict" else []
+            kwargs["enable_checkpointing"] = False
+            kwargs["callbacks"] = []
+            if self.subcommand == "predict" and self.model_class is TeacherModule:
+                if config.calibration is not None:
+                    raise InputError(
+                        f"--calibration {config.calibration} does not go with --model.teacher: a human "
+                        "scale is fitted to a checkpoint's scores."
+                    )
+                kwargs["callbacks"] = [LabelWriter(config.output or "scores.csv")]
+            elif self.subcommand == "predict":
+                kwargs["callbacks"] = [ScoreWriter(config.output or "scores.csv", config.calibration)]
+            elif self.subcommand == "test" and isinstance(self.datamodule, BenchmarkDataModule):
+                kwargs["callbacks"] = [BenchmarkReport(config.output or FOLDER)]
         elif config.trainer.logger in (None, True):
             kwargs["logger"] = TensorBoardLogger(self.run.parent, name=self.run.name, version=self.version)
         return super().instantiate_trainer(**kwargs)
@@ -293,8 +313,30 @@ def _with_checkpoint_below(args: list[str]) -> list[str]:
     return [args[0], "--config", json.dumps({"model": remembered}), *args[1:]]
 
 
-def _configured(args: Sequence[str]) -> dict[str, Any]:
-    """What the configs among the words say of the model, the last one winning."""
+def _with_plain_videos(args: list[str]) -> list[str]:
+    """Has predict read videos and no pairs where configs name a fit's datamodule, or none.
+
+    What else such a datamodule is set to then costs nothing and cannot fail. Configs come first, so that what
+    is typed wins wherever it stands.
+    """
+    named = str(_configured(args, "data").get("class_path", "RoundDataModule"))
+    if args[:1] != ["predict"] or names_teacher(args) or not named.endswith("RoundDataModule"):
+        return args
+    configs: list[str] = []
+    typed: list[str] = []
+    words = iter(args[1:])
+    for word in words:
+        if word in ("--config", "-c"):
+            configs += [word, *islice(words, 1)]
+        else:
+            (configs if word.startswith(("--config=", "-c=")) else typed).append(word)
+    # A fit's number of workers, if only its default, would be taken over.
+    plain = ["--data", "datamodules.VideoDataModule", "--data.workers", "null"]
+    return ["predict", *configs, *plain, *typed]
+
+
+def _configured(args: Sequence[str], part: str = "model") -> dict[str, Any]:
+    """What the configs among the words say of the model, or of another part, the last one winning."""
     words = [part for word in args for part in word.split("=", 1)]
     configs = [value for flag, value in pairwise(words) if flag in ("--config", "-c")]
     texts = [config if config.lstrip().startswith("{") else Path(config).read_text() for config in configs]
@@ -302,8 +344,8 @@ def _configured(args: Sequence[str]) -> dict[str, Any]:
         loaded = [yaml.safe_load(text) for text in texts]
     except yaml.YAMLError:
         return {}  # the parser will say what is wrong with it
-    models = [config.get("model") for config in loaded if isinstance(config, dict)]
-    return {name: value for model in models if isinstance(model, dict) for name, value in model.items()}
+    parts = [config.get(part) for config in loaded if isinstance(config, dict)]
+    return {name: value for found in parts if isinstance(found, dict) for name, value in found.items()}
 
 
 def names_teacher(args: Sequence[str]) -> bool:
@@ -350,7 +392,7 @@ def main(args: Sequence[str] | None = None) -> None:
                     "`predict --model.teacher CLASS` needs no training.",
                 },
                 auto_configure_optimizers=False,
-                args=_with_checkpoint_below(words),
+                args=_with_checkpoint_below(_with_plain_videos(words)),
             )
     except Exception as error:
         told = _told_to_the_user(error)

@@ -48,4 +48,14 @@ class Prefix:
 
     def cache(self) -> DynamicCache:
         """A cache that the language model can go on from; the prefix itself stays as it is."""
-        return DynamicCache(self.layers)
+        cache = DynamicCache()
+        cache.layers = [_held(keys, values) for keys, values in self.layers]
+        return cache
+
+
+def _held(keys: Tensor, values: Tensor) -> DynamicLayer:
+    # Given to the cache's constructor they would be copied, all layers at once.
+    layer = DynamicLayer()  # type: ignore[no-untyped-call]
+    layer.lazy_initialization(keys, values)
+    layer.keys, layer.values = keys, values
+    return layer

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from datamodules.colour import WindowConverter, hdr_to_sdr
-from datamodules.decoding import Sampling, Video, probe, read_clip
+from datamodules.decoding import Cut, Sampling, Video, probe, read_clip, read_clips
 from datamodules.errors import InputError, UnreadableVideo
 
 DATA = Path(__file__).resolve().parents[2].parent / "shared/data"
@@ -322,6 +322,61 @@ def test_spacing_sets_the_distance_of_segments() -> None:
     clip = read_clip(probe(DATA / "clips/nasa_13013.mp4"), Sampling(segments=3, frames=2, spacing=1.0))
     assert clip.times.reshape(3, 2)[:, 0].diff().tolist() == pytest.approx([1.0, 1.0])
     assert clip.times.mean() == pytest.approx(6.5, abs=0.05)  # centred, to a frame
+
+
+class TestSpans:
+    def test_a_clip_lies_inside_its_span(self) -> None:
+        video = probe(DATA / "clips/nasa_13013.mp4")
+        for sampling in (Sampling(2, 3), Sampling(3, 2, spacing=1.0), Sampling(3, 2, spacing=0.2)):
+            for draw in range(4):
+                times = read_clip(video, sampling, draw, (5.0, 6.0)).times
+                # To the nearest frame on either side.
+                assert times.min() >= 5.0 - 0.5 / video.fps
+                assert times.max() <= 6.0 + 0.5 / video.fps
+                assert len(set(times.tolist())) == len(times)
+
+    def test_the_whole_video_is_the_span_of_its_duration(self) -> None:
+        video = probe(DATA / "clips/carphone_pristine.mp4")
+        sampling = Sampling(2, 3)
+        for draw in range(3):
+            whole = read_clip(video, sampling, draw)
+            assert torch.equal(whole.frames, read_clip(video, sampling, draw, (0.0, video.duration)).frames)
+
+    def test_a_spacing_that_fits_is_kept(self) -> None:
+        video = probe(DATA / "clips/nasa_13013.mp4")
+        starts = read_clip(video, Sampling(3, 2, spacing=0.4), 1, (2.0, 4.0)).times.reshape(3, 2)[:, 0]
+        assert starts.diff().tolist() == pytest.approx([0.4, 0.4])
+
+    def test_one_draw_has_one_window_in_every_span(self, tmp_path: Path) -> None:
+        """A still picture: equal windows are equal places."""
+        path = tmp_path / "still.y4m"
+        noise = np.random.default_rng(0).integers(16, 235, (120, 80), dtype=np.uint8).tobytes()
+        path.write_bytes(b"YUV4MPEG2 W80 H80 F25:1 C420\n" + 50 * (b"FRAME\n" + noise))
+        video, sampling = probe(path), Sampling(frames=2, window=32)
+        early, late = (read_clip(video, sampling, 3, span).frames for span in ((0.0, 1.0), (1.0, 2.0)))
+        assert torch.equal(early, late)
+        assert torch.equal(early, read_clip(video, sampling, 3).frames)
+
+    def test_one_shorter_than_a_segment_is_reached_beyond(self) -> None:
+        video = probe(DATA / "edge/h265_video.mp4")  # ten frames a second
+        times = read_clip(video, Sampling(frames=4), 0, (0.95, 1.0)).times
+        assert times.tolist() == pytest.approx([0.6, 0.7, 0.8, 0.9])
+        times = read_clip(video, Sampling(frames=4), 2, (0.2, 0.25)).times
+        assert times.tolist() == pytest.approx([0.2, 0.3, 0.4, 0.5])
+
+
+@pytest.mark.parametrize(
+    "name", ["clips/nasa_13013.mp4", "edge/testsrc2_vp9.webm", "edge/video_90.mov", "clips/foreman_cif.y4m"]
+)
+def test_many_clips_in_one_pass_are_those_read_one_by_one(name: str) -> None:
+    """Runs that overlap, that repeat and that lie far apart."""
+    video, sampling = probe(DATA / name), Sampling(segments=2, frames=4, window=32)
+    half = video.duration / 2
+    cuts = [Cut(draw, span) for span in (None, (0.0, half), (half, video.duration)) for draw in range(5)]
+    for cut, clip in zip(cuts, read_clips(video, sampling, cuts), strict=True):
+        alone = read_clip(video, sampling, *cut)
+        assert torch.equal(clip.frames, alone.frames)
+        assert torch.equal(clip.times, alone.times)
 
 
 def test_variable_frame_rate_goes_by_time_stamps(tmp_path: Path) -> None:

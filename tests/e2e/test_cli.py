@@ -12,6 +12,7 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from datamodules.decoding import Sampling
+from vqa_lightning.anchors import named_clips
 from vqa_lightning.cli import main
 from vqa_lightning.lmm import LMM, LMMConfig
 
@@ -140,6 +141,13 @@ class TestFit:
             "anchors.matrix"
         ]
         assert torch.allclose(matrix + matrix.T, torch.ones(3, 3))
+        # Files of one's own, and any number of them.
+        files = [str(path) for path in sorted(small_corpus.glob("*.mp4"))[:2]]
+        named = f"--model.anchors={json.dumps(files)}"
+        fit(small_corpus, "--model.score_by=pairwise", "--trainer.max_epochs=1", named)
+        own = torch.load("runs/round/version_1/checkpoints/last.ckpt", weights_only=True)
+        expected = named_clips(files, Sampling(window=32))
+        assert all(torch.equal(*both) for both in zip(own["anchors"], expected, strict=True))
         main(
             ["predict", "--ckpt_path", str(run / "checkpoints/last.ckpt"), "--data.videos", str(small_corpus)]
         )
