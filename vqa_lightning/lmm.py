@@ -320,7 +320,7 @@ class LMM(nn.Module):
         )
 
     def begin(self, first: Tokens) -> tuple[Prefix, Tensor]:
-        """Reads prompts up to the end of their first clips.
+        """Reads prompts up to where their second clips begin.
 
         Args:
             first: B clips, from `encode`, all of one length.
@@ -329,9 +329,11 @@ class LMM(nn.Module):
             What `follow` goes on from, and the clips' pointwise scores (B,).
         """
         cache = DynamicCache()
-        prompt = join(self._text(0, len(first)), first)
+        opening = self._text(0, len(first))
+        prompt = join(opening, first, self._text(2, len(first)))
         hidden = self.family.hidden(prompt, cache)
-        return Prefix.of(cache, prompt.advance), self._score(hidden[:, -1])
+        end = opening.lengths[0] + first.lengths[0] - 1
+        return Prefix.of(cache, prompt.advance), self._score(hidden[:, end])
 
     def follow(self, prefix: Prefix, second: Tokens) -> Tensor:
         """Judges clips beside those that prompts have begun with.
@@ -344,7 +346,7 @@ class LMM(nn.Module):
             Logits (B, 5) of the level words, those of `compare`.
         """
         batch = len(second)
-        rest = join(self._text(2, batch), second, self._text(4, batch))
+        rest = join(second, self._text(4, batch))
         hidden = self.family.hidden(rest.after(prefix.advance), prefix.cache())
         return self._levels(self._at(hidden, [length - 1 for length in rest.lengths]))
 
