@@ -125,6 +125,36 @@ def rank_correlations(
     return row
 
 
+def human_figures(
+    pairs: pa.Table, scores: Mapping[str, Scores], lists: Sequence[Mapping[str, float]]
+) -> dict[str, float]:
+    """What a round learns from people, and how each annotator agrees with them on the report split.
+
+    Args:
+        pairs: of the round.
+        scores: annotator -> scores.
+        lists: video_id -> MOS of the report split, for each list that the round draws from.
+
+    Returns:
+        `pairs_human`, and `mos_srcc_NAME`: SRCC with the MOS, the mean over the lists weighted by their
+        number of videos as in METHOD section 7, nan where none has two. Nothing without a list.
+    """
+    if not lists:
+        return {}
+    row: dict[str, float] = {"pairs_human": pc.sum(pc.equal(pairs["source"], "human")).as_py()}
+    for name, own in scores.items():
+        known = [[video for video in mos if (video, None, 0) in own] for mos in lists]
+        found = np.array([
+            srcc([own[video, None, 0] for video in videos], [mos[video] for video in videos])
+            for mos, videos in zip(lists, known, strict=True)
+        ])  # fmt: skip
+        weight = np.where(np.isfinite(found), [len(videos) for videos in known], 0)
+        row[f"mos_srcc_{name}"] = (
+            float(np.nan_to_num(found) @ weight / weight.sum()) if weight.any() else math.nan
+        )
+    return row
+
+
 def severity_srcc(own: Scores, video: Video, ladder: Mapping[str, int]) -> float:
     """Mean SRCC of a video's scores with falling severity over its scored ladders; nan without one."""
     found = []
@@ -157,20 +187,22 @@ def print_report(rows: Sequence[Mapping[str, Any]], teachers: Sequence[str]) -> 
     table = Table(title="Rounds (report split)", title_justify="left")
     columns = ["round", "pairs", "rank acc.", "flipped", *(f"~{name}" for name in teachers)]
     has_truth = rows[0]["truth_srcc_student"] != ""
-    columns += ["truth", "s"] if has_truth else ["s"]
+    has_people = "pairs_human" in rows[0]
+    columns += [*(["MOS"] if has_people else []), *(["truth"] if has_truth else []), "s"]
     for column in columns:
         table.add_column(column, justify="right")
-    sources = ["synthetic", "teacher", "reference", "hard"]
+    sources = ["synthetic", "teacher", "reference", *(["human"] if has_people else []), "hard"]
     if not any(row["pairs_reference"] for row in rows):
         sources.remove("reference")
     for row in rows:
         counts = "/".join(str(row[f"pairs_{source}"]) for source in sources)
         cells = [str(row["round"]), counts, f"{row['rank_accuracy']:.3f}", f"{row['flipped']:.1%}"]
         cells += [f"{row[f'teacher_srcc_{name}']:+.2f}" for name in teachers]
+        cells += [f"{row['mos_srcc_student']:+.2f}"] if has_people else []
         cells += [f"{row['truth_srcc_student']:+.2f}"] if has_truth else []
         table.add_row(*cells, f"{row['seconds']:.0f}")
-    table.caption = f"pairs: {'/'.join(sources)}; ~NAME: SRCC of the student with a teacher" + (
-        "; truth: with the hidden truth" if has_truth else ""
-    )
+    table.caption = f"pairs: {'/'.join(sources)}; ~NAME: SRCC of the student with a teacher"
+    table.caption += "; MOS: with people's opinions" if has_people else ""
+    table.caption += "; truth: with the hidden truth" if has_truth else ""
     table.caption_justify = "left"
     Console().print(table)

@@ -8,6 +8,7 @@ a run that died at any moment repeats its last round and ends at the same place.
 import time
 from collections.abc import Sequence
 from dataclasses import replace
+from math import ceil
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from torch import Tensor
 from callbacks.round_report import (
     Scores,
     ensemble_scores,
+    human_figures,
     pair_counts,
     print_report,
     print_teachers,
@@ -34,7 +36,7 @@ from callbacks.round_report import (
 )
 from datamodules.annotation import Annotator, Request, annotate_missing
 from datamodules.consensus import FittedConsensus, fit_consensus
-from datamodules.decoding import read_clip
+from datamodules.decoding import Video, read_clip
 from datamodules.errors import InputError
 from datamodules.hard_pairs import flipped
 from datamodules.label_store import LabelStore
@@ -42,13 +44,20 @@ from datamodules.pairs import Consensus, balance_of, cuts_for_balance, read_pair
 from datamodules.procedural import read_truth
 from datamodules.round_data import RoundDataModule
 from datamodules.scores_file import ScoresFile
+from datamodules.simulators import SIMULATORS, Simulator, find_simulators
 from datamodules.teacher_weights import weigh_teachers
 from datamodules.teachers import Laplacian, Teacher
 from vqa_lightning.anchors import calmest, named_clips
-from vqa_lightning.calibration import ErrorModel, error_factor
+from vqa_lightning.calibration import ErrorModel, fit_errors, with_errors
 from vqa_lightning.module import RankingModule
 from vqa_lightning.sharding import gathered
 from vqa_lightning.student import Student
+
+CALIBRATION_LADDERS = 96
+"""That scale the errors: with 24 these are uncertain by up to a third; more would keep the codecs busy."""
+
+SLOW = ("h265",)
+"""Not among those that scale the errors unless named: of whole frames x265 encodes a few a second."""
 
 
 class SelfImprovement(Callback):
@@ -57,17 +66,30 @@ class SelfImprovement(Callback):
     Args:
         epochs_per_round: epochs on one pair table.
         ladders: simulators whose whole ladder is scored on each content of the select and report splits, for
-            standard errors and for the report; the simulators take turns from content to content.
+            the teachers' weights and for the report; the simulators take turns from content to content.
+        calibration_simulators: names of those whose ladders on the select split scale the student's standard
+            errors; they should not be trained on, where the student errs least. None: all that
+            `vqa-lightning list` names and data.simulators does not, save h265, or those of data.simulators if
+            nothing is left.
     """
 
-    def __init__(self, epochs_per_round: int = 1, ladders: int = 1) -> None:
+    def __init__(
+        self, epochs_per_round: int = 1, ladders: int = 1, calibration_simulators: list[str] | None = None
+    ) -> None:
         if epochs_per_round < 1 or ladders < 1:
             raise InputError(
                 f"SelfImprovement has epochs_per_round {epochs_per_round} and ladders {ladders}: "
                 "give 1 or more."
             )
+        unknown = [name for name in calibration_simulators or () if name not in SIMULATORS]
+        if unknown or calibration_simulators == []:
+            raise InputError(
+                f"SelfImprovement has calibration_simulators {calibration_simulators}: choose among "
+                f"{', '.join(SIMULATORS)}, or leave it out."
+            )
         self.epochs_per_round = epochs_per_round
         self.ladders = ladders
+        self.calibration_simulators = calibration_simulators
         self.round = 0
         self.rows: list[dict[str, Any]] = []
         self._wrong = torch.empty(0, dtype=torch.bool)
@@ -108,8 +130,12 @@ class SelfImprovement(Callback):
         self.run_labels = LabelStore(self.folder / "labels")
         splits = ("train", "select", "report")
         self.sources = [Request(video) for split in splits for video in data.split(split)]
-        self.report_ladders = _ladders(data, "report", self.ladders)
-        self.select_ladders = _ladders(data, "select", self.ladders)
+        report, select = data.split("report"), data.split("select")
+        self.report_ladders = _ladders(report, list(data.simulators.values()), self.ladders)
+        self.select_ladders = _ladders(select, list(data.simulators.values()), self.ladders)
+        few = select[:: ceil(len(select) / CALIBRATION_LADDERS)]
+        each = ceil(CALIBRATION_LADDERS / len(few))
+        self.error_ladders = _ladders(few, self._calibration_simulators(data), each)
         baseline = Laplacian()
         for annotator in (*data.teachers, baseline):
             if isinstance(annotator, Teacher):
@@ -140,6 +166,14 @@ class SelfImprovement(Callback):
         )
         self.versions = data.reference_versions(table, self.teacher_consensus)
         data.begin_round(0, self.teacher_consensus, versions=self.versions)
+
+    def _calibration_simulators(self, data: RoundDataModule) -> list[Simulator]:
+        if self.calibration_simulators is not None:
+            return list(find_simulators(self.calibration_simulators).values())
+        unseen = [
+            simulator for name, simulator in SIMULATORS.items() if name not in (*data.simulators, *SLOW)
+        ]
+        return unseen or list(data.simulators.values())
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Chooses the anchors of a run that begins; one that goes on has them from its checkpoint."""
@@ -182,10 +216,10 @@ class SelfImprovement(Callback):
             student, accuracy = self._let_student_annotate(trainer, data, module)
         module.train()
         table = self.run_labels.read(round=self.round + 1, fingerprint=student)
-        consensus = _consensus(data, fit_consensus(table, _ids(data, "train"), [student]))
-        # METHOD section 6: the spread over clips, calibrated on the select split, is the student's error.
-        consensus = replace(consensus, variance=consensus.variance * float(module.scale[2]) ** 2)
         train = _ids(data, "train")
+        # METHOD section 6: the spread over clips, calibrated on the select split, is the student's error.
+        table = with_errors(table, ErrorModel(*module.scale[2:].tolist()))
+        consensus = _consensus(data, fit_consensus(table, train, [student]))
         balance = balance_of(self.teacher_consensus.restrict(train))
         consensus = replace(consensus, cuts=cuts_for_balance(consensus.restrict(train), balance))
         self._report(trainer, data, module, scores_of(table, student), accuracy, consensus)
@@ -205,13 +239,13 @@ class SelfImprovement(Callback):
         if module.score_by == "pairwise":
             module.refresh_anchors()
         student = Student(module)
-        requests = [*self.sources, *self.report_ladders, *self.select_ladders]
+        requests = [*self.sources, *self.report_ladders, *self.error_ladders]
         self._annotate(trainer, data, student, self.run_labels, self.round + 1, requests)
         table = self.run_labels.read(round=self.round + 1, fingerprint=student.fingerprint)
         sources = scores_of(table, student.fingerprint)
         train = [sources[key] for name in _ids(data, "train") if (key := (name, None, 0)) in sources]
         ladders = table.filter(pc.is_in(table["video_id"], pa.array(_ids(data, "select"))))
-        module.set_scale(np.array(train), ErrorModel(error_factor(ladders), 0.0))
+        module.set_scale(np.array(train), fit_errors(ladders))
         accuracy = module.new_accuracy()[module.score_by]
         for batch in data.test_dataloader():
             pairs = trainer.strategy.batch_to_device(batch)  # Lightning's hooks, the device pass included
@@ -229,6 +263,7 @@ class SelfImprovement(Callback):
     ) -> None:
         report = data.split("report")
         truth = None if data.embedded is None else read_truth(data.embedded)
+        scores = {"student": student, **self.teacher_scores}
         row: dict[str, Any] = {
             "round": self.round,
             **pair_counts(data.round_pairs),
@@ -236,9 +271,8 @@ class SelfImprovement(Callback):
             "level_accuracy": accuracy["level_accuracy"],
             "flipped": flipped(data.round_pairs, consensus, data.blur),
             "seconds": time.monotonic() - self._began,
-            **rank_correlations(
-                {"student": student, **self.teacher_scores}, report, data.identity_ladder, truth
-            ),
+            **rank_correlations(scores, report, data.identity_ladder, truth),
+            **human_figures(data.round_pairs, scores, data.report_mos),
         }
         self.rows = [*self.rows[: self.round], row]
         if trainer.is_global_zero:
@@ -306,12 +340,11 @@ def _ids(data: RoundDataModule, split: str) -> list[str]:
     return [video.video_id for video in data.split(split)]
 
 
-def _ladders(data: RoundDataModule, split: str, count: int) -> list[Request]:
-    """All levels of `count` simulators on each video of a split, the simulators taking turns."""
-    simulators = list(data.simulators.values())
+def _ladders(videos: Sequence[Video], simulators: Sequence[Simulator], count: int) -> list[Request]:
+    """All levels of `count` simulators on each video, the simulators taking turns."""
     return [
         Request(video, simulator, level + 1)
-        for place, video in enumerate(data.split(split))
+        for place, video in enumerate(videos)
         for turn in range(min(count, len(simulators)))
         for simulator in [simulators[(place * count + turn) % len(simulators)]]
         for level in range(len(simulator.levels))

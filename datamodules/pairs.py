@@ -238,6 +238,7 @@ def pairs_from_scores(
     blur: float,
     versions: Versions | None = None,
     smoothing: float = 0.0,
+    source: str = "teacher",
 ) -> pa.Table:
     """Pairs of the consensus's positions `first` and `second`, labelled by its margins."""
     margin = torch.from_numpy(consensus.margin(first, second)).float()
@@ -264,7 +265,7 @@ def pairs_from_scores(
             "draw_second": generator.integers(draws, size=count),
             "distortions_first": side(first),
             "distortions_second": side(second),
-            "source": pa.repeat("teacher" if versions is None else "reference", count),
+            "source": pa.repeat(source, count),
             "hard": pa.repeat(False, count),
             "margin": pa.array(margin.numpy()),
             "levels": _labels(labels),
@@ -276,7 +277,7 @@ CANDIDATES = 2**20
 """Random pairs looked at in one go: what drawing from a large corpus needs of memory."""
 
 
-def _balanced(
+def balanced(
     generator: np.random.Generator,
     consensus: Consensus,
     count: int,
@@ -396,7 +397,7 @@ def draw_pairs(
                 "fewer than two videos of the split have teacher scores: name teachers that cover them, "
                 "or set data.teacher_pairs to 0."
             )
-        first, second = _balanced(generator, known, teacher, blur, min_confidence)
+        first, second = balanced(generator, known, teacher, blur, min_confidence)
         parts.append(pairs_from_scores(generator, known, first, second, draws, blur, smoothing=smoothing))
     if reference:
         if versions is None or len(set(versions.consensus.video_ids)) < 2:
@@ -404,9 +405,13 @@ def draw_pairs(
                 "fewer than two videos of the split have versions with full-reference scores: name "
                 "simulators that change pixels in place, or set data.reference_pairs to 0."
             )
-        first, second = _balanced(generator, versions.consensus, reference)
+        first, second = balanced(generator, versions.consensus, reference)
         scores = versions.consensus
-        parts.append(pairs_from_scores(generator, scores, first, second, draws, blur, versions, smoothing))
+        parts.append(
+            pairs_from_scores(
+                generator, scores, first, second, draws, blur, versions, smoothing, source="reference"
+            )
+        )
     if others is not None:
         parts.append(others)
     table = pa.concat_tables(parts)

@@ -28,10 +28,11 @@ from datamodules.duplicates import find_duplicates, join_contents
 from datamodules.errors import InputError
 from datamodules.full_reference import FullReference, Metric
 from datamodules.hard_pairs import hard_synthetic, hard_teacher
+from datamodules.human_pairs import HumanScores, MOSList, draw_human_pairs, read_mos
 from datamodules.label_store import LabelStore, default_labels
 from datamodules.niqe import NIQE
 from datamodules.pairs import PAIR_SCHEMA, Consensus, Versions, draw_pairs, read_pairs
-from datamodules.procedural import write_corpus
+from datamodules.procedural import MOS, write_corpus, write_mos
 from datamodules.reference_labels import eligible, reference_versions
 from datamodules.scores_file import ScoresFile
 from datamodules.simulators import bases, find_simulators
@@ -54,6 +55,10 @@ class RoundDataModule(VideoDataModule):
         teacher_pairs: pairs a round of different videos, labelled by the teachers and later by the student.
         reference_pairs: pairs a round of distorted versions of different videos, labelled by how far
             full-reference scores put either below its source; 0 needs no such scores.
+        human_pairs: pairs a round of different videos, labelled by their MOS; 0 reads no human label.
+        mos: lists of MOS: paths, or a path with more settings (`MOSList`); none: that of simulated observers
+            of the embedded corpus. Pairs are drawn within a list and from the train split. Videos without a
+            MOS still serve the other kinds of pairs.
         composed: share of the synthetic pairs of compression and transmission that are given one more
             distortion under both sides, at a random level.
         hard_share: largest share of either kind of pairs that later rounds fill with hard ones.
@@ -86,6 +91,8 @@ class RoundDataModule(VideoDataModule):
         synthetic_pairs: int = 2400,
         teacher_pairs: int = 1200,
         reference_pairs: int = 0,
+        human_pairs: int = 0,
+        mos: list[MOSList | str] | None = None,
         composed: float = 0.0,
         hard_share: float = 0.1,
         evaluation_pairs: int = 480,
@@ -105,10 +112,10 @@ class RoundDataModule(VideoDataModule):
         cache_mb: int = 512,
     ) -> None:
         super().__init__(videos, batch_size, workers)
-        drawn = synthetic_pairs + teacher_pairs + reference_pairs
+        drawn = synthetic_pairs + teacher_pairs + reference_pairs + human_pairs
         if drawn < batch_size:
             raise InputError(
-                f"data.synthetic_pairs, data.teacher_pairs and data.reference_pairs make {drawn} pairs a "
+                f"data.synthetic_pairs, teacher_pairs, reference_pairs and human_pairs make {drawn} pairs a "
                 f"round, less than data.batch_size {batch_size}: lower that or draw more pairs."
             )
         shared = {"composed": composed, "min_confidence": min_confidence, "hard_share": hard_share}
@@ -119,7 +126,8 @@ class RoundDataModule(VideoDataModule):
             raise InputError(f"data.label_smoothing is {label_smoothing}: give a number from 0 to below 1.")
         least = {"evaluation_pairs": (evaluation_pairs, 1), "draws": (draws, 1), "blur": (blur, 0)}
         least |= {"synthetic_pairs": (synthetic_pairs, 0), "teacher_pairs": (teacher_pairs, 0)}
-        least |= {"reference_pairs": (reference_pairs, 0), "batch_size": (batch_size, 1)}
+        least |= {"reference_pairs": (reference_pairs, 0), "human_pairs": (human_pairs, 0)}
+        least |= {"batch_size": (batch_size, 1)}
         for name, (value, lowest) in least.items():
             if not value >= lowest:
                 raise InputError(f"data.{name} is {value}: give {lowest} or more.")
@@ -130,10 +138,24 @@ class RoundDataModule(VideoDataModule):
                 f"({', '.join(self.simulators)}) leaves pixels in place: add one of the families sharpness, "
                 "noise, tone or compression."
             )
+        if human_pairs and not mos and videos is not None:
+            raise InputError(
+                f"data.human_pairs is {human_pairs}, but data.mos names no list: give the file with the MOS "
+                "of these videos."
+            )
+        if mos and not human_pairs:
+            raise InputError(
+                f"data.mos names {len(mos)} lists, but data.human_pairs is 0: say how many pairs a round are "
+                "to be labelled by them."
+            )
         self.given_pairs = PAIR_SCHEMA.empty_table() if pairs is None else read_pairs(pairs, self.ladder)
         self.synthetic_pairs = synthetic_pairs
         self.teacher_pairs = teacher_pairs
         self.reference_pairs = reference_pairs
+        self.human_pairs = human_pairs
+        self.mos = [MOSList(entry) if isinstance(entry, str) else entry for entry in mos or ()]
+        self.human_scores: tuple[HumanScores, ...] = ()
+        self.report_mos: tuple[dict[str, float], ...] = ()
         self.composed = composed
         self.hard_share = hard_share
         self.evaluation_pairs = evaluation_pairs
@@ -184,6 +206,8 @@ class RoundDataModule(VideoDataModule):
         """Writes the embedded corpus once; finds what is wrong with the input before a run folder is made."""
         if self.embedded is not None:
             write_corpus(self.embedded, EMBEDDED_CONTENTS)
+            if self.human_pairs and not self.mos:
+                write_mos(self.embedded)
         stage = (
             "predict" if self.trainer is not None and self.trainer.state.fn == TrainerFn.PREDICTING else "fit"
         )
@@ -200,6 +224,12 @@ class RoundDataModule(VideoDataModule):
         if self.duplicates and self.embedded is None:  # whose contents are known
             self.corpus = join_contents(self.corpus, find_duplicates(self.corpus))
         self.corpus = assign_splits(self.corpus, self.shares, self.seed)
+        if self.human_pairs:
+            lists = self.mos or [MOSList(str(self.find_videos().with_name(MOS)))]
+            corpus = videos(self.corpus)
+            self.human_scores, self.report_mos = zip(
+                *(read_mos(entry, corpus) for entry in lists), strict=True
+            )
 
     def split(self, name: str) -> list[Video]:
         """Readable videos of train, select or report."""
@@ -279,6 +309,10 @@ class RoundDataModule(VideoDataModule):
                     smoothing=self.label_smoothing,
                 ),
             ]
+        human = PAIR_SCHEMA.empty_table()
+        if self.human_pairs:
+            generator = np.random.default_rng([self.seed, round, 2])
+            human = draw_human_pairs(self.human_scores, self.human_pairs, generator, self.draws)
         self.round = round
         self._pairs = draw_pairs(
             train,
@@ -288,7 +322,7 @@ class RoundDataModule(VideoDataModule):
             synthetic=self.synthetic_pairs - len(hard[0]),
             teacher=self.teacher_pairs - len(hard[1]),
             reference=self.reference_pairs,
-            others=pa.concat_tables([*hard, self.given_pairs.filter(_both_in(train))]),
+            others=pa.concat_tables([*hard, self.given_pairs.filter(_both_in(train)), human]),
             consensus=consensus,
             versions=versions,
             bases=bases(self.simulators),

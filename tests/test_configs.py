@@ -5,25 +5,31 @@ from typing import Any
 
 import pytest
 import torch
+import yaml  # type: ignore[import-untyped]
 from lightning.pytorch import LightningDataModule, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.plugins.environments import SLURMEnvironment
 from lightning.pytorch.strategies import ModelParallelStrategy
 from lightning_utilities.core.rank_zero import rank_zero_only
+from torch.nn import Parameter
 from torch.optim import AdamW
 
 from datamodules.round_data import RoundDataModule
 from vqa_lightning.building import build_lmm
+from vqa_lightning.cli import KEPT
+from vqa_lightning.defaults import default_optimizer
 from vqa_lightning.families.stand_in import write_stand_in
 from vqa_lightning.flops import step_shape
-from vqa_lightning.lmm import LMM
+from vqa_lightning.lmm import LMM, LMMConfig
 from vqa_lightning.memory import GB, Budget, estimate
 from vqa_lightning.module import RankingModule
 from vqa_lightning.sharding import build_on_meta
+from vqa_lightning.trained_parts import TrainedParts
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 OVERLAYS = ("fsdp", "slurm")
-MODELS = [path.stem for path in sorted(CONFIGS.glob("*.yaml")) if path.stem not in ("round", *OVERLAYS)]
+WITHOUT_LMM = ("round", "finetune", *OVERLAYS)
+MODELS = [path.stem for path in sorted(CONFIGS.glob("*.yaml")) if path.stem not in WITHOUT_LMM]
 CARDS = {"llava_onevision_7b": 80, "llava_onevision_0.5b": 24, "qwen3_vl_2b_lora": 24, "smolvlm2_256m": 16}
 """Gigabytes of the GPU that a config's header asks for."""
 
@@ -124,6 +130,19 @@ def test_the_papers_recipe_is_the_papers(tmp_path: Path) -> None:
     assert model.lr_scheduler.init_args.warmup == 0.03
     assert (model.lmm.prompt, model.trained.parts, list(model.judgements)) == ("paper", "paper", ["pairwise"])
     assert not model.both_orders
+
+
+def test_finetuning_takes_the_model_from_its_checkpoint_and_changes_it_slowly() -> None:
+    cli = parse("finetune")
+    written = yaml.safe_load((CONFIGS / "finetune.yaml").read_text())
+    assert written["model"].keys().isdisjoint(KEPT)
+    steps = cli.parser.instantiate_classes(cli.config).model.optimizer(
+        [("matrix", Parameter(torch.zeros(9, 9)))]
+    )
+    before = default_optimizer(LMMConfig(), TrainedParts(), [("matrix", Parameter(torch.zeros(9, 9)))])
+    assert steps.param_groups[0]["lr"] < before.param_groups[0]["lr"]
+    data = cli.config.data.init_args
+    assert min(data.human_pairs, data.synthetic_pairs, data.teacher_pairs) > 0
 
 
 def test_fsdp_shares_data_and_model_over_all_gpus() -> None:

@@ -1,5 +1,6 @@
 """The embedded corpus: procedural videos for runs without a user's clips, each of a hidden quality."""
 
 from datamodules.procedural.corpus import VERSION, read_truth, write_corpus
+from datamodules.procedural.observers import MOS, write_mos
 
-__all__ = ["VERSION", "read_truth", "write_corpus"]
+__all__ = ["MOS", "VERSION", "read_truth", "write_corpus", "write_mos"]

@@ -1,7 +1,8 @@
 """The files of the embedded corpus: rendered once, in parallel, with a manifest and a truth for evaluation.
 
-Nothing that trains may read the truth: the manifest names files and splits, no more. Workers are plain
-interpreters, for `multiprocessing` would import the caller's main module, the whole CLI, in each.
+Nothing that trains may read the truth, but what simulated observers say of it where a run asks for MOS
+(`observers`): the manifest names files and splits, no more. Workers are plain interpreters, for
+`multiprocessing` would import the caller's main module, the whole CLI, in each.
 """
 
 import csv

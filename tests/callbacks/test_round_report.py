@@ -4,9 +4,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from callbacks.round_report import Scores, pair_counts, rank_correlations, severity_srcc, write_report
+from callbacks.round_report import (
+    Scores,
+    human_figures,
+    pair_counts,
+    rank_correlations,
+    severity_srcc,
+    write_report,
+)
 from datamodules.decoding import Video
-from datamodules.pairs import Consensus, draw_pairs
+from datamodules.pairs import PAIR_SCHEMA, Consensus, draw_pairs
 
 VIDEOS = [Video(video_id=name, path=f"{name}.mp4", content=name) for name in "abcd"]
 LADDER = {"blur": 2, "noise": 2}
@@ -47,6 +54,17 @@ class TestRankCorrelations:
             {"student": {**scores_of_sources(1, 2, 3, 4), **ladder}}, VIDEOS, LADDER, None
         )
         assert row["truth_srcc_student"] == ""
+
+
+class TestHumanFigures:
+    def test_lists_count_by_their_number_of_videos(self) -> None:
+        scores = {"student": scores_of_sources(1, 2, 3, 4)}
+        lists = [{"a": 1.0, "b": 2.0, "c": 3.0}, {"c": 70.0, "d": 30.0}, {"elsewhere": 3.0}]
+        row = human_figures(PAIR_SCHEMA.empty_table(), scores, lists)
+        assert row["mos_srcc_student"] == pytest.approx((3 * 1 + 2 * -1) / 5)
+
+    def test_there_are_none_without_a_list(self) -> None:
+        assert human_figures(PAIR_SCHEMA.empty_table(), {"student": scores_of_sources(1, 2, 3, 4)}, []) == {}
 
 
 def test_pair_counts_add_up() -> None:

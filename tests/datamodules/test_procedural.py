@@ -4,12 +4,15 @@ import shutil
 from pathlib import Path
 
 import av
+import numpy as np
 import pytest
 import torch
 
 from datamodules.errors import InputError
-from datamodules.procedural import read_truth, write_corpus
+from datamodules.opinions import read_opinions
+from datamodules.procedural import read_truth, write_corpus, write_mos
 from datamodules.procedural.corpus import _splits
+from datamodules.procedural.observers import OBSERVERS, opinion, vote
 from datamodules.procedural.shots import develop, film
 from datamodules.procedural.uploads import (
     Chain,
@@ -18,6 +21,7 @@ from datamodules.procedural.uploads import (
     structural_similarity,
     write_content,
 )
+from vqa_lightning.metrics import srcc
 
 CONTENTS = 3
 
@@ -171,3 +175,29 @@ class TestTruth:
         crf = [draw_chain(0, index).crf for index in range(88, 128)]
         assert min(crf) < 20
         assert max(crf) > 35
+
+
+class TestObservers:
+    def test_votes_lie_on_the_scale_and_follow_the_opinion(self) -> None:
+        quality = opinion(1 - np.geomspace(0.5, 0.002, 400))
+        votes = vote(quality)
+        assert votes.shape == (400, OBSERVERS)
+        assert set(np.unique(votes)) == {1, 2, 3, 4, 5}
+        assert srcc(votes.mean(axis=1), quality) > 0.95
+        # Published tests have .6 to .75: rounding, bias and inconsistency together.
+        assert 0.5 < np.sqrt(votes.var(axis=1, ddof=1).mean()) < 0.9
+
+    def test_no_vote_depends_on_how_many_videos_there_are(self) -> None:
+        quality = opinion(np.linspace(0.5, 0.99, 20))
+        assert np.array_equal(vote(quality)[:7], vote(quality[:7]))
+        assert not np.array_equal(vote(quality), vote(quality, seed=1))
+
+    def test_list_is_the_same_again_and_reads_as_any_other(self, corpus: Path, tmp_path: Path) -> None:
+        shutil.copy(corpus / "truth.csv", tmp_path)
+        before = write_mos(tmp_path).read_bytes()
+        assert write_mos(tmp_path).read_bytes() == before
+        assert not (corpus / "mos.csv").exists()  # a corpus without a run that asks for MOS has none
+        listed = read_opinions(tmp_path / "mos.csv")
+        assert listed.names == [row["path"] for row in rows(corpus / "manifest.csv")]
+        assert listed.votes.tolist() == [OBSERVERS] * CONTENTS
+        assert np.isfinite(listed.deviation).all()

@@ -1,0 +1,131 @@
+"""Fine-tuning on MOS through the real command line, on a small corpus with a tiny model."""
+
+import csv
+import shutil
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+from datamodules.corpus import build_corpus, videos
+from datamodules.procedural import write_mos
+from vqa_lightning.checkpoint_teacher import load_checkpoint
+from vqa_lightning.cli import main
+
+SMALL = [
+    "--trainer.accelerator=cpu",
+    "--trainer.max_epochs=1",
+    "--trainer.enable_progress_bar=false",
+    "--trainer.enable_model_summary=false",
+    "--data.batch_size=4",
+    "--data.synthetic_pairs=8",
+    "--data.teacher_pairs=8",
+    "--data.evaluation_pairs=16",
+    "--data.simulators=[gaussian_blur, gaussian_noise]",
+]
+TINY = [
+    "--model.lmm.image_size=32",
+    "--model.lmm.hidden_size=32",
+    "--model.lmm.vision_layers=1",
+    "--model.lmm.text_layers=1",
+    "--model.sampling.window=32",
+]
+
+
+@pytest.fixture(scope="module")
+def checkpoint(small_corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Of a tiny model that was trained without any label."""
+    folder = tmp_path_factory.mktemp("before")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
+        patch.setattr(sys, "argv", ["vqa-lightning"])
+        words = ["--config", "round.yaml", "--data.videos", str(small_corpus / "manifest.csv")]
+        main(["fit", *words, *SMALL, *TINY])
+    return folder / "runs" / "round" / "version_0" / "checkpoints" / "last.ckpt"
+
+
+@pytest.fixture
+def here(checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A current folder, with the scores that the teachers gave before."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(checkpoint.parents[4] / "cache"))
+    monkeypatch.setattr(sys, "argv", ["vqa-lightning"])
+    return tmp_path
+
+
+def finetune(checkpoint: Path, *more: str) -> None:
+    words = ["--config", "finetune.yaml", "--model.init_from", str(checkpoint), "--data.human_pairs=16"]
+    main(["fit", *words, *SMALL, *more])
+
+
+def test_people_s_pairs_are_mixed_with_the_others(here: Path, small_corpus: Path, checkpoint: Path) -> None:
+    shutil.copy(small_corpus / "truth.csv", here)
+    mos = write_mos(here)
+    manifest = small_corpus / "manifest.csv"
+    finetune(checkpoint, f"--data.videos={manifest}", f"--data.mos=[{mos}]")
+    run = here / "runs" / "finetune" / "version_0"
+    pairs = pq.read_table(run / "pairs" / "round-0.parquet").to_pylist()
+    assert Counter(row["source"] for row in pairs) == {"synthetic": 8, "teacher": 8, "human": 16}
+    train = {video.video_id for video in videos(build_corpus(manifest, progress=False), "train")}
+    assert {row[side] for row in pairs for side in ("first", "second")} <= train
+    with (run / "rounds.csv").open() as file:
+        (row,) = csv.DictReader(file)
+    assert row["pairs_human"] == "16"
+    assert -1 <= float(row["mos_srcc_student"]) <= 1
+    before, after = load_checkpoint(checkpoint), load_checkpoint(run / "checkpoints" / "last.ckpt")
+    assert after.lmm_config == before.lmm_config  # which nobody has typed
+    weights = after.state_dict()
+    moved = [
+        name
+        for name, value in before.lmm.state_dict().items()
+        if not torch.equal(weights[f"lmm.{name}"], value)
+    ]
+    assert moved
+
+
+def test_simulated_observers_vote_on_the_embedded_corpus(
+    here: Path, small_corpus: Path, checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("datamodules.round_data.EMBEDDED_CONTENTS", 8)  # not the many that take minutes
+    monkeypatch.setenv("XDG_CACHE_HOME", str(here))
+    embedded = shutil.copytree(small_corpus, here / "vqa-lightning" / "embedded")
+    known = f"--data.labels={checkpoint.parents[4] / 'cache' / 'vqa-lightning' / 'labels'}"
+    finetune(checkpoint, known, "--data.human_pairs=0")
+    assert not (embedded / "mos.csv").exists()
+    finetune(checkpoint, known)
+    assert (embedded / "mos.csv").exists()
+    pairs = pq.read_table("runs/finetune/version_1/pairs/round-0.parquet")
+    assert pairs["source"].to_pylist().count("human") == 16
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["--data.mos=[absent.csv]"], "absent.csv"),
+        (["--data.mos=[other.csv]"], "none of the 8 videos"),
+        (["--data.mos=[letters.csv]"], "letters.csv"),
+        ([], "data.mos names no list"),
+        (["--data.mos=[other.csv]", "--data.human_pairs=0"], "data.human_pairs is 0"),
+    ],
+)
+def test_bad_input_is_one_sentence(
+    here: Path,
+    small_corpus: Path,
+    checkpoint: Path,
+    capsys: pytest.CaptureFixture[str],
+    words: list[str],
+    sentence: str,
+) -> None:
+    (here / "other.csv").write_text("path,mos\nelsewhere.mp4,3.0\n")
+    (here / "letters.csv").write_text("path,mos\ncontent_000.mp4,good\n")
+    with pytest.raises(SystemExit) as ended:
+        finetune(checkpoint, f"--data.videos={small_corpus / 'manifest.csv'}", *words)
+    assert ended.value.code == 2
+    error = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+    assert len(error) == 1
+    assert sentence in error[0]
+    assert not (here / "runs").exists()
