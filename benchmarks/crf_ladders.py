@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import av
 from av.video.frame import PictureType, VideoFrame
+from av.video.stream import VideoStream
 
 from datamodules.codecs import ENCODERS, Codec
 from datamodules.decoding import Sampling, Video, probe, read_clip
@@ -102,6 +103,7 @@ def _write(
     rate = Fraction(source.fps).limit_denominator(1001)
     with av.open(str(file), "w", format="mp4") as container:
         stream = container.add_stream(encoder, rate=rate, options=dict(options))
+        assert isinstance(stream, VideoStream)
         context = stream.codec_context
         context.thread_count = 1  # more threads change the bitstream
         context.width, context.height, context.pix_fmt = frames[0].width, frames[0].height, "yuv420p"

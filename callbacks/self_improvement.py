@@ -119,13 +119,15 @@ class SelfImprovement(Callback):
         if stage != "fit":
             return
         self._began = time.monotonic()
-        data, _ = _parts(trainer, pl_module)
+        data, module = _parts(trainer, pl_module)
         every: int = trainer.reload_dataloaders_every_n_epochs  # type: ignore[attr-defined]
         if every != 1:
             raise InputError(
                 f"trainer.reload_dataloaders_every_n_epochs is {every}: set it to 1, or every "
                 "round would train on the pairs of the first."
             )
+        if module.score_by == "pairwise" and module.anchor_files is not None:
+            named_clips(module.anchor_files, module.sampling)  # now, and not after hours of annotation
         self.folder = Path(trainer.strategy.broadcast(trainer.log_dir or "."))
         self.run_labels = LabelStore(self.folder / "labels")
         splits = ("train", "select", "report")

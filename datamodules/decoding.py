@@ -163,9 +163,10 @@ def read_clip(video: Video, sampling: Sampling, draw: int = 0, span: Span | None
 
     Draw 0 centres each segment in its equal part of the duration (with a spacing: all of them together in
     the whole) and the window in the frame. A draw above 0 places them at random, as a pure function of the
-    video's id and of the draw; one clip has one window. A segment begins at the frame nearest to its time;
-    where fewer frames follow, it is made of the last ones, and a video shorter than a segment repeats its
-    last frame. A frame smaller than the window is padded with its border pixels.
+    draw: at the same parts of every video, so that two encodes of one scene are judged by the same places.
+    One clip has one window. A segment begins at the frame nearest to its time; where fewer frames follow, it
+    is made of the last ones, and a video shorter than a segment repeats its last frame. A frame smaller than
+    the window is padded with its border pixels.
 
     A span takes the place of the whole duration. Segments whose spacing does not fit into it are spread
     evenly; one that is shorter than a segment is reached beyond. The window of a draw is the same in every
@@ -200,7 +201,7 @@ def read_clips(video: Video, sampling: Sampling, cuts: Sequence[Cut]) -> list[Cl
     runs: dict[tuple[int, int], tuple[list[npt.NDArray[np.uint8]], list[float]]] = {}
     with closing(video.open()) as reader:
         for index, cut in enumerate(cuts):
-            source = random.Random(f"{video.video_id}/{cut.draw}")
+            source = random.Random(cut.draw)
             uniform = source.random if cut.draw else lambda: 0.5
             place = (uniform(), uniform())
             if cut.draw not in converters:

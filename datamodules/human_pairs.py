@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
+from lightning_utilities.core.rank_zero import rank_zero_info
 
 from datamodules.benchmarks import BENCHMARKS
 from datamodules.consensus import shrink
@@ -136,6 +137,10 @@ def read_mos(entry: MOSList, corpus: Sequence[Video]) -> tuple[HumanScores, dict
             f"{opinions.names[0]}, the corpus's {corpus[0].path}): name the list of these videos in data.mos."
         )
     known = [(video, row) for video, row in zip(corpus, rows, strict=True) if row is not None]
+    absent = sorted(set(range(len(opinions.names))).difference(row for _, row in known))
+    if absent:
+        names = ", ".join(opinions.names[row] for row in absent[:3])
+        rank_zero_info(f"{entry.path}: {len(absent)} of its videos are not in the corpus, such as {names}")
     train = [(video.video_id, row) for video, row in known if video.split == "train"]
     place = np.array([row for _, row in train], dtype=np.int64)
     if len(np.unique(opinions.mos[place])) < 2:

@@ -120,7 +120,8 @@ class Anchors(nn.Module):
             preference: as there.
             both_orders: as there.
         """
-        few = max(1, ROW_TOKENS // (2 * self.count * clips.lengths[0]))
+        longest = max(prefix.length for _, _, prefix in self.read(lmm))
+        few = max(1, ROW_TOKENS // (self.count * (longest + clips.lengths[0])))
         parts = [list(range(start, min(start + few, len(clips)))) for start in range(0, len(clips), few)]
         return torch.cat([self._wins(lmm, clips.take(rows), preference, both_orders) for rows in parts])
 

@@ -162,10 +162,11 @@ def _average(domain: Domain, sets: Sequence[SetFigures], draws: int) -> DomainAv
     which = np.repeat(np.arange(float(len(counted))), [len(one.mos) for one in counted])
     contents = [f"{one.name}/{content}" for one in counted for content in one.contents]
 
+    weights = [len(one.mos) for one in counted]
+
     def average(scores: Floats, mos: Floats, which: Floats) -> float:
-        rows = [which == place for place in range(len(counted))]
-        found = [srcc(scores[own], mos[own]) for own in rows]
-        return float(np.average(found, weights=[own.sum() for own in rows]))
+        found = [srcc(scores[which == place], mos[which == place]) for place in range(len(counted))]
+        return float(np.average(found, weights=weights))
 
     interval = bootstrap_interval(average, scores, mos, which, groups=contents, draws=draws)
     return DomainAverage(domain, average(scores, mos, which), interval, len(mos), present, missing)

@@ -28,6 +28,9 @@ from datamodules.fingerprints import weights_hash
 BASE = "base.ckpt"
 """Beside a run's checkpoints: frozen parameters that were drawn at random, which no one could load again."""
 
+OF_THE_CORPUS = {"scale", "temperature", "anchors.matrix"}
+"""Buffers that the next corpus gives anew."""
+
 
 class ResumableModule(LightningModule):
     """A LightningModule whose checkpoints hold its trained parameters, its buffers and the random generators.
@@ -199,7 +202,8 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
 def start_from(module: ResumableModule, path: Path) -> None:
     """Puts a checkpoint's trained parameters into a module that is to be trained further, sharded or not.
 
-    Buffers (the scale, the anchors' matrix) are left out: they belong to the corpus of the run before.
+    What belongs to the corpus of the run before is left out: scale, temperature, the anchors' matrix. What
+    the checkpoint does not hold begins as it was built, and is told.
 
     Args:
         module: built, with its parameters frozen as they will be trained.
@@ -216,14 +220,9 @@ def start_from(module: ResumableModule, path: Path) -> None:
     except Exception as error:  # whatever the damage happens to cause
         reason = str(error).splitlines()[0].rstrip(".")
         raise InputError(f"{source} cannot be read ({reason}): give a .ckpt that fit wrote.") from error
-    parameters = dict(module.named_parameters(remove_duplicate=False))
-    buffers = {name for name, _ in module.named_buffers()}
-    weights: dict[str, Any] = {name: held[name] for name in names - buffers}
-    wrong = [
-        name
-        for name, value in weights.items()
-        if name not in parameters or parameters[name].shape != value.shape
-    ]
+    own = module.state_dict()
+    weights: dict[str, Any] = {name: held[name] for name in names - OF_THE_CORPUS}
+    wrong = [name for name, value in weights.items() if name not in own or own[name].shape != value.shape]
     if wrong:
         raise InputError(
             f"{source} holds {_first(sorted(wrong))}, which this model has not, or in another size: leave "
@@ -232,6 +231,9 @@ def start_from(module: ResumableModule, path: Path) -> None:
     if "base" in checkpoint:
         load_base(module, checkpoint["base"], source, None)
     set_model_state_dict(module, weights, options=StateDictOptions(full_state_dict=True, strict=False))
+    new = sorted(set(trained_names(module)) - weights.keys() - OF_THE_CORPUS)
+    if new:
+        rank_zero_info(f"{source} does not hold {_first(new)}: new here, and begun as built")
 
 
 def _megabytes(weights: Mapping[str, Tensor]) -> float:

@@ -65,6 +65,12 @@ FREE = {
 }
 """Settings of the model that change nothing of what its weights mean."""
 
+MEANING = (
+    *("lmm", "sampling", "trained", "judgements", "pointwise_loss"),
+    *("score_by", "score_both_orders", "anchors"),
+)
+"""Settings of the model under which a checkpoint's weights, or the scale of its scores, mean what they do."""
+
 KEPT = ("lmm", "sampling", "trained", "judgements", "score_by", "pairwise_loss", "pointwise_loss")
 """Settings of the model that a fit takes from the checkpoint whose weights it begins with."""
 
@@ -199,7 +205,7 @@ def check_settings(checkpoint: dict[str, Any], model: Any) -> None:
         InputError: the first that differs.
     """
     remembered = checkpoint["hyper_parameters"]
-    for name in ("lmm", "sampling", "trained", "judgements", "score_by", "pointwise_loss", "anchors"):
+    for name in MEANING:
         typed, kept = (
             _flat(f"model.{name}", json.loads(json.dumps(_plain(value))))
             for value in (model[name], remembered[name])

@@ -70,9 +70,9 @@ def compare_models(
     table.add_row("raw PLCC", f"{outcome.first['plcc_raw']:.3f}", "", f"{outcome.second['plcc_raw']:.3f}", "")
     console = Console()
     console.print(table)
-    for word, model in zip(("first", "second"), models, strict=True):
+    for word, model, found in zip(("first", "second"), models, scores, strict=True):
         failed = f", {model.failed} rows without a score" if model.failed else ""
-        unlisted = len(model.names) - len(scores[models.index(model)])
+        unlisted = len(model.names) - len(found)
         console.print(
             f"{word}: {model.model} ({model.path.name}{failed}, {unlisted} not on the list)", highlight=False
         )

@@ -65,15 +65,6 @@ class HumanScale:
         """Opinions for scores of any shape; nan stays nan."""
         return self.curve(scores)
 
-    def stderr(self, scores: npt.ArrayLike, stderr: npt.ArrayLike) -> Floats:
-        """Standard errors on the human scale of scores with these standard errors, by the delta method.
-
-        The slope at the score stands for the curve, which is close while the error is small beside b4. The
-        curve's own uncertainty is not in it.
-        """
-        errors: Floats = np.abs(self.curve.slope(scores)) * np.asarray(stderr, dtype=np.float64)
-        return errors
-
     def save(self, path: str | PurePath) -> None:
         """Write JSON.
 

@@ -52,12 +52,6 @@ class Logistic(NamedTuple):
         curve: Floats = self.b2 + (self.b1 - self.b2) * expit(z)
         return curve
 
-    def slope(self, x: npt.ArrayLike) -> Floats:
-        """The derivative at scores of any shape, in opinions per score."""
-        z = (np.asarray(x, dtype=np.float64) - self.b3) / self.b4
-        slope: Floats = (self.b1 - self.b2) / self.b4 * expit(z) * expit(-z)
-        return slope
-
 
 def fit_logistic(x: npt.ArrayLike, y: npt.ArrayLike, start: Logistic | None = None) -> Logistic:
     """Find the logistic with the least squared error, rising or falling as the values do.

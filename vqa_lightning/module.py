@@ -122,15 +122,15 @@ class RankingModule(ScoringModule):
         self.total_steps = 1
 
     def prepare_data(self) -> None:
-        """Before a fit: builds the LMM without memory, to see what is wrong before anything takes long.
+        """Checks the precision; before a fit builds the LMM without memory, to see early what is wrong.
 
         Raises:
             InputError: the model cannot be built or trained as configured, or does not fit the context or
                 the device.
         """
+        check_precision(self.precision)
         if self.trainer.state.fn != TrainerFn.FITTING:
             return
-        check_precision(str(self.trainer.precision))
         with torch.random.fork_rng(devices=[]):
             check_run(
                 build_on_meta(lambda: self._build(weights=False)),
@@ -327,9 +327,11 @@ class RankingModule(ScoringModule):
         return isinstance(self.trainer.datamodule, RoundDataModule)  # type: ignore[attr-defined]
 
     def on_test_epoch_start(self) -> None:
-        """New metrics, where pairs are tested."""
+        """New metrics where pairs are tested, else as for prediction."""
         if self._tests_pairs:
             self._start_evaluation()
+        else:
+            self.on_predict_start()
 
     def test_step(self, batch: PairBatch | VideoBatch) -> dict[str, Tensor] | None:
         """Pairs of the report split; of videos that people have scored, `score` and `stderr` (V,)."""
@@ -343,3 +345,5 @@ class RankingModule(ScoringModule):
         """Logs the same metrics as validation under `test/`, where pairs are tested."""
         if self._tests_pairs:
             self._finish_evaluation("test")
+        else:
+            self.on_predict_end()

@@ -32,9 +32,6 @@ class Prefix:
         layers = cast(list[DynamicLayer], cache.layers)
         return cls(tuple((cast(Tensor, one.keys), cast(Tensor, one.values)) for one in layers), advance)
 
-    def __len__(self) -> int:
-        return len(self.advance)
-
     @property
     def length(self) -> int:
         """Tokens in each."""

@@ -5,6 +5,7 @@ for, in whichever order, by however many processes.
 """
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 from typing import Any, Literal
 
 import numpy as np
@@ -19,6 +20,7 @@ from vqa_lightning.anchors import Anchors
 from vqa_lightning.calibration import ErrorModel
 from vqa_lightning.checkpoints import ResumableModule
 from vqa_lightning.lmm import LMM
+from vqa_lightning.sharding import gathered
 
 Judgement = Literal["pairwise", "pointwise"]
 
@@ -48,6 +50,11 @@ class ScoringModule(ResumableModule):
         self.register_buffer("scale", torch.tensor([0.0, 1.0, 1.0, 0.0]))
         # Of the level words, so that they are as sure as they are right.
         self.register_buffer("temperature", torch.tensor(1.0))
+
+    @property
+    def precision(self) -> str:
+        """That of the Trainer; without one full."""
+        return "32-true" if self._trainer is None else str(self._trainer.precision)
 
     def levels(self, logits: Tensor) -> Tensor:
         """Distributions (..., 5) over the levels from their words' logits, at the fitted temperature."""
@@ -103,24 +110,26 @@ class ScoringModule(ResumableModule):
             clips: (B, T, 3, H, W) in [0, 1].
 
         Returns:
-            (B, O), higher better, one of each order that a pairwise score asks; O is 1 for pointwise ones.
+            (B,), higher better; of a pairwise score in both orders the mean, for what it owes to the place of
+            a clip in the prompt is no spread between clips.
         """
         tokens = self.lmm.encode(clips)
         if self.score_by == "pointwise":
-            return self.lmm.score(tokens)[:, None]
-        return self.anchors.scale_values(
+            return self.lmm.score(tokens)
+        values = self.anchors.scale_values(
             self.lmm, tokens, self._preference, both_orders=self.score_both_orders
         )
+        return values.mean(dim=1)
 
     def rate_video(self, clips: Tensor) -> Tensor:
-        """Raw scores (n O,) of the clips of one video, uint8 (n, T, 3, H, W), a few of them at a time.
+        """Raw scores (n,) of the clips of one video, uint8 (n, T, 3, H, W), a few of them at a time.
 
         No other video has any part in them: a score is the same to the bit in whatever company it is asked
         for.
         """
         few = max(1, CHUNK_BYTES // (4 * clips[0].numel()))
         chunks = torch.split(clips, few)
-        return torch.cat([self.rate(chunk.to(self.device) / 255).flatten() for chunk in chunks])
+        return torch.cat([self.rate(chunk.to(self.device) / 255) for chunk in chunks])
 
     def t_scores(self, raw: Tensor) -> tuple[Tensor, Tensor]:
         """Turns raw scores of several clips of each video into the published score.
@@ -138,6 +147,15 @@ class ScoringModule(ResumableModule):
         """Scores and standard errors on the published scale from raw scores and the spread of their means."""
         middle, deviation, factor, floor = self.scale.to(score.device)
         return 50 + 10 * (score - middle) / deviation, 10 * torch.hypot(factor * spread, floor) / deviation
+
+    def on_predict_start(self) -> None:
+        """Has each process hold the whole model where it is sharded: they score unequal shares."""
+        self._whole = ExitStack()
+        self._whole.enter_context(gathered(self.lmm))
+
+    def on_predict_end(self) -> None:
+        """Lets go of what is another process's."""
+        self._whole.close()
 
     def predict_step(self, batch: VideoBatch) -> tuple[Tensor, Tensor]:
         """Scores (V,) and standard errors (V,) of the batch's readable videos."""

@@ -31,11 +31,13 @@ class Student(Teacher):
     @property
     def settings(self) -> Mapping[str, object]:
         """Hash of the weights, and how clips are cut and judged."""
-        return {**super().settings, "weights": self._weights, "score_by": self.module.score_by}
+        module = self.module
+        judged = {"score_by": module.score_by, "both_orders": module.score_both_orders}
+        return {**super().settings, "weights": self._weights, "precision": module.precision, **judged}
 
     def score(self, clips: Tensor) -> Tensor:
-        """Raw scores (B O,) of clips (B, T, C, H, W) in [0, 1], those of a clip side by side."""
-        return self.module.rate(clips).flatten()
+        """Raw scores (B,) of clips (B, T, C, H, W) in [0, 1]."""
+        return self.module.rate(clips)
 
 
 def _learnt(module: RankingModule) -> dict[str, Tensor]:

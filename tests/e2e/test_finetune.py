@@ -20,6 +20,7 @@ SMALL = [
     "--trainer.max_epochs=1",
     "--trainer.enable_progress_bar=false",
     "--trainer.enable_model_summary=false",
+    "--trainer.log_every_n_steps=1",
     "--data.batch_size=4",
     "--data.synthetic_pairs=8",
     "--data.teacher_pairs=8",

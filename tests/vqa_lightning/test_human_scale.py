@@ -34,15 +34,6 @@ def test_order_is_kept_far_outside(fitted: tuple[HumanScale, np.ndarray, np.ndar
     assert scale(-1e9) == pytest.approx(scale.b2)
 
 
-def test_standard_errors_are_those_of_mapped_draws(fitted: tuple[HumanScale, np.ndarray, np.ndarray]) -> None:
-    scale = fitted[0]
-    drawn = np.random.default_rng(1).normal(56, 0.5, size=20_000)
-    # 20 000 draws give a deviation to half a percent; the curve bends less over half a score
-    assert scale.stderr(56, 0.5) == pytest.approx(scale(drawn).std(), rel=0.02)
-    falling = HumanScale.fit(fitted[1], -fitted[2], name="DMOS", model="m")
-    assert falling.stderr(56, 0.5) == pytest.approx(scale.stderr(56, 0.5), rel=1e-4)
-
-
 def test_it_comes_back_from_its_file(
     fitted: tuple[HumanScale, np.ndarray, np.ndarray], tmp_path: Path
 ) -> None:

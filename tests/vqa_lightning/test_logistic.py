@@ -72,13 +72,6 @@ def test_outliers_and_steps() -> None:
     assert square_error(fit_logistic(x, step), x, step) == pytest.approx(0, abs=1e-6)
 
 
-def test_slope_is_the_derivative() -> None:
-    curve = Logistic(1, 5, 40, 3)
-    x = np.linspace(30, 50, 9)
-    # central differences of a smooth curve at h = 1e-4 of its width err by h^2
-    assert curve.slope(x) == pytest.approx((curve(x + 3e-4) - curve(x - 3e-4)) / 6e-4, rel=1e-6)
-
-
 def test_it_is_quick() -> None:
     generator = np.random.default_rng(3)
     x = generator.normal(size=7000)
