@@ -16,9 +16,7 @@ files are scored as `predict` scores them. Printed are, for each codec,
 - SRCC: Spearman's correlation of score and falling CRF over all rungs, the mean over the ladders; one whose
   scores are all equal counts 0.
 
-The rows "same windows" differ in this: predict draws the clips of a file by its hash, so that two encodes are
-seen at different places; there they are seen at the same, as the teachers' centred ones are anyway. Intervals
-are 95 % of a bootstrap over contents. Then come the two pairs of known order, the whole files, with
+Intervals are 95 % of a bootstrap over contents. Then come the two pairs of known order, the whole files, with
 P(the better one scores higher) by the published standard errors where there are some. Students, ladders and
 scores are kept under `--root`: an interrupted run goes on, and a finished one prints in a minute.
 """
@@ -62,7 +60,7 @@ PAIRS = (("Seeking_30_480_1050", "Seeking_10_288_375"), ("carphone_pristine", "c
 LEAST_FALL = 0.5
 """dB of XPSNR; MPEG's rule of thumb for a difference in PSNR that can be seen (Salomon, Data Compression)."""
 
-STUDENT, GIVEN, ALIKE = "student", "checkpoint", ", same windows"
+STUDENT, GIVEN = "student", "checkpoint"
 
 
 class Score(NamedTuple):
@@ -151,14 +149,6 @@ def held_out(members: Sequence[Video], ladders: Sequence[Ladder]) -> list[Reques
     return [Request(video) for video in (*members, *files)]
 
 
-def score_alike(annotator: Teacher, asked: Sequence[Request]) -> dict[str, Score]:
-    """What an annotator says where all files of a content are cut at the same places and times."""
-    # Random draws follow from the id.
-    alike = [Request(replace(one.video, video_id=one.video.content)) for one in asked]
-    found = zip(asked, annotator.annotate(alike), strict=True)
-    return {one.video.video_id: Score(row.score, row.stderr) for one, row in found}
-
-
 def rank(scores: Mapping[str, Score], ladder: Ladder) -> list[Rank]:
     """The pairs of a ladder between which everybody sees a difference."""
     values = [scores[rung.video_id].value for rung in ladder.rungs]
@@ -237,7 +227,7 @@ def pair_tables(scores: Scores, corpus: Sequence[Video]) -> Iterator[Table]:
         for name, own in scores.items():
             one, two = own[ids[better]], own[ids[other]]
             shown, probability = [f"{side.value:.4g}" for side in (one, two)], ""
-            if name.startswith((STUDENT, GIVEN)):
+            if name in (STUDENT, GIVEN):
                 shown = [f"{side.value:.1f} ± {side.stderr:.1f}" for side in (one, two)]
                 joint = math.hypot(one.stderr, two.stderr)
                 probability = f"{ndtr((one.value - two.value) / joint):.3f}"
@@ -276,12 +266,7 @@ def main() -> None:
             fold = build_corpus(manifest)
             asked = held_out(videos(fold, "report"), ladders)
             judges = annotators(student, args.ckpt_path, videos(fold, "train"))
-            found = {}
-            for name, judge in judges.items():
-                found[name] = score(judge, asked, store)
-                if isinstance(judge, Checkpoint):
-                    found[name + ALIKE] = score_alike(judge, asked)
-            return found
+            return {name: score(judge, asked, store) for name, judge in judges.items()}
 
         scores: dict[str, dict[str, Score]] = {}
         for fold in pool.map(judge, manifests):
