@@ -1,13 +1,22 @@
 """Material for all tests: real clips where there are some, small corpora, and untrained weights."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
 import av
 import numpy as np
 import pytest
+import torch
 
 from datamodules.procedural import write_corpus
+
+
+def pytest_configure() -> None:
+    """One thread in each process, here and in those that tests start: they share the cores."""
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    torch.set_num_threads(1)
+
 
 SHARED = Path(__file__).resolve().parents[1].parent / "shared" / "data"
 
