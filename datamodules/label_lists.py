@@ -69,7 +69,8 @@ def read_columns(
         header, columns = readers[suffix](path, headed)
     # UnicodeDecodeError, JSON's and Arrow's are ValueErrors
     except (OSError, ValueError, csv.Error) as error:
-        reason = str(error).splitlines()[0].rstrip(".")
+        told = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        reason = told.splitlines()[0].rstrip(".")
         raise InputError(
             f"The list {path} cannot be read ({reason}); give a CSV, JSON, Parquet or MATLAB file."
         ) from error

@@ -205,7 +205,7 @@ def check_settings(checkpoint: dict[str, Any], model: Any) -> None:
         InputError: the first that differs.
     """
     remembered = checkpoint["hyper_parameters"]
-    for name in MEANING:
+    for name in [name for name in MEANING if name in remembered]:  # an older one lacks newer settings
         typed, kept = (
             _flat(f"model.{name}", json.loads(json.dumps(_plain(value))))
             for value in (model[name], remembered[name])

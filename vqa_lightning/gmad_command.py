@@ -72,6 +72,8 @@ def draw_gmad(
     listing = output.with_suffix(".csv")
     if listing.resolve() in (first.resolve(), second.resolve()):
         raise InputError(f"--output {output} would write its list over {listing}; give it another name.")
+    if videos is not None and not videos.exists():
+        raise InputError(f"--videos {videos} does not exist; name the folder in which the files' names lie.")
     one = read_predictions(first, first_higher_is_better)
     two = read_predictions(second, second_higher_is_better)
     scores = join(two, one.names, first)
