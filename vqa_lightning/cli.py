@@ -245,14 +245,15 @@ def check_checkpoint(path: Path, setting: str = "--ckpt_path") -> dict[str, Any]
         raise InputError(f"{setting} {path} is not a file: give a .ckpt that fit has written.")
     try:
         checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-        ours = "anchors" in checkpoint
+        ours = {"anchors", "scale_current"} <= checkpoint.keys()
     except Exception as error:  # torch.load raises what the damage happens to cause
         raise InputError(
             f"{setting} {path} is not a checkpoint that can be read: give one that fit wrote."
         ) from error
     if not ours:
         raise InputError(
-            f"{setting} {path} is a checkpoint of another model: give one that vqa-lightning's fit wrote."
+            f"{setting} {path} is a checkpoint of another model, or of an earlier version: give one that "
+            "this vqa-lightning's fit wrote."
         )
     return checkpoint
 

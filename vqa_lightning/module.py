@@ -258,6 +258,7 @@ class RankingModule(ScoringModule):
     def training_step(self, batch: PairBatch) -> dict[str, Tensor]:
         """Loss of one batch, and which of its pairs (B,) `score_by` ranked wrongly."""
         self.anchors.forget()
+        self.scale_current = False
         judged = self.judge(batch.sides(), both_orders=self.both_orders)
         losses = self._losses(batch, judged)
         loss = torch.stack(list(losses.values())).sum()

@@ -11,6 +11,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 import torch
+from lightning_utilities.core.rank_zero import rank_zero_warn
 from torch import Tensor
 
 from datamodules.batches import VideoBatch
@@ -48,6 +49,8 @@ class ScoringModule(ResumableModule):
         self.anchors = Anchors(anchors)
         # Mean and deviation of raw scores over the training corpus; factor and floor of their errors.
         self.register_buffer("scale", torch.tensor([0.0, 1.0, 1.0, 0.0]))
+        self.scale_current = True
+        """Whether scale and anchors' matrix are of the present weights: no step was taken since."""
         # Of the level words, so that they are as sure as they are right.
         self.register_buffer("temperature", torch.tensor(1.0))
 
@@ -64,6 +67,7 @@ class ScoringModule(ResumableModule):
         """Adds the anchors' frames to what is trained."""
         super().on_save_checkpoint(checkpoint)
         checkpoint["anchors"] = self.anchors.clips
+        checkpoint["scale_current"] = self.scale_current
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Takes up the anchors' frames after what was trained.
@@ -78,6 +82,12 @@ class ScoringModule(ResumableModule):
                 f"needs {self.anchors.count}: give one of a run that scored by comparisons."
             )
         self.anchors.choose(checkpoint["anchors"])
+        self.scale_current = checkpoint["scale_current"]
+        if not self.scale_current and (self._trainer is None or not self._trainer.training):
+            rank_zero_warn(
+                "The checkpoint was saved within a round: its scores are on the scale of the round before. "
+                "Take one from the end of a round where they are to be compared."
+            )
 
     def set_scale(self, raw: npt.NDArray[np.float64], errors: ErrorModel) -> None:
         """Takes the scale of published scores from the training corpus.
@@ -88,6 +98,7 @@ class ScoringModule(ResumableModule):
         """
         deviation = max(float(raw.std()), 1e-6)
         self.scale.copy_(torch.tensor([float(raw.mean()), deviation, *errors]))
+        self.scale_current = True
 
     @torch.no_grad()
     def set_anchors(self, clips: Sequence[Tensor]) -> None:

@@ -79,6 +79,17 @@ def test_the_fingerprint_is_that_of_the_weights(trained: tuple[Path, RankingModu
     assert other.name != first.name
 
 
+def test_a_checkpoint_within_a_round_is_told(
+    trained: tuple[Path, RankingModule], tmp_path: Path, recwarn: pytest.WarningsRecorder
+) -> None:
+    Checkpoint(str(trained[0]))
+    assert not [one for one in recwarn if "within a round" in str(one.message)]
+    within = torch.load(trained[0], weights_only=True) | {"scale_current": False}
+    torch.save(within, tmp_path / "within.ckpt")
+    with pytest.warns(UserWarning, match="saved within a round"):
+        Checkpoint(str(tmp_path / "within.ckpt"))
+
+
 @pytest.mark.parametrize("content", [None, b"no checkpoint", {"state_dict": {"weight": torch.zeros(1)}}])
 def test_a_wrong_file_is_one_sentence(tmp_path: Path, content: object) -> None:
     path = tmp_path / "wrong.ckpt"
