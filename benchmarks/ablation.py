@@ -232,9 +232,9 @@ def report(
     return "\n".join(tables)
 
 
-def put(page: Path, tables: str) -> None:
+def put(page: Path, tables: str, mark: str = "ablation") -> None:
     """Replaces what stands between the marks of a page."""
-    opening, closing = "<!-- ablation -->", "<!-- /ablation -->"
+    opening, closing = f"<!-- {mark} -->", f"<!-- /{mark} -->"
     before, _, rest = page.read_text().partition(opening)
     _, found, after = rest.partition(closing)
     if not found:

@@ -2,7 +2,6 @@
 
 import csv
 import math
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from lightning.pytorch import Trainer
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
@@ -17,6 +18,7 @@ from datamodules.consensus import FittedConsensus
 from datamodules.decoding import Video
 from datamodules.label_store import Key
 from datamodules.teacher_weights import TeacherWeight
+from datamodules.whole_files import written_whole
 from vqa_lightning.metrics import srcc
 
 Scores = dict[Key, float]
@@ -166,43 +168,76 @@ def severity_srcc(own: Scores, video: Video, ladder: Mapping[str, int]) -> float
     return float(np.mean(found)) if found else math.nan
 
 
+def publish(
+    trainer: Trainer,
+    folder: Path,
+    rows: Sequence[Mapping[str, Any]],
+    teachers: Sequence[Mapping[str, Any]],
+    accuracy: Mapping[str, float],
+) -> None:
+    """Writes, prints and logs the rounds so far; the first process does.
+
+    Args:
+        trainer: with the loggers.
+        folder: of the run.
+        rows: of `rounds.csv`.
+        teachers: `teacher_rows`.
+        accuracy: of the report split's pairs in the last round, by simulator too.
+    """
+    if trainer.is_global_zero:
+        write_report(folder / "rounds.csv", rows)
+        write_report(folder / "teachers.csv", teachers)
+        print_report(rows, [row["teacher"] for row in teachers])
+    figures = {f"round/{name}": value for name, value in rows[-1].items() if isinstance(value, (int, float))}
+    for logged_otherwise in ("round/round", "round/probe"):
+        del figures[logged_otherwise]
+    figures |= {f"report/{name}": value for name, value in accuracy.items()}
+    for logger in trainer.loggers:
+        logger.log_metrics(figures, step=trainer.global_step)
+
+
 def write_report(file: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Writes a CSV of the run folder whole, under a temporary name first."""
-    hidden = file.with_name(f".{file.name}.tmp")
-    with hidden.open("w", newline="") as stream:
+    """Writes a CSV of the run folder."""
+    with written_whole(file) as hidden, hidden.open("w", newline="") as stream:
         writer = csv.DictWriter(stream, list(rows[0]), lineterminator="\n")
         writer.writeheader()
         writer.writerows({name: _cell(name, value) for name, value in row.items()} for row in rows)
-    os.replace(hidden, file)
 
 
 def _cell(name: str, value: Any) -> Any:
     if not isinstance(value, float):
         return value
-    return f"{value:.1f}" if name == "seconds" else f"{value:.6f}"
+    return f"{value:.1f}" if name.endswith("seconds") else f"{value:.6f}"
 
 
 def print_report(rows: Sequence[Mapping[str, Any]], teachers: Sequence[str]) -> None:
     """Prints the rounds so far as one table that fits 80 columns."""
-    table = Table(title="Rounds (report split)", title_justify="left")
-    columns = ["round", "pairs", "rank acc.", "flipped", *(f"~{name}" for name in teachers)]
+    table = Table(title="Rounds (report split)", title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     has_truth = rows[0]["truth_srcc_student"] != ""
     has_people = "pairs_human" in rows[0]
+    columns = ["round", "pairs", "rank acc.", "probe", "flipped", *(f"~{name}" for name in teachers)]
     columns += [*(["MOS"] if has_people else []), *(["truth"] if has_truth else []), "s"]
     for column in columns:
         table.add_column(column, justify="right")
-    sources = ["synthetic", "teacher", "reference", *(["human"] if has_people else []), "hard"]
-    if not any(row["pairs_reference"] for row in rows):
-        sources.remove("reference")
+    sources = [name.removeprefix("pairs_") for name in rows[0] if name.startswith("pairs_")]
     for row in rows:
-        counts = "/".join(str(row[f"pairs_{source}"]) for source in sources)
-        cells = [str(row["round"]), counts, f"{row['rank_accuracy']:.3f}", f"{row['flipped']:.1%}"]
+        total = sum(row[f"pairs_{source}"] for source in sources)
+        probe = f"{row['probe']:.3f}" + ("" if row["verdict"] == "kept" else "!")
+        cells = [str(row["round"]), str(total), f"{row['rank_accuracy']:.3f}", probe, f"{row['flipped']:.0%}"]
         cells += [f"{row[f'teacher_srcc_{name}']:+.2f}" for name in teachers]
         cells += [f"{row['mos_srcc_student']:+.2f}"] if has_people else []
         cells += [f"{row['truth_srcc_student']:+.2f}"] if has_truth else []
         table.add_row(*cells, f"{row['seconds']:.0f}")
-    table.caption = f"pairs: {'/'.join(sources)}; ~NAME: SRCC of the student with a teacher"
-    table.caption += "; MOS: with people's opinions" if has_people else ""
-    table.caption += "; truth: with the hidden truth" if has_truth else ""
-    table.caption_justify = "left"
+    last = rows[-1]
+    counts = ", ".join(f"{last[f'pairs_{one}']} {one}" for one in sources if last[f"pairs_{one}"])
+    share = last["annotation_seconds"] / last["seconds"]
+    rejected = "; !: the round is rejected" if any(row["verdict"] != "kept" for row in rows) else ""
+    people = "; MOS: with people's opinions" if has_people else ""
+    hidden = "; truth: with the hidden truth" if has_truth else ""
+    lines = (
+        f"pairs of round {last['round']}: {counts}; {share:.0%} of its time to annotate",
+        f"probe: Kendall's tau with known orders, select split{rejected}",
+        f"~NAME: SRCC with a teacher{people}{hidden}",
+    )
+    table.caption, table.caption_justify = "\n".join(lines), "left"
     Console().print(table)

@@ -6,11 +6,9 @@ a run that died at any moment repeats its last round and ends at the same place.
 """
 
 import time
-from collections.abc import Sequence
-from dataclasses import replace
-from math import ceil
+from math import nan
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -18,68 +16,89 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.utilities.seed import isolate_rng
-from lightning_utilities.core.rank_zero import rank_zero_info
+from lightning_utilities.core.rank_zero import rank_zero_info, rank_zero_warn
 from torch import Tensor
 
+from callbacks.annotators import (
+    Relabel,
+    alone,
+    annotate,
+    balanced_as,
+    blended,
+    ids,
+    let_teachers_annotate,
+)
+from callbacks.finished_round import FinishedRound, JudgedPairs, RoundListener
+from callbacks.probe import Verdict, collapsing, judge_round, label_entropy, score_spread
 from callbacks.round_report import (
-    Scores,
-    ensemble_scores,
     human_figures,
     pair_counts,
-    print_report,
     print_teachers,
+    publish,
     rank_correlations,
     scores_of,
-    teacher_rows,
-    write_report,
 )
-from datamodules.annotation import Annotator, Request, annotate_missing
-from datamodules.consensus import FittedConsensus, fit_consensus
-from datamodules.decoding import Video, read_clip
+from callbacks.round_requests import round_requests
+from datamodules.decoding import read_clip
 from datamodules.errors import InputError
-from datamodules.hard_pairs import flipped
+from datamodules.hard_pairs import ANSWERS
 from datamodules.label_store import LabelStore
-from datamodules.pairs import Consensus, balance_of, cuts_for_balance, read_pairs
+from datamodules.lost_pairs import told_of_lost_pairs
+from datamodules.pairs import Consensus, read_pairs
 from datamodules.procedural import read_truth
+from datamodules.relabelling import flipped
 from datamodules.round_data import RoundDataModule
-from datamodules.scores_file import ScoresFile
-from datamodules.simulators import SIMULATORS, Simulator, find_simulators
-from datamodules.teacher_weights import weigh_teachers
-from datamodules.teachers import Laplacian, Teacher
+from datamodules.simulators import SIMULATORS
+from datamodules.whole_files import written_whole
 from vqa_lightning.anchors import calmest, named_clips
 from vqa_lightning.calibration import ErrorModel, fit_errors, with_errors
+from vqa_lightning.checkpoints import load_learnt, save_learnt
 from vqa_lightning.module import RankingModule
 from vqa_lightning.sharding import gathered
 from vqa_lightning.student import Student
 
-CALIBRATION_LADDERS = 96
-"""That scale the errors: with 24 these are uncertain by up to a third; more would keep the codecs busy."""
-
-SLOW = ("h265",)
-"""Not among those that scale the errors unless named: of whole frames x265 encodes a few a second."""
+FIRST, KEPT = "weights/first.ckpt", "weights/kept.ckpt"
+"""In the run folder: what a round restarts from, and what a rejected one is replaced by."""
 
 
 class SelfImprovement(Callback):
     """Annotates round 0 with the datamodule's teachers and every later round with the student.
 
+    After each round the student is judged by the probe, ladders of the select split (`callbacks.probe`). One
+    that is rejected labels nothing, and the weights of the last one that was kept are put back.
+
     Args:
-        epochs_per_round: epochs on one pair table.
+        epochs_per_round: epochs on one pair table; `trainer.max_epochs` is a multiple of it.
         ladders: simulators whose whole ladder is scored on each content of the select and report splits, for
-            the teachers' weights and for the report; the simulators take turns from content to content.
+            the probe, the teachers' weights and the report; the simulators take turns from content to
+            content.
         calibration_simulators: names of those whose ladders on the select split scale the student's standard
-            errors; they should not be trained on, where the student errs least. None: all that
-            `vqa-lightning list` names and data.simulators does not, save h265, or those of data.simulators if
-            nothing is left.
+            errors, and belong to the probe; they should not be trained on, where the student errs least.
+            None: all that `vqa-lightning list` names and data.simulators does not, save h265, or those of
+            data.simulators if nothing is left.
+        relabel: who labels pairs of different videos from the second round on. replace: the student, as in
+            the paper; blend: teachers and student by the weights that the probe gives each; never: the
+            teachers, to the end.
+        restart: base: each later round begins with the weights that the run began with, as in the paper, with
+            a new optimiser and a schedule of its own; continue: with those of the round before, and one
+            schedule lies over the whole run.
+        patience: the run stops after so many rounds in which agreement on the probe was not higher than ever
+            before; None: it never does.
     """
 
     def __init__(
-        self, epochs_per_round: int = 1, ladders: int = 1, calibration_simulators: list[str] | None = None
+        self,
+        epochs_per_round: int = 1,
+        ladders: int = 1,
+        calibration_simulators: list[str] | None = None,
+        relabel: Relabel = "replace",
+        restart: Literal["base", "continue"] = "continue",
+        patience: int | None = None,
     ) -> None:
-        if epochs_per_round < 1 or ladders < 1:
+        if epochs_per_round < 1 or ladders < 1 or (patience is not None and patience < 1):
             raise InputError(
-                f"SelfImprovement has epochs_per_round {epochs_per_round} and ladders {ladders}: "
-                "give 1 or more."
+                f"SelfImprovement has epochs_per_round {epochs_per_round}, ladders {ladders} and patience "
+                f"{patience}: give 1 or more."
             )
         unknown = [name for name in calibration_simulators or () if name not in SIMULATORS]
         if unknown or calibration_simulators == []:
@@ -90,13 +109,29 @@ class SelfImprovement(Callback):
         self.epochs_per_round = epochs_per_round
         self.ladders = ladders
         self.calibration_simulators = calibration_simulators
+        self.relabel: Relabel = relabel
+        self.restart = restart
+        self.patience = patience
         self.round = 0
         self.rows: list[dict[str, Any]] = []
-        self._wrong = torch.empty(0, dtype=torch.bool)
+        self.kept: tuple[int, str] | None = None
+        """Round of the label store and fingerprint of the last student that was kept."""
+        self._begun = 0
+        self._first_step = 0
+        self._answers = torch.empty(0, len(ANSWERS))
+        self._lost: set[str] = set()
 
     def state_dict(self) -> dict[str, Any]:
-        """Rounds done, the report's rows, and which pairs of the present round were ranked wrongly."""
-        return {"round": self.round, "rows": self.rows, "wrong": self._wrong.cpu()}
+        """Rounds done and begun, the report, who was kept, and what was said of the present round's pairs."""
+        return {
+            "round": self.round,
+            "rows": self.rows,
+            "kept": self.kept,
+            "begun": self._begun,
+            "first_step": self._first_step,
+            "answers": self._answers.cpu(),
+            "lost": sorted(self._lost),
+        }
 
     def on_load_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
@@ -106,225 +141,297 @@ class SelfImprovement(Callback):
         Here and not in `on_fit_start`, because sharded strategies load after that; `setup` is always done.
         """
         state = checkpoint["callbacks"][self.state_key]
-        self.round, self.rows, self._wrong = (state[name] for name in ("round", "rows", "wrong"))
+        self.round, self.rows, self.kept = state["round"], state["rows"], state["kept"]
+        self._begun, self._first_step = state["begun"], state["first_step"]
+        self._answers, self._lost = state["answers"], set(state["lost"])
+        data, module = _parts(trainer, pl_module)
         if self.round:
-            data, _ = _parts(trainer, pl_module)
             data.resume_round(self.round, read_pairs(self._pairs_file(self.round), data.ladder))
+        self._plan_schedule(trainer, data, module)
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Has the teachers annotate what they have not annotated yet, and begins round 0.
 
         Here and not in `on_fit_start`, because the schedule asks for the length of an epoch before that.
+
+        Raises:
+            InputError: the run is not made of whole rounds, or a split has no videos.
         """
         if stage != "fit":
             return
         self._began = time.monotonic()
         data, module = _parts(trainer, pl_module)
+        self._check_run(trainer, data)
+        if module.score_by == "pairwise" and module.anchor_files is not None:
+            named_clips(module.anchor_files, module.sampling)  # now, and not after hours of annotation
+        self.folder = Path(trainer.strategy.broadcast(trainer.log_dir or "."))
+        self.run_labels = LabelStore(self.folder / "labels")
+        self.requests = round_requests(data, self.ladders, self.calibration_simulators)
+        self.teachers = let_teachers_annotate(trainer, data, self.requests)
+        if trainer.is_global_zero:
+            print_teachers(self.teachers.rows)
+        data.begin_round(0, self.teachers.consensus, versions=self.teachers.versions)
+        self._plan_schedule(trainer, data, module)
+
+    def _check_run(self, trainer: Trainer, data: RoundDataModule) -> None:
         every: int = trainer.reload_dataloaders_every_n_epochs  # type: ignore[attr-defined]
         if every != 1:
             raise InputError(
                 f"trainer.reload_dataloaders_every_n_epochs is {every}: set it to 1, or every "
                 "round would train on the pairs of the first."
             )
-        if module.score_by == "pairwise" and module.anchor_files is not None:
-            named_clips(module.anchor_files, module.sampling)  # now, and not after hours of annotation
-        self.folder = Path(trainer.strategy.broadcast(trainer.log_dir or "."))
-        self.run_labels = LabelStore(self.folder / "labels")
-        splits = ("train", "select", "report")
-        self.sources = [Request(video) for split in splits for video in data.split(split)]
-        report, select = data.split("report"), data.split("select")
-        self.report_ladders = _ladders(report, list(data.simulators.values()), self.ladders)
-        self.select_ladders = _ladders(select, list(data.simulators.values()), self.ladders)
-        few = select[:: ceil(len(select) / CALIBRATION_LADDERS)]
-        each = ceil(CALIBRATION_LADDERS / len(few))
-        self.error_ladders = _ladders(few, self._calibration_simulators(data), each)
-        baseline = Laplacian()
-        for annotator in (*data.teachers, baseline):
-            if isinstance(annotator, Teacher):
-                annotator.device = trainer.strategy.root_device
-                annotator.prepare(data.split("train"))
-            elif isinstance(annotator, ScoresFile):
-                annotator.prepare([request.video for request in self.sources])
-            requests = [*self.sources, *self.report_ladders, *self.select_ladders]
-            self._annotate(trainer, data, annotator, data.labels, 0, requests)
-        for metric in data.references:
-            metric.device = trainer.strategy.root_device
-            self._annotate(trainer, data, metric, data.labels, 0, data.reference_requests())
-        table = data.labels.read(round=0)
-        self.teachers = {teacher.name: teacher.fingerprint for teacher in data.teachers}
-        found = weigh_teachers(table, self.teachers, self.select_ladders)
-        # Where no pair is theirs to label, a corpus on which all of them fail is no reason to stop.
-        equal = data.teacher_weights == "equal" or not data.teacher_pairs
-        self.teacher_rows = teacher_rows(found, equal)
-        weights = {row["fingerprint"]: row["weight"] for row in self.teacher_rows}
-        if trainer.is_global_zero:
-            print_teachers(self.teacher_rows)
-        fitted = fit_consensus(table, _ids(data, "train"), list(weights), weights=weights)
-        self.teacher_consensus = _consensus(data, fitted)
-        names = {**self.teachers, baseline.name: baseline.fingerprint}
-        self.teacher_scores = {name: scores_of(table, fingerprint) for name, fingerprint in names.items()}
-        self.teacher_scores["ensemble"] = ensemble_scores(
-            fitted, [request.key for request in (*self.sources, *self.report_ladders)]
-        )
-        self.versions = data.reference_versions(table, self.teacher_consensus)
-        data.begin_round(0, self.teacher_consensus, versions=self.versions)
+        epochs = trainer.max_epochs
+        if epochs is None or epochs < 1 or epochs % self.epochs_per_round:
+            raise InputError(
+                f"trainer.max_epochs is {epochs}, but a round has {self.epochs_per_round} epochs "
+                "(epochs_per_round of SelfImprovement): give a multiple of that."
+            )
+        for split in ("train", "select", "report"):
+            if not data.split(split):
+                raise InputError(
+                    f"the {split} split has no readable video: give more contents in data.videos, or a "
+                    "larger share of them in data.shares."
+                )
 
-    def _calibration_simulators(self, data: RoundDataModule) -> list[Simulator]:
-        if self.calibration_simulators is not None:
-            return list(find_simulators(self.calibration_simulators).values())
-        unseen = [
-            simulator for name, simulator in SIMULATORS.items() if name not in (*data.simulators, *SLOW)
-        ]
-        return unseen or list(data.simulators.values())
+    def _plan_schedule(self, trainer: Trainer, data: RoundDataModule, module: RankingModule) -> None:
+        """Says how long the schedule is: the Trainer takes all rounds to be as long as the present one."""
+        assert trainer.max_epochs is not None
+        rounds = max(trainer.max_epochs // self.epochs_per_round, data.round + 1)
+        sizes = data.round_sizes(rounds)
+        present = sizes[data.round]
+        module.schedule.first = self._first_step
+        module.schedule.share = (present if self.restart == "base" else sum(sizes)) / (rounds * present)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Chooses the anchors of a run that begins; one that goes on has them from its checkpoint."""
         data, module = _parts(trainer, pl_module)
-        self._wrong = self._wrong.to(module.device)
+        self._answers = self._answers.to(module.device)
         if trainer.ckpt_path is not None:
+            self._stop_if_exhausted(trainer)
             return
         if module.score_by == "pairwise":
             with trainer.precision_plugin.forward_context():
                 module.set_anchors(self._anchor_clips(module, data))
+        if self.restart == "base":
+            save_learnt(module, self.folder / FIRST)
         self._save_pairs(trainer, data)
 
     def _anchor_clips(self, module: RankingModule, data: RoundDataModule) -> list[Tensor]:
         if module.anchor_files is not None:
             return named_clips(module.anchor_files, module.sampling)
         train = {video.video_id: video for video in data.split("train")}
-        chosen = calmest(self.teacher_consensus.restrict(list(train)), module.anchors.count)
+        chosen = calmest(self.teachers.consensus.restrict(list(train)), module.anchors.count)
         return [read_clip(train[name], module.sampling).frames for name in chosen]
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Forgets which pairs were ranked wrongly when a round begins."""
-        data, _ = _parts(trainer, pl_module)
-        if trainer.current_epoch % self.epochs_per_round == 0:
-            self._wrong = torch.zeros(len(data.round_pairs), dtype=torch.bool, device=pl_module.device)
+        """When a round begins: forgets what was said of the last one's pairs; may restart from the base."""
+        data, module = _parts(trainer, pl_module)
+        if trainer.current_epoch % self.epochs_per_round:
+            return
+        self._answers = torch.full((len(data.round_pairs), len(ANSWERS)), nan, device=module.device)
+        self._lost = set()
+        if self.restart == "base" and self._begun < self.round:
+            # Not at the end of the last round, whose checkpoint holds what was learnt.
+            load_learnt(module, self.folder / FIRST, buffers=False)
+            self._first_step = trainer.global_step
+            self._plan_schedule(trainer, data, module)
+            trainer.strategy.setup_optimizers(trainer)
+        self._begun = self.round
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Keeps which pairs the student ranked wrongly: the next round's hard ones are drawn from them."""
+        """Keeps what the student said of the pairs: the next round's hard ones are drawn by it."""
         # On the device, for to look at it there would make the host wait in every step.
-        self._wrong[batch.row] |= outputs["wrong"]
+        self._answers[batch.row] = outputs["answers"]
+        self._lost.update(batch.lost)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """At the end of a round: annotates with the student, reports, and begins the next round."""
-        if (trainer.current_epoch + 1) % self.epochs_per_round:
-            return
-        data, module = _parts(trainer, pl_module)
-        module.eval()
+        """At the end of a round: annotates with the student, judges it, and begins the next round.
+
+        Logs `round/probe`, by which a ModelCheckpoint keeps the best round.
+        """
+        if (trainer.current_epoch + 1) % self.epochs_per_round == 0:
+            data, module = _parts(trainer, pl_module)
+            module.eval()
+            with torch.no_grad():
+                self._end_round(trainer, data, module)
+            module.train()
+            self._stop_if_exhausted(trainer)
+        pl_module.log("round/probe", self.rows[-1]["probe"] if self.rows else nan)
+
+    def _end_round(self, trainer: Trainer, data: RoundDataModule, module: RankingModule) -> None:
         with trainer.precision_plugin.forward_context(), gathered(module.lmm):
-            student, accuracy = self._let_student_annotate(trainer, data, module)
-        module.train()
-        table = self.run_labels.read(round=self.round + 1, fingerprint=student)
-        train = _ids(data, "train")
-        # METHOD section 6: the spread over clips, calibrated on the select split, is the student's error.
-        table = with_errors(table, ErrorModel(*module.scale[2:].tolist()))
-        consensus = _consensus(data, fit_consensus(table, train, [student]))
-        balance = balance_of(self.teacher_consensus.restrict(train))
-        consensus = replace(consensus, cuts=cuts_for_balance(consensus.restrict(train), balance))
-        self._report(trainer, data, module, scores_of(table, student), accuracy, consensus)
-        wrong = trainer.strategy.reduce(self._wrong.int(), reduce_op="sum").cpu() > 0
-        self.round += 1
-        self._began = time.monotonic()
-        data.begin_round(
-            self.round, consensus, versions=self.versions, defender=self.teacher_consensus, wrong=wrong
-        )
-        self._save_pairs(trainer, data)
-
-    @torch.no_grad()
-    def _let_student_annotate(
-        self, trainer: Trainer, data: RoundDataModule, module: RankingModule
-    ) -> tuple[str, dict[str, float]]:
-        """Also fits the score's scale; returns the student's fingerprint and its report accuracies."""
-        if module.score_by == "pairwise":
-            module.refresh_anchors()
-        student = Student(module)
-        requests = [*self.sources, *self.report_ladders, *self.error_ladders]
-        self._annotate(trainer, data, student, self.run_labels, self.round + 1, requests)
-        table = self.run_labels.read(round=self.round + 1, fingerprint=student.fingerprint)
-        sources = scores_of(table, student.fingerprint)
-        train = [sources[key] for name in _ids(data, "train") if (key := (name, None, 0)) in sources]
-        ladders = table.filter(pc.is_in(table["video_id"], pa.array(_ids(data, "select"))))
-        module.set_scale(np.array(train), fit_errors(ladders))
-        accuracy = module.new_accuracy()[module.score_by]
-        for batch in data.test_dataloader():
-            pairs = trainer.strategy.batch_to_device(batch)  # Lightning's hooks, the device pass included
-            accuracy.update(*module.answers(pairs, module.judge(pairs.sides()))[module.score_by], pairs)
-        return student.fingerprint, {name: float(value) for name, value in accuracy.compute().items()}
-
-    def _report(
-        self,
-        trainer: Trainer,
-        data: RoundDataModule,
-        module: RankingModule,
-        student: Scores,
-        accuracy: dict[str, float],
-        consensus: Consensus,
-    ) -> None:
+            fingerprint, seconds = self._let_student_annotate(trainer, data, module)
+            judged, accuracy = self._judge_pairs(trainer, data, module)
+        student = self._scored_by(self.round + 1, fingerprint), fingerprint
+        last = None if self.kept is None else (self._scored_by(*self.kept), self.kept[1])
+        verdict = judge_round(student, last, self.requests.probe, float(module.scale[1]))
+        own = alone(data, *student)
+        before = self._labels(data)
+        if verdict.kept:
+            self.kept = (self.round + 1, fingerprint)
+        after = self._labels(data)
+        scores = {"student": scores_of(*student), **self.teachers.scores}
         report = data.split("report")
         truth = None if data.embedded is None else read_truth(data.embedded)
-        scores = {"student": student, **self.teacher_scores}
         row: dict[str, Any] = {
             "round": self.round,
             **pair_counts(data.round_pairs),
             "rank_accuracy": accuracy["rank_accuracy"],
             "level_accuracy": accuracy["level_accuracy"],
-            "flipped": flipped(data.round_pairs, consensus, data.blur),
+            "flipped": flipped(data.round_pairs, after, data.blur),
             "seconds": time.monotonic() - self._began,
             **rank_correlations(scores, report, data.identity_ladder, truth),
             **human_figures(data.round_pairs, scores, data.report_mos),
+            "probe": verdict.agreement.value,
+            "probe_low": verdict.agreement.interval[0],
+            "probe_high": verdict.agreement.interval[1],
+            "verdict": "kept" if verdict.kept else "rejected",
+            "label_entropy": label_entropy(own),
+            "score_spread": score_spread(own),
+            "annotation_seconds": seconds,
         }
         self.rows = [*self.rows[: self.round], row]
-        if trainer.is_global_zero:
-            write_report(self.folder / "rounds.csv", self.rows)
-            write_report(self.folder / "teachers.csv", self.teacher_rows)
-            print_report(self.rows, list(self.teachers))
-        for logger in trainer.loggers:
-            figures = {
-                f"round/{name}": value for name, value in row.items() if name != "round" and value != ""
-            }
-            by_simulator = {f"report/{name}": value for name, value in accuracy.items()}
-            logger.log_metrics({**figures, **by_simulator}, step=trainer.global_step)
+        self._report(trainer, accuracy, verdict)
+        answers = self._gathered_answers(trainer)
+        self._tell_losses(trainer, data, answers)
+        finished = FinishedRound(
+            self.round, row, data.round_pairs, answers, student[0], scores, before, after, judged
+        )
+        for callback in trainer.callbacks:  # type: ignore[attr-defined]
+            if isinstance(callback, RoundListener):
+                callback.on_round_end(trainer, module, finished)
+        self._settle_weights(trainer, module, kept=verdict.kept)
+        self.round += 1
+        self._began = time.monotonic()
+        data.begin_round(
+            self.round,
+            after,
+            versions=self.teachers.versions,
+            student=own,
+            defenders=[*self.teachers.each, *([] if last is None else [alone(data, *last)])],
+            answers=answers if verdict.kept else None,
+            lost=set(ids(data, "train")) - set(own.video_ids),
+        )
+        self._save_pairs(trainer, data)
 
-    def _annotate(
-        self,
-        trainer: Trainer,
-        data: RoundDataModule,
-        annotator: Annotator,
-        store: LabelStore,
-        round: int,
-        requests: Sequence[Request],
-    ) -> None:
+    def _let_student_annotate(
+        self, trainer: Trainer, data: RoundDataModule, module: RankingModule
+    ) -> tuple[str, float]:
+        """Also fits the score's scale; returns the student's fingerprint and the seconds that it took."""
         began = time.monotonic()
-        # A loader draws from the global generator: found or computed, scores must lead to the same weights.
-        with isolate_rng():
-            done = annotate_missing(
-                annotator,
-                requests,
-                store,
-                round,
-                rank=trainer.global_rank,
-                world_size=trainer.world_size,
-                workers=data.workers,
+        if module.score_by == "pairwise":
+            module.refresh_anchors()
+        student = Student(module)
+        annotate(trainer, data, student, self.run_labels, self.round + 1, self.requests.of_student)
+        table = self.run_labels.read(round=self.round + 1, fingerprint=student.fingerprint)
+        sources = scores_of(table, student.fingerprint)
+        train = [sources[key] for name in ids(data, "train") if (key := (name, None, 0)) in sources]
+        if not train:
+            raise InputError(
+                "the student could score no video of the train split: check that data.videos is still there."
             )
+        module.set_scale(np.array(train), self._errors(table))
+        return student.fingerprint, time.monotonic() - began
+
+    def _errors(self, table: pa.Table) -> ErrorModel:
+        """METHOD section 6: the spread over clips, calibrated on the select split, is the student's error."""
+        videos = pa.array({request.video.video_id for request in self.requests.errors})
+        simulators = pa.array([None, *{request.key[1] for request in self.requests.errors}])
+        return fit_errors(
+            table.filter(
+                pc.and_(pc.is_in(table["video_id"], videos), pc.is_in(table["simulator"], simulators))
+            )
+        )
+
+    def _scored_by(self, round: int, fingerprint: str) -> pa.Table:
+        """What a round's student said, with calibrated standard errors."""
+        table = self.run_labels.read(round=round, fingerprint=fingerprint)
+        return with_errors(table, self._errors(table))
+
+    def _labels(self, data: RoundDataModule) -> Consensus:
+        """Who labels pairs of different videos at present."""
+        if self.kept is None or self.relabel == "never":
+            return self.teachers.consensus
+        table, fingerprint = self._scored_by(*self.kept), self.kept[1]
+        if self.relabel == "replace":
+            found = alone(data, table, fingerprint)
+        else:
+            both = pa.concat_tables([data.labels.read(round=0), table])
+            found = blended(
+                data, both, {**self.teachers.fingerprints, "student": fingerprint}, self.requests.select
+            )
+        return balanced_as(found, self.teachers.consensus, ids(data, "train"))
+
+    def _judge_pairs(
+        self, trainer: Trainer, data: RoundDataModule, module: RankingModule
+    ) -> tuple[JudgedPairs, dict[str, float]]:
+        """The report split's pairs one by one, and their accuracies."""
+        accuracy = module.new_accuracy()[module.score_by]
+        found = []
+        for batch in data.test_dataloader():
+            pairs = trainer.strategy.batch_to_device(batch)  # Lightning's hooks, the device pass included
+            difference, levels = module.answers(pairs, module.judge(pairs.sides()))[module.score_by]
+            accuracy.update(difference, levels, pairs)
+            found.append((pairs.levels, levels, difference, pairs.order(), pairs.simulator()))
+        judged = JudgedPairs(*(torch.cat(column).float().cpu() for column in zip(*found, strict=True)))
+        return judged, {name: float(value) for name, value in accuracy.compute().items()}
+
+    def _report(self, trainer: Trainer, accuracy: dict[str, float], verdict: Verdict) -> None:
+        if not verdict.kept:
+            rank_zero_warn(
+                f"round {self.round} is rejected: {verdict.reason}; the labels stay as they were and the "
+                "weights of the last round that was kept are put back."
+            )
+        row = self.rows[-1]
+        for name in ("label_entropy", "score_spread"):
+            if collapsing([earlier[name] for earlier in self.rows]):
+                most = max(earlier[name] for earlier in self.rows)
+                rank_zero_warn(
+                    f"round {self.round}: {name} is {row[name]:.2f} after {most:.2f}: the student tells "
+                    "videos apart less and less, so look at its scores before its labels are used further."
+                )
+        publish(trainer, self.folder, self.rows, self.teachers.rows, accuracy)
+
+    def _gathered_answers(self, trainer: Trainer) -> Tensor:
+        """What was said of each pair by the process that met it, on the CPU."""
+        every = trainer.strategy.all_gather(self._answers).reshape(-1, *self._answers.shape).cpu()
+        met = ~every.isnan().all(dim=-1)
+        return every[met.int().argmax(dim=0), torch.arange(every.shape[1])]
+
+    def _tell_losses(self, trainer: Trainer, data: RoundDataModule, answers: Tensor) -> None:
+        ranks = range(trainer.world_size)
+        lost = {name for rank in ranks for name in trainer.strategy.broadcast(sorted(self._lost), src=rank)}
+        videos = {video.video_id: video for video in data.split("train")}
+        for sentence in told_of_lost_pairs(data.round_pairs, answers, lost, videos):
+            rank_zero_warn(f"round {self.round}: {sentence}")
+
+    def _settle_weights(self, trainer: Trainer, module: RankingModule, *, kept: bool) -> None:
+        """Remembers the weights of a student that is kept; puts them back where another is rejected."""
+        if kept:
+            save_learnt(module, self.folder / KEPT)
+        elif self.kept is not None:
+            load_learnt(module, self.folder / KEPT)
+            module.anchors.forget()
         trainer.strategy.barrier()
-        if done:
-            rank_zero_info(
-                f"round {round}: {annotator.name} scored {done} clips in {time.monotonic() - began:.0f} s"
-            )
+
+    def _stop_if_exhausted(self, trainer: Trainer) -> None:
+        agreement = [row["probe"] for row in self.rows]
+        if self.patience is None or len(agreement) <= self.patience:
+            return
+        since = len(agreement) - 1 - int(np.argmax(agreement))
+        if since >= self.patience:
+            trainer.should_stop = True
+            rank_zero_info(f"agreement on the probe has not risen for {since} rounds: the run ends")
 
     def _pairs_file(self, round: int) -> Path:
         return self.folder / "pairs" / f"round-{round}.parquet"
 
     def _save_pairs(self, trainer: Trainer, data: RoundDataModule) -> None:
         if trainer.is_global_zero:
-            file = self._pairs_file(self.round)
-            file.parent.mkdir(parents=True, exist_ok=True)
-            hidden = file.with_name(f".{file.name}.tmp")
-            pq.write_table(data.round_pairs, hidden)
-            hidden.replace(file)
+            with written_whole(self._pairs_file(self.round)) as hidden:
+                pq.write_table(data.round_pairs, hidden)
         trainer.strategy.barrier()
 
 
@@ -336,26 +443,3 @@ def _parts(trainer: Trainer, module: LightningModule) -> tuple[RoundDataModule, 
             f"{type(module).__name__} with {type(data).__name__}: change data.class_path or take it out."
         )
     return data, module
-
-
-def _ids(data: RoundDataModule, split: str) -> list[str]:
-    return [video.video_id for video in data.split(split)]
-
-
-def _ladders(videos: Sequence[Video], simulators: Sequence[Simulator], count: int) -> list[Request]:
-    """All levels of `count` simulators on each video, the simulators taking turns."""
-    return [
-        Request(video, simulator, level + 1)
-        for place, video in enumerate(videos)
-        for turn in range(min(count, len(simulators)))
-        for simulator in [simulators[(place * count + turn) % len(simulators)]]
-        for level in range(len(simulator.levels))
-    ]
-
-
-def _consensus(data: RoundDataModule, fitted: FittedConsensus) -> Consensus:
-    ids = [video.video_id for split in ("train", "select", "report") for video in data.split(split)]
-    mean, variance = fitted.scores(ids)
-    known = np.isfinite(mean)
-    kept = tuple(name for name, there in zip(ids, known, strict=True) if there)
-    return Consensus(kept, mean[known], variance[known])

@@ -115,7 +115,8 @@ def annotate_missing(
         InputError: if the store cannot be written to.
     """
     by_key = {request.key: request for request in requests}
-    share = sorted(by_key, key=lambda key: (key[0], key[1] or "", key[2]))[rank::world_size]
+    keys = sorted(by_key, key=lambda key: (key[0], key[1] or "", key[2]))
+    share = keys[rank::world_size]
     fingerprint = annotator.fingerprint
     have = store.have(round, fingerprint)
     missing = [by_key[key] for key in share if key not in have]
@@ -126,9 +127,14 @@ def annotate_missing(
     def write(part: list[Annotation]) -> None:
         store.write(round, annotator.name, fingerprint, part, rank=rank, settings=annotator.settings)
 
+    # What an annotator failed on before is all that is missing after a restart: one that it has scored shows
+    # that it is not the annotator that fails.
+    probe = [by_key[key] for key in keys if key in have][:1]
     computed, part, began = 0, [], time.monotonic()
     try:
-        for annotation in annotator.annotate(missing, workers):
+        for annotation in annotator.annotate([*probe, *missing], workers):
+            if annotation[:3] in have:
+                continue
             computed += 1
             part.append(annotation)
             if len(part) >= PART_ROWS or time.monotonic() - began > PART_SECONDS:
@@ -136,6 +142,10 @@ def annotate_missing(
                 write(full)
     finally:
         write(part)  # also on Ctrl-C
+    if computed < len(missing):
+        _log.warning(
+            "%s gave no score to %d of %d clips.", annotator.name, len(missing) - computed, len(missing)
+        )
     return computed
 
 
@@ -244,11 +254,14 @@ class ClipDataset(Dataset[ClipItem]):
 
     def read(self, workers: int) -> Iterator[ClipItem]:
         """Yield the clips that can be read, in order; what cannot is named in a warning and left out."""
+        named = set()
         for item in DataLoader(self, batch_size=None, num_workers=workers):
+            path = self.requests[item.position].video.path
             if item.error is None:
                 yield item
-            else:
-                _log.warning("%s is left out: %s", self.requests[item.position].video.path, item.error)
+            elif path not in named:
+                named.add(path)
+                _log.warning("%s is left out: %s", path, item.error)
 
 
 def encoded(

@@ -6,8 +6,11 @@ one pass for each size of frames, and pairs whose sides then hardly differ are r
 """
 
 import hashlib
+import logging
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
+from functools import cache
+from itertools import islice
 from typing import Any, NamedTuple
 
 import pyarrow as pa
@@ -25,6 +28,8 @@ from datamodules.errors import UnreadableVideo
 from datamodules.levels import preference, severity_levels
 from datamodules.pairs import SOURCES
 from datamodules.simulators import Simulator
+
+_log = logging.getLogger(__name__)
 
 SAME = 1 / 255
 """Root-mean-square difference, on [0, 1], under which two sides of one source are the same to 8 bits (PSNR
@@ -61,7 +66,9 @@ class PairBatch(NamedTuple):
         margin: (B,) D / sD where the label comes from scores, else nan.
         source: (B,) index into `pairs.SOURCES`.
         row: (B,) row in the round's pair table.
-        seed: of the device pass.
+        seed: of the device pass, the same for all pairs of an epoch; with its row it decides what a pair
+            looks like.
+        lost: ids of videos of which a clip could not be read; their pairs are not in the batch.
     """
 
     clips: Tensor | list[Tensor]
@@ -74,6 +81,7 @@ class PairBatch(NamedTuple):
     source: Tensor
     row: Tensor
     seed: int
+    lost: tuple[str, ...] = ()
 
     def sides(self) -> Tensor | list[Tensor]:
         """All clips in one row, (2 B, T, 3, H, W) or a list of 2 B: those of pair b are b and B + b."""
@@ -150,12 +158,24 @@ class PairDataset(Dataset[dict[str, Any]]):
     def __len__(self) -> int:
         return len(self.rows)
 
+    def __getitems__(self, indices: Sequence[int]) -> list[dict[str, Any]]:
+        """The pairs of a batch; where not one of them can be read, the next that can be besides.
+
+        A process that has no batch would leave the others waiting for its gradients.
+        """
+        samples = [self[index] for index in indices]
+        if all(sample["lost"] for sample in samples):
+            after = (self[(indices[-1] + step) % len(self)] for step in range(1, len(self)))
+            samples += islice((sample for sample in after if not sample["lost"]), 1)
+        return samples
+
     def __getitem__(self, index: int) -> dict[str, Any]:
         row = self.rows.slice(index, 1).to_pylist()[0]
         simulators = torch.full((2, self.depth), -1)
         severities = torch.zeros(2, self.depth, dtype=torch.long)
         done = torch.zeros(2, self.depth, dtype=torch.bool)
-        sides: list[Clip | None] = []
+        sides: list[Clip] = []
+        lost: dict[str, str] = {}
         for side, name in enumerate(("first", "second")):
             applied = [(entry["name"], entry["level"]) for entry in row[f"distortions_{name}"]]
             for place, (simulator, level) in enumerate(applied):
@@ -164,9 +184,13 @@ class PairDataset(Dataset[dict[str, Any]]):
             codecs = [i for i, (one, _) in enumerate(applied) if isinstance(self.simulators[one], Codec)]
             here = codecs[-1] + 1 if codecs else 0
             done[side, :here] = True
-            sides.append(self._read(row[name], row[f"draw_{name}"], tuple(applied[:here])))
+            try:
+                sides.append(self._read(row[name], row[f"draw_{name}"], tuple(applied[:here])))
+            except UnreadableVideo as error:
+                lost[row[name]] = str(error)
         return {
             "clips": sides,
+            "lost": lost,
             "simulators": simulators,
             "severities": severities,
             "done": done,
@@ -176,12 +200,9 @@ class PairDataset(Dataset[dict[str, Any]]):
             "row": index,
         }
 
-    def _read(self, name: str, draw: int, applied: tuple[tuple[str, int], ...]) -> Clip | None:
+    def _read(self, name: str, draw: int, applied: tuple[tuple[str, int], ...]) -> Clip:
         video = self.videos[name]
-        try:
-            clip = self.cache.read(video, self.sampling, draw)
-        except UnreadableVideo:
-            return None
+        clip = self.cache.read(video, self.sampling, draw)
         frames = clip.frames
         for place, (simulator, level) in enumerate(applied):
             operator = self.simulators[simulator]
@@ -190,22 +211,26 @@ class PairDataset(Dataset[dict[str, Any]]):
                 continue
             # Its noise belongs to the clip and to what is done to it: both sides of a pair share it, and
             # every epoch finds the codec's result again.
-            seed = hashlib.sha256(repr((name, draw, applied[: place + 1])).encode()).digest()[:7]
             changed = operator(
                 frames[None] / 255,
                 torch.tensor([level]),
                 times=clip.times[None],
-                generator=torch.Generator().manual_seed(int.from_bytes(seed)),
+                generator=_generator((name, draw, applied[: place + 1]), frames.device),
             )
             frames = (changed[0] * 255).round().to(torch.uint8)
         return Clip(frames, clip.times)
+
+
+@cache
+def _name_once(reason: str) -> None:
+    _log.warning("%s Its pairs are left out.", reason)
 
 
 class PairCollate:
     """Stacks samples into a PairBatch; a pair with an unreadable side is left out.
 
     Args:
-        seed: of the round's device passes; each batch adds the row of its first pair.
+        seed: of the epoch's device passes.
         mirror: shows every other pair left to right reversed, both sides alike: no quality changes by that.
     """
 
@@ -219,11 +244,12 @@ class PairCollate:
         Raises:
             UnreadableVideo: not one pair of the batch could be read.
         """
-        samples = [sample for sample in samples if None not in sample["clips"]]
+        lost = {name: reason for sample in samples for name, reason in sample["lost"].items()}
+        for reason in lost.values():
+            _name_once(reason)
+        samples = [sample for sample in samples if not sample["lost"]]
         if not samples:
-            raise UnreadableVideo(
-                "no pair of a whole batch can be read any more: check that data.videos is still there."
-            )
+            raise UnreadableVideo("no pair can be read any more: check that data.videos is still there.")
         clips = [self._shown(sample, side) for side in (0, 1) for sample in samples]
         times = [torch.stack([sample["clips"][side].times for sample in samples]) for side in (0, 1)]
         sides = together(clips)
@@ -237,7 +263,8 @@ class PairCollate:
             margin=torch.tensor([sample["margin"] for sample in samples]),
             source=torch.tensor([sample["source"] for sample in samples]),
             row=torch.tensor([sample["row"] for sample in samples]),
-            seed=self.seed + samples[0]["row"],
+            seed=self.seed,
+            lost=tuple(sorted(lost)),
         )
 
     def _shown(self, sample: dict[str, Any], side: int) -> Tensor:
@@ -251,7 +278,8 @@ def distort(batch: PairBatch, simulators: Mapping[str, Simulator]) -> PairBatch:
 
     What lies under both sides of a pair is computed once, its noise included. Pairs of one source whose sides
     end up the same to 8 bits (RMS difference under SAME) become similar: their severities differ, but nobody
-    could see it. Clips of one size are distorted as if there were no others in the batch.
+    could see it. What is drawn for a pair follows from the batch's seed and the pair's row, whatever else is
+    in the batch: ranks and batch sizes change nothing.
 
     Args:
         batch: uint8 clips.
@@ -263,13 +291,14 @@ def distort(batch: PairBatch, simulators: Mapping[str, Simulator]) -> PairBatch:
     names = list(simulators)
     distortions = {name: one for name, one in simulators.items() if isinstance(one, Distortion)}
     count, sides, times = len(batch.row), batch.sides(), batch.times.flatten(0, 1)
+    keys = [(batch.seed, row, side) for side in (0, 1) for row in batch.row.tolist()]
     which = batch.simulators.flatten(0, 1).cpu()
     levels = torch.where(batch.done, 0, batch.severities).flatten(0, 1).cpu()
     distorted = list(sides)
     difference = torch.full((count,), torch.inf, device=times.device)
     for here in _by_size(sides):
         clips = sides if isinstance(sides, Tensor) else torch.stack([sides[side] for side in here])
-        generator = torch.Generator(clips.device).manual_seed(batch.seed)
+        generators = [_generator(keys[side], clips.device) for side in here]
         place = {side: index for index, side in enumerate(here)}
         pairs = [side for side in here if side + count in place]
         first = torch.tensor([place[pair] for pair in pairs], dtype=torch.long)
@@ -284,7 +313,7 @@ def distort(batch: PairBatch, simulators: Mapping[str, Simulator]) -> PairBatch:
                 [names[index] for index in simulator.tolist()],
                 level,
                 times=times[here],
-                generator=generator,
+                generator=generators,
                 distortions=distortions,
             )
             clips[second[alike]] = clips[first[alike]]
@@ -297,6 +326,12 @@ def distort(batch: PairBatch, simulators: Mapping[str, Simulator]) -> PairBatch:
         clips=clips.view(batch.clips.shape) if isinstance(batch.clips, Tensor) else distorted,
         levels=torch.where(hidden[:, None], similar, batch.levels),
     )
+
+
+def _generator(key: tuple[Any, ...], device: torch.device) -> torch.Generator:
+    # A hash, since the CPU's generators look at the last 32 bits of a seed only.
+    seed = int.from_bytes(hashlib.sha256(repr(key).encode()).digest()[:7])
+    return torch.Generator(device).manual_seed(seed)
 
 
 def _by_size(sides: Tensor | list[Tensor]) -> list[list[int]]:

@@ -1,20 +1,50 @@
-"""Batches of like cost, for samples that differ in size.
+"""Batches that a run which goes on can begin in the middle of, and batches of like cost.
 
-A batch is padded to its longest sample, so samples are sorted by cost; only within a few dozen batches, which
-leaves little to pad and an epoch's order still random.
+A batch is padded to its longest sample, so samples that differ in size are sorted by cost; only within a few
+dozen batches, which leaves little to pad and an epoch's order still random.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 from typing import Any
 
 import torch
-from torch.utils.data import BatchSampler, Sampler
+from torch.utils.data import BatchSampler, DistributedSampler, Sampler
 
 CHUNK = 50
 """Batches within which samples are sorted."""
 
 
-class BucketBatchSampler(BatchSampler):
+class ResumedBatchSampler(BatchSampler):
+    """Batches in the order of a sampler, without those that were trained on before.
+
+    Lightning counts on from the batch after the last one, and expects the length of the whole epoch.
+
+    Args:
+        sampler: of known length.
+        batch_size: samples a batch.
+        drop_last: leave out what remains after the last whole batch.
+        done: batches that are left out at the beginning.
+    """
+
+    def __init__(
+        self, sampler: Sampler[int] | Iterable[int], batch_size: int, drop_last: bool, done: int = 0
+    ) -> None:
+        if isinstance(sampler, DistributedSampler):
+            sampler.shuffle = False  # Lightning shuffles what it shares out, whatever the order was
+        super().__init__(sampler, batch_size, drop_last)
+        self.done = done
+
+    def batches(self) -> Iterator[list[int]]:
+        """All batches of the epoch."""
+        return super().__iter__()
+
+    def __iter__(self) -> Iterator[list[int]]:
+        """The batches, the same every time."""
+        return islice(self.batches(), self.done, None)
+
+
+class BucketBatchSampler(ResumedBatchSampler):
     """Sorts chunks of CHUNK batches by cost and hands out all batches in random order, the costliest first.
 
     What does not fit into the device's memory thus fails at the first step. Which samples are used, and which
@@ -27,6 +57,7 @@ class BucketBatchSampler(BatchSampler):
         drop_last: leave out what remains after the last whole batch.
         costs: of each sample of the data set, in any unit that can be ordered, such as a tuple.
         seed: of the order of the batches.
+        done: batches that are left out at the beginning.
     """
 
     def __init__(
@@ -36,13 +67,14 @@ class BucketBatchSampler(BatchSampler):
         drop_last: bool,
         costs: Sequence[Any],
         seed: int,
+        done: int = 0,
     ) -> None:
-        super().__init__(sampler, batch_size, drop_last)
+        super().__init__(sampler, batch_size, drop_last, done)
         self.costs = costs
         self.seed = seed
 
-    def __iter__(self) -> Iterator[list[int]]:
-        """The batches, the same every time."""
+    def batches(self) -> Iterator[list[int]]:
+        """All batches of the epoch."""
         samples = list(self.sampler)
         if self.drop_last:
             del samples[len(self) * self.batch_size :]

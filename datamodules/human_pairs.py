@@ -153,6 +153,22 @@ def read_mos(entry: MOSList, corpus: Sequence[Video]) -> tuple[HumanScores, dict
     return human_scores(opinions.mos[place], *spread, [name for name, _ in train]), report
 
 
+def scores_among(lists: Sequence[HumanScores], video_ids: Sequence[str]) -> list[HumanScores]:
+    """What lists say of these videos; those that know fewer than two of them are left out.
+
+    Raises:
+        InputError: no list is left.
+    """
+    known = [HumanScores(scores.restrict(video_ids), blur) for scores, blur in lists]
+    known = [scores for scores in known if len(scores.consensus.video_ids) > 1]
+    if not known:
+        raise InputError(
+            "Fewer than two readable videos of the train split have a MOS: bring the files of data.videos "
+            "back, or set data.human_pairs to 0."
+        )
+    return known
+
+
 def draw_human_pairs(
     lists: Sequence[HumanScores], count: int, generator: np.random.Generator, draws: int
 ) -> pa.Table:

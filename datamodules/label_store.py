@@ -169,7 +169,7 @@ class LabelStore:
         Raises:
             InputError: if the store's folder cannot be made or written to.
         """
-        probe = f"{self._root}/.writable.{os.getpid()}"
+        probe = f"{self._root}/.writable.{os.getpid()}.tmp"
         try:
             self._fs.makedirs(self._root, exist_ok=True)
             self._fs.pipe_file(probe, b"")

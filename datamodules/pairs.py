@@ -115,8 +115,12 @@ class Consensus:
         """The consensus on those of `video_ids` that it knows, in their order."""
         position = {name: index for index, name in enumerate(self.video_ids)}
         kept = [name for name in video_ids if name in position]
-        index = np.array([position[name] for name in kept], dtype=np.int64)
-        return Consensus(tuple(kept), self.score[index], self.variance[index], self.cuts)
+        return self.at(np.array([position[name] for name in kept], dtype=np.int64))
+
+    def at(self, index: np.ndarray) -> "Consensus":
+        """The consensus on the videos at these positions."""
+        ids = tuple(self.video_ids[place] for place in index)
+        return Consensus(ids, self.score[index], self.variance[index], self.cuts)
 
 
 def random_margins(consensus: Consensus, count: int = 4096, seed: int = 0) -> np.ndarray:
@@ -173,7 +177,8 @@ def _side(names: Sequence[str], simulators: npt.NDArray[Any], levels: npt.NDArra
     return pa.ListArray.from_arrays(pa.array(offsets), entries)
 
 
-def _labels(levels: torch.Tensor) -> pa.Array:
+def label_column(levels: torch.Tensor) -> pa.Array:
+    """The column `levels` of distributions (n, 5)."""
     return pa.FixedSizeListArray.from_arrays(pa.array(levels.float().flatten().numpy()), len(LEVELS))
 
 
@@ -224,9 +229,39 @@ def _synthetic(
             "source": pa.repeat("synthetic", count),
             "hard": pa.repeat(False, count),
             "margin": pa.nulls(count, pa.float32()),
-            "levels": _labels(severity_levels(torch.from_numpy(first), torch.from_numpy(second))),
+            "levels": label_column(severity_levels(torch.from_numpy(first), torch.from_numpy(second))),
         }
     )
+
+
+def labels_from_scores(
+    consensus: Consensus,
+    first: npt.NDArray[Any],
+    second: npt.NDArray[Any],
+    blur: float,
+    smoothing: float = 0.0,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Margins (m,) and labels (m, 5), float32, of the consensus's positions `first` and `second` (m,)."""
+    margin = torch.from_numpy(consensus.margin(first, second)).float()
+    labels = soft_levels(margin, consensus.cuts, blur)
+    if smoothing:
+        weight = smoothing * torch.from_numpy(consensus.doubt(first, second)).float()
+        labels = torch.lerp(labels, torch.full_like(labels, 1 / len(LEVELS)), weight[:, None])
+    return margin, labels
+
+
+def confident(
+    consensus: Consensus,
+    first: npt.NDArray[Any],
+    second: npt.NDArray[Any],
+    blur: float,
+    least: float,
+) -> npt.NDArray[np.bool_]:
+    """Which (m,) of these pairs have a level of probability `least` or more, any smoothing apart."""
+    if least <= 0:
+        return np.ones(len(first), dtype=bool)
+    _, labels = labels_from_scores(consensus, first, second, blur)
+    return np.asarray(labels.amax(dim=-1).numpy() >= least)
 
 
 def pairs_from_scores(
@@ -241,11 +276,7 @@ def pairs_from_scores(
     source: str = "teacher",
 ) -> pa.Table:
     """Pairs of the consensus's positions `first` and `second`, labelled by its margins."""
-    margin = torch.from_numpy(consensus.margin(first, second)).float()
-    labels = soft_levels(margin, consensus.cuts, blur)
-    if smoothing:
-        weight = smoothing * torch.from_numpy(consensus.doubt(first, second)).float()
-        labels = torch.lerp(labels, torch.full_like(labels, 1 / len(LEVELS)), weight[:, None])
+    margin, labels = labels_from_scores(consensus, first, second, blur, smoothing)
     count = len(first)
     if versions is None:
         names = np.array([""])
@@ -268,7 +299,7 @@ def pairs_from_scores(
             "source": pa.repeat(source, count),
             "hard": pa.repeat(False, count),
             "margin": pa.array(margin.numpy()),
-            "levels": _labels(labels),
+            "levels": label_column(labels),
         }
     )
 
@@ -292,6 +323,8 @@ def balanced(
     Raises:
         InputError: no pair is confident enough.
     """
+    if not count:
+        return np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64)
     n = len(consensus.video_ids)
     known = pa.array(consensus.video_ids, pa.string()).dictionary_encode()
     video = known.indices.to_numpy()
@@ -311,9 +344,7 @@ def balanced(
         second = codes % (n - 1)
         second += second >= first
         wanted = video[first] != video[second]
-        if min_confidence > 0:
-            margin = torch.from_numpy(consensus.margin(first, second)).float()
-            wanted &= (soft_levels(margin, consensus.cuts, blur).amax(-1) >= min_confidence).numpy()
+        wanted &= confident(consensus, first, second, blur, min_confidence)
         first, second = first[wanted], second[wanted]
         level = np.searchsorted(edges, consensus.margin(first, second))
         kept.append((first, second, level))

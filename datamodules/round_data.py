@@ -4,7 +4,8 @@ Nothing here decides when a round ends. `SelfImprovement` annotates the corpus a
 what the annotators found; pairs then follow from (seed, round) and the loaders are made anew each epoch.
 """
 
-from collections.abc import Sequence
+import warnings
+from collections.abc import Collection, Sequence
 from operator import add
 from pathlib import Path
 from typing import Any, Literal
@@ -14,12 +15,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import torch
 from lightning.pytorch.trainer.states import TrainerFn
-from torch.utils.data import DataLoader, SequentialSampler
+from torch.utils.data import DataLoader
 
 from datamodules.annotation import Annotator, Request
 from datamodules.artefacts import Artefacts
-from datamodules.batches import ClipCache, PairBatch, PairCollate, PairDataset, distort
-from datamodules.buckets import BucketBatchSampler
+from datamodules.batches import ClipCache, PairBatch, PairDataset, distort
 from datamodules.codecs import Codec
 from datamodules.corpus import assign_splits, cache_folder, videos
 from datamodules.decoding import Video
@@ -27,13 +27,16 @@ from datamodules.distortions import Distortion
 from datamodules.duplicates import find_duplicates, join_contents
 from datamodules.errors import InputError
 from datamodules.full_reference import FullReference, Metric
-from datamodules.hard_pairs import hard_synthetic, hard_teacher
-from datamodules.human_pairs import HumanScores, MOSList, draw_human_pairs, read_mos
+from datamodules.growth import Growth, counts, drawn_among, versions_among
+from datamodules.hard_pairs import Hardness, Rule, find_hard
+from datamodules.human_pairs import HumanScores, MOSList, draw_human_pairs, read_mos, scores_among
 from datamodules.label_store import LabelStore, default_labels
 from datamodules.niqe import NIQE
-from datamodules.pairs import PAIR_SCHEMA, Consensus, Versions, draw_pairs, read_pairs
+from datamodules.pair_loader import pair_loader
+from datamodules.pairs import PAIR_SCHEMA, SOURCES, Consensus, Versions, draw_pairs, read_pairs
 from datamodules.procedural import MOS, write_corpus, write_mos
 from datamodules.reference_labels import eligible, reference_versions
+from datamodules.relabelling import relabelled
 from datamodules.scores_file import ScoresFile
 from datamodules.simulators import bases, find_simulators
 from datamodules.video_data import VideoDataModule
@@ -61,7 +64,18 @@ class RoundDataModule(VideoDataModule):
             MOS still serve the other kinds of pairs.
         composed: share of the synthetic pairs of compression and transmission that are given one more
             distortion under both sides, at a random level.
-        hard_share: largest share of either kind of pairs that later rounds fill with hard ones.
+        later_pairs: source (synthetic, teacher, reference, human) -> share of the first round's pairs of that
+            source that each later round draws anew; 1 where nothing is given.
+        union: whether a round also trains on the pairs of all rounds before, those labelled by the annotators
+            labelled anew; else on its own only.
+        hard_share: of the synthetic and of the teacher pairs that later rounds draw anew, at most so many are
+            hard ones.
+        hard: which these are: gmad, the synthetic ones that the student got wrong and the pairs of videos on
+            which it and a teacher or its predecessor disagree most; or pairs of the round before by a simpler
+            rule: the highest loss, the lowest confidence, random ones.
+        hard_bins: quality bins of equally many videos within which gmad looks for pairs.
+        hard_gap: how far apart the side that defends itself in gmad may score the videos of a pair, in
+            standard deviations of its scores; none: any two of a bin.
         evaluation_pairs: synthetic pairs on each of the select and the report split, the same in every round.
         pairs: Parquet of pairs that are added to every round, as `vqa-lightning pairs import` writes it
             from a released list; those whose videos are not both in the train split are left out.
@@ -94,7 +108,12 @@ class RoundDataModule(VideoDataModule):
         human_pairs: int = 0,
         mos: list[MOSList | str] | None = None,
         composed: float = 0.0,
+        later_pairs: dict[str, float] | None = None,
+        union: bool = False,
         hard_share: float = 0.1,
+        hard: Rule = "gmad",
+        hard_bins: int = 5,
+        hard_gap: float | None = None,
         evaluation_pairs: int = 480,
         pairs: str | None = None,
         simulators: list[Codec | Distortion | str] | None = None,
@@ -112,13 +131,16 @@ class RoundDataModule(VideoDataModule):
         cache_mb: int = 512,
     ) -> None:
         super().__init__(videos, batch_size, workers)
-        drawn = synthetic_pairs + teacher_pairs + reference_pairs + human_pairs
-        if drawn < batch_size:
-            raise InputError(
-                f"data.synthetic_pairs, teacher_pairs, reference_pairs and human_pairs make {drawn} pairs a "
-                f"round, less than data.batch_size {batch_size}: lower that or draw more pairs."
-            )
-        shared = {"composed": composed, "min_confidence": min_confidence, "hard_share": hard_share}
+        wanted = (synthetic_pairs, teacher_pairs, reference_pairs, human_pairs)
+        self.growth = Growth(dict(zip(SOURCES, wanted, strict=True)), later_pairs or {}, union)
+        for round, kind in enumerate(("a round", "a later round by data.later_pairs")):
+            if self.growth.total(round) < batch_size:
+                raise InputError(
+                    "data.synthetic_pairs, teacher_pairs, reference_pairs and human_pairs make "
+                    f"{self.growth.total(round)} pairs {kind}, less than data.batch_size {batch_size}: lower "
+                    "that or draw more pairs."
+                )
+        shared = {"composed": composed, "min_confidence": min_confidence}
         for name, share in shared.items():
             if not 0 <= share <= 1:
                 raise InputError(f"data.{name} is {share}: give a number from 0 to 1.")
@@ -157,7 +179,7 @@ class RoundDataModule(VideoDataModule):
         self.human_scores: tuple[HumanScores, ...] = ()
         self.report_mos: tuple[dict[str, float], ...] = ()
         self.composed = composed
-        self.hard_share = hard_share
+        self.hardness = Hardness(hard_share, hard, hard_bins, hard_gap)
         self.evaluation_pairs = evaluation_pairs
         self.teachers: Sequence[Annotator] = [NIQE(), Artefacts()] if teachers is None else teachers
         names = [teacher.name for teacher in self.teachers]
@@ -182,6 +204,7 @@ class RoundDataModule(VideoDataModule):
         self.cache = ClipCache(cache_mb)
         self.round = 0
         self._pairs: pa.Table | None = None
+        self._done = (0, 0)  # an epoch, and how many of its batches were trained on before the run went on
 
     @property
     def ladder(self) -> dict[str, int]:
@@ -219,6 +242,7 @@ class RoundDataModule(VideoDataModule):
     def setup(self, stage: str) -> None:
         """Probes the corpus and splits it by content."""
         super().setup(stage)
+        self._done = (0, 0)  # Lightning loads the state after this
         if stage == "predict":
             return
         if self.duplicates and self.embedded is None:  # whose contents are known
@@ -274,57 +298,83 @@ class RoundDataModule(VideoDataModule):
         table = table.filter(pc.is_in(table["video_id"], pa.array(train, pa.string())))
         return reference_versions(table, train, self.simulators, metrics, sources=sources)
 
+    def round_sizes(self, rounds: int) -> list[int]:
+        """How many pairs each of the first rounds trains on, whatever will be found hard; after `setup`."""
+        imported = len(self._imported(self._train()))
+        return [self.growth.total(round) + imported for round in range(rounds)]
+
     def begin_round(
         self,
         round: int,
         consensus: Consensus,
         *,
         versions: Versions | None = None,
-        defender: Consensus | None = None,
-        wrong: torch.Tensor | None = None,
+        student: Consensus | None = None,
+        defenders: Sequence[Consensus] = (),
+        answers: torch.Tensor | None = None,
+        lost: Collection[str] = (),
     ) -> None:
-        """Draws the pair table of a round.
+        """Draws the pair table of a round, `round_sizes` long.
 
         Args:
-            round: its number.
+            round: its number; a later one follows on the present one.
             consensus: what its annotators found.
             versions: what full-reference scores say of distorted versions; needed for reference pairs.
-            defender: what the teachers found, for hard pairs of different videos.
-            wrong: (pairs of the present table,) bool, those ranked wrongly, for hard synthetic pairs.
+            student: what the student found, who attacks and is attacked in gMAD; None: the annotators do.
+            defenders: on the other side: each teacher, and the student of the round before; each on its own
+                linear scale.
+            answers: (pairs of the present table, 3), columns `hard_pairs.ANSWERS`, for hard pairs of them.
+            lost: ids of videos that can no longer be read; they take part in no pair.
+
+        Raises:
+            InputError: too few videos are left to draw a kind of pairs from.
         """
-        train = [video.video_id for video in self.split("train")]
-        hard = [PAIR_SCHEMA.empty_table(), PAIR_SCHEMA.empty_table()]
-        if defender is not None and wrong is not None:
-            generator = np.random.default_rng([self.seed, round, 1])
-            share = self.hard_share
-            hard = [
-                hard_synthetic(self.round_pairs, wrong, int(share * self.synthetic_pairs), generator),
-                hard_teacher(
-                    consensus.restrict(train),
-                    defender,
-                    int(share * self.teacher_pairs),
-                    generator,
-                    draws=self.draws,
-                    blur=self.blur,
-                    smoothing=self.label_smoothing,
-                ),
-            ]
+        train = self._train(lost)
+        imported = self._imported(train)
+        known = consensus.restrict(train)
+        kept = hard = PAIR_SCHEMA.empty_table()
+        if round:
+            again = drawn_among(self.round_pairs, train, self.given_pairs)
+            before = self.round_pairs.filter(again)
+            if self.growth.union:
+                kept = relabelled(before, known, self.blur, self.label_smoothing)
+            hard = find_hard(
+                self.hardness,
+                {source: self.growth.drawn(round, source) for source in SOURCES},
+                before,
+                None if answers is None else answers[torch.from_numpy(np.flatnonzero(again))],
+                known,
+                student or known,
+                defenders,
+                kept,
+                (self.seed, round),
+                draws=self.draws,
+                blur=self.blur,
+                smoothing=self.label_smoothing,
+                min_confidence=self.min_confidence,
+            )
+        there = counts(pa.concat_tables([kept, hard]))
+        fresh = {source: self.growth.size(round, source) - there[source] for source in SOURCES}
+        # What is gone of the imported pairs is made up by those of which there are most, until it is back.
+        most = max(self.growth.first, key=self.growth.first.__getitem__)
+        fresh[most] = max(fresh[most] + len(self._imported(self._train())) - len(imported), 0)
         human = PAIR_SCHEMA.empty_table()
-        if self.human_pairs:
+        if fresh["human"]:
             generator = np.random.default_rng([self.seed, round, 2])
-            human = draw_human_pairs(self.human_scores, self.human_pairs, generator, self.draws)
+            lists = scores_among(self.human_scores, train)
+            human = draw_human_pairs(lists, fresh["human"], generator, self.draws)
         self.round = round
         self._pairs = draw_pairs(
             train,
             self.ladder,
             seed=self.seed,
             round=round,
-            synthetic=self.synthetic_pairs - len(hard[0]),
-            teacher=self.teacher_pairs - len(hard[1]),
-            reference=self.reference_pairs,
-            others=pa.concat_tables([*hard, self.given_pairs.filter(_both_in(train)), human]),
-            consensus=consensus,
-            versions=versions,
+            synthetic=fresh["synthetic"],
+            teacher=fresh["teacher"],
+            reference=fresh["reference"],
+            others=pa.concat_tables([kept, hard, imported, human]),
+            consensus=known,
+            versions=None if versions is None else versions_among(versions, train),
             bases=bases(self.simulators),
             composed=self.composed,
             draws=self.draws,
@@ -333,33 +383,52 @@ class RoundDataModule(VideoDataModule):
             smoothing=self.label_smoothing,
         )
 
+    def _train(self, lost: Collection[str] = ()) -> list[str]:
+        return [video.video_id for video in self.split("train") if video.video_id not in lost]
+
+    def _imported(self, train: Collection[str]) -> pa.Table:
+        return self.given_pairs.filter(drawn_among(self.given_pairs, train, PAIR_SCHEMA.empty_table()))
+
     def resume_round(self, round: int, pairs: pa.Table) -> None:
         """Takes up a round whose pair table was drawn before."""
         self.round = round
         self._pairs = pairs
 
-    def _loader(self, pairs: pa.Table, seed: int, *, training: bool = False) -> DataLoader[dict[str, Any]]:
+    def state_dict(self) -> dict[str, Any]:
+        """The present epoch, and how many of its batches have been trained on."""
+        assert self.trainer is not None
+        progress = self.trainer.fit_loop.epoch_loop.batch_progress.current
+        return {"epoch": self.trainer.current_epoch, "batches": progress.processed}  # type: ignore[attr-defined]
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Goes on with the batch after the last one that was trained on."""
+        assert self.trainer is not None
+        self._done = state_dict["epoch"], state_dict["batches"]
+        # Sharded strategies load after an epoch's length was asked for, of a loader begun at its first batch.
+        self.trainer.fit_loop._combined_loader = None
+        # It asks for a loader with a state of its own.
+        warnings.filterwarnings("ignore", "You're resuming from a checkpoint that ended before the epoch")
+
+    def _loader(
+        self, pairs: pa.Table, seed: int, *, training: bool = False, done: int = 0
+    ) -> DataLoader[dict[str, Any]]:
         known = {video.video_id: video for video in videos(self.corpus)}
         dataset = PairDataset(pairs, known, self.sampling, self.simulators, self.cache)
-        batches: dict[str, Any] = {"batch_size": self.batch_size, "drop_last": training}
+        costs = None
         if self.sampling.window is None:
             frames = {name: self.frame_cost(video) for name, video in known.items()}
             sides = zip(pairs["first"].to_pylist(), pairs["second"].to_pylist(), strict=True)
             costs = [tuple(map(add, frames[first], frames[second])) for first, second in sides]
-            order = SequentialSampler(dataset)
-            batches = {"batch_sampler": BucketBatchSampler(order, **batches, costs=costs, seed=seed)}
-        return DataLoader(
-            dataset,
-            **batches,
-            num_workers=self.workers,
-            collate_fn=PairCollate(seed, mirror=training),
-            pin_memory=torch.cuda.is_available(),
+        return pair_loader(
+            dataset, self.batch_size, self.workers, seed, costs=costs, training=training, done=done
         )
 
     def train_dataloader(self) -> DataLoader[dict[str, Any]]:
         """The round's pairs in the order of their table, with other noise in every epoch."""
         epoch = self.trainer.current_epoch if self.trainer is not None else 0
-        return self._loader(self.round_pairs, seed=(self.seed * 1000 + epoch) * 2**20, training=True)
+        done = self._done[1] if epoch == self._done[0] else 0
+        seed = (self.seed * 1000 + epoch) * 2**20
+        return self._loader(self.round_pairs, seed, training=True, done=done)
 
     def _evaluation_loader(self, split: str) -> DataLoader[dict[str, Any]]:
         ids = [video.video_id for video in self.split(split)]
@@ -377,8 +446,3 @@ class RoundDataModule(VideoDataModule):
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
         """Distorts pairs on the device that trains."""
         return distort(batch, self.simulators) if isinstance(batch, PairBatch) else batch
-
-
-def _both_in(video_ids: list[str]) -> pc.Expression:
-    known = pa.array(video_ids, pa.string())
-    return pc.field("first").isin(known) & pc.field("second").isin(known)

@@ -59,16 +59,57 @@ class TeacherWeight(NamedTuple):
 
 
 def synthetic_agreement(table: pa.Table, fingerprint: str, ladders: Sequence[Request]) -> Agreement:
-    """Kendall's tau of a teacher's scores with the mildness of the distortion, over complete ladders.
+    """Kendall's tau of an annotator's scores with the mildness of the distortion, over complete ladders.
 
     The source is the mildest step of each ladder; all pairs of steps of all ladders count alike, and a tie
     of scores is neither right nor wrong.
 
     Args:
         table: of `LabelStore.read`, of one round.
-        fingerprint: the teacher's.
+        fingerprint: the annotator's.
         ladders: the distorted versions, each level of each ladder once, of the select split's videos.
     """
+    found = _orders(table, fingerprint, ladders)
+    if not found:
+        return Agreement(np.nan, (np.nan, np.nan), 0)
+    terms = np.array([(ladder.right, ladder.compared) for ladder in found.values()]).T
+    contents = [ladder.content for ladder in found.values()]
+    return _with_interval(_tau, terms, contents)._replace(comparisons=int(terms[1].sum()))
+
+
+def agreement_change(
+    before: tuple[pa.Table, str], after: tuple[pa.Table, str], ladders: Sequence[Request]
+) -> Agreement:
+    """By how much the second annotator's `synthetic_agreement` exceeds the first's, on the same ladders.
+
+    Args:
+        before: table and fingerprint of the first.
+        after: of the second.
+        ladders: as in `synthetic_agreement`; those that either has not scored whole are left out.
+
+    Returns:
+        The difference, from -2 to 2, with the interval of a paired bootstrap over contents.
+    """
+    first, second = (_orders(*annotator, ladders) for annotator in (before, after))
+    both = [name for name in first if name in second]
+    if not both:
+        return Agreement(np.nan, (np.nan, np.nan), 0)
+    terms = np.array([(first[name].right, second[name].right, first[name].compared) for name in both]).T
+    contents = [first[name].content for name in both]
+    change = _with_interval(lambda sums: float((sums[1] - sums[0]) / sums[2]), terms, contents)
+    return change._replace(comparisons=int(terms[2].sum()))
+
+
+class _Ladder(NamedTuple):
+    """Right orders less wrong ones among the pairs of steps of one ladder."""
+
+    content: str
+    right: float
+    compared: float
+
+
+def _orders(table: pa.Table, fingerprint: str, ladders: Sequence[Request]) -> dict[tuple[str, str], _Ladder]:
+    """Simulator and video -> ladder, of those that were scored whole."""
     own = whole_clips(table, fingerprint)
     versions: defaultdict[str, dict[str, str]] = defaultdict(dict)
     tops: defaultdict[str, int] = defaultdict(int)
@@ -77,24 +118,18 @@ def synthetic_agreement(table: pa.Table, fingerprint: str, ladders: Sequence[Req
         if simulator is not None:
             versions[simulator][video_id] = request.video.content
             tops[simulator] = max(tops[simulator], level)
-    contents: list[str] = []
-    right: list[Floats] = []
-    compared: list[Floats] = []
+    found = {}
     for simulator, content in versions.items():
         ids = list(content)
         steps = [look_up(own, ids)[0]]
         steps += [look_up(own, ids, simulator, level)[0] for level in range(1, tops[simulator] + 1)]
         scores = np.stack(steps)
-        complete = np.isfinite(scores.sum(axis=0))
         milder, harsher = np.triu_indices(len(scores), k=1)
-        won = np.sign(scores[milder] - scores[harsher])[:, complete]
-        right.append(won.sum(axis=0))
-        compared.append(np.full(won.shape[1], float(len(milder))))
-        contents += [name for name, whole in zip(content.values(), complete, strict=True) if whole]
-    if not contents:
-        return Agreement(np.nan, (np.nan, np.nan), 0)
-    terms = np.stack([np.concatenate(right), np.concatenate(compared)])
-    return _with_interval(_tau, terms, contents)._replace(comparisons=int(terms[1].sum()))
+        right = np.sign(scores[milder] - scores[harsher]).sum(axis=0)
+        for name, value in zip(ids, right, strict=True):
+            if np.isfinite(value):
+                found[simulator, name] = _Ladder(content[name], float(value), float(len(milder)))
+    return found
 
 
 def weigh_teachers(

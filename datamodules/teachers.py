@@ -1,7 +1,9 @@
 """Teachers: scores of clips that need neither a download nor a human label.
 
 A teacher only scores clips; reading, distorting, batching and averaging over segments and draws are done once
-here, so that every teacher's standard error means the same: the spread of its scores within one video.
+here, so that every teacher's standard error means the same: the spread of its scores within one video. A
+teacher that raises something costs that video its score, and ends the run only where nothing else is heard
+of it.
 """
 
 import logging
@@ -15,10 +17,14 @@ from torch import Tensor
 
 from datamodules.annotation import ClipDataset, ClipItem, Request, distorted, fingerprint_of
 from datamodules.decoding import Sampling, Video
+from datamodules.errors import InputError
 from datamodules.label_store import Annotation
 
 LUMA_WEIGHTS = (0.299, 0.587, 0.114)
 """ITU-R BT.601, on full-range RGB."""
+
+FIRST_FAILURES = 8
+"""Videos on which a teacher may fail before it has scored any: then it is the teacher, and not the videos."""
 
 _log = logging.getLogger(__name__)
 
@@ -56,6 +62,8 @@ class Teacher(ABC):
         self.sampling = sampling
         self.draws = draws
         self.device = torch.device(device)
+        self._proven = False  # whether it has scored anything
+        self._failed: set[str] = set()
 
     @abstractmethod
     def score(self, clips: Tensor) -> Tensor:
@@ -91,6 +99,9 @@ class Teacher(ABC):
 
         The standard error is the standard deviation over draws and segments divided by the root of their
         number; NaN where there is one.
+
+        Raises:
+            InputError: `FIRST_FAILURES` videos came first on which `score` raised something.
         """
         self.fit(workers)
         dataset = ClipDataset(requests, self.sampling, self.draws, self.pad)
@@ -112,15 +123,19 @@ class Teacher(ABC):
         if items:
             yield from self._annotate_batch([requests[i.position] for i in items], items)
 
-    @torch.inference_mode()
     def _annotate_batch(self, requests: Sequence[Request], items: Sequence[ClipItem]) -> Iterator[Annotation]:
-        clips = torch.stack(
-            [
-                distorted(item.frames.to(self.device), item.times.to(self.device), request)
-                for request, item in zip(requests, items, strict=True)
-            ]
-        )
-        scores = self.score_items(clips, items).double().cpu().view(len(items), -1)
+        try:
+            scores = self._scores(requests, items)
+        except (InputError, torch.AcceleratorError):
+            raise  # a mistake that has its sentence, and a device that will do nothing more
+        except Exception as error:  # whatever a user's teacher may raise
+            if len(items) == 1:
+                self._fail(requests[0], error)
+            else:
+                for request, item in zip(requests, items, strict=True):
+                    yield from self._annotate_batch([request], [item])
+            return
+        self._proven = True
         for request, values in zip(requests, scores, strict=True):
             values = values[values.isfinite()]
             if not len(values):
@@ -128,6 +143,30 @@ class Teacher(ABC):
                 continue
             stderr = values.std().item() / math.sqrt(len(values)) if len(values) > 1 else math.nan
             yield Annotation(*request.key, values.mean().item(), stderr)
+
+    @torch.inference_mode()
+    def _scores(self, requests: Sequence[Request], items: Sequence[ClipItem]) -> Tensor:
+        """Scores (V, parts) of V items, float64 on the CPU."""
+        clips = torch.stack(
+            [
+                distorted(item.frames.to(self.device), item.times.to(self.device), request)
+                for request, item in zip(requests, items, strict=True)
+            ]
+        )
+        return self.score_items(clips, items).double().cpu().view(len(items), -1)
+
+    def _fail(self, request: Request, error: Exception) -> None:
+        version = "" if request.simulator is None else f" under {request.simulator.name} {request.level}"
+        reason = next(iter(str(error).splitlines()), "")
+        what = f"{self.name} failed on {request.video.path}{version} ({type(error).__name__}: {reason})"
+        _log.warning("%s; it is left out.", what)
+        _log.debug("%s", what, exc_info=error)
+        self._failed.add(request.video.video_id)
+        if not self._proven and len(self._failed) >= FIRST_FAILURES:
+            raise InputError(
+                f"{what}, as on all of the first {len(self._failed)} videos: mend it, or take it out "
+                "of data.teachers."
+            ) from error
 
     def score_items(self, clips: Tensor, items: Sequence[ClipItem]) -> Tensor:
         """Score the distorted clips (V, D, T, C, H, W) in [0, 1] of V items with D draws.

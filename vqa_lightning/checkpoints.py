@@ -19,11 +19,16 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning_utilities.core.rank_zero import rank_zero_info, rank_zero_warn
 from torch import Tensor, nn
-from torch.distributed.checkpoint.state_dict import StateDictOptions, set_model_state_dict
+from torch.distributed.checkpoint.state_dict import (
+    StateDictOptions,
+    get_model_state_dict,
+    set_model_state_dict,
+)
 from torch.distributed.tensor import DTensor
 
 from datamodules.errors import InputError
 from datamodules.fingerprints import weights_hash
+from vqa_lightning.whole_checkpoints import WholeCheckpointIO
 
 BASE = "base.ckpt"
 """Beside a run's checkpoints: frozen parameters that were drawn at random, which no one could load again."""
@@ -78,7 +83,7 @@ class ResumableModule(LightningModule):
             self._base = {"hash": weights_hash(base), "folder": str(folder)}
             if self.trainer.is_global_zero:
                 held = {"hash": self._base["hash"], "state_dict": base}
-                TorchCheckpointIO().save_checkpoint(held, os.path.join(folder, BASE))
+                WholeCheckpointIO().save_checkpoint(held, os.path.join(folder, BASE))
         checkpoint["base"] = self._base
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -234,6 +239,40 @@ def start_from(module: ResumableModule, path: Path) -> None:
     new = sorted(set(trained_names(module)) - weights.keys() - OF_THE_CORPUS)
     if new:
         rank_zero_info(f"{source} does not hold {_first(new)}: new here, and begun as built")
+
+
+def save_learnt(module: nn.Module, path: Path) -> None:
+    """Writes what a module trains, and its buffers, whole, from whatever shards; all processes call it.
+
+    Args:
+        module: on every process.
+        path: written by the first process, at once or not at all.
+    """
+    options = StateDictOptions(full_state_dict=True, cpu_offload=True, ignore_frozen_params=True)
+    weights = get_model_state_dict(module, options=options)
+    if not dist.is_initialized() or dist.get_rank() == 0:
+        WholeCheckpointIO().save_checkpoint({"state_dict": weights}, path)
+
+
+def load_learnt(module: nn.Module, path: Path, *, buffers: bool = True) -> None:
+    """Puts what `save_learnt` wrote back in place, sharded or not.
+
+    Args:
+        module: changed in place.
+        path: of the file.
+        buffers: whether these too, and not the parameters alone.
+
+    Raises:
+        InputError: the file is gone or cannot be read.
+    """
+    try:
+        weights = torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
+    except Exception as error:  # whatever the damage happens to cause
+        reason = str(error).splitlines()[0].rstrip(".")
+        raise InputError(f"{path} of this run cannot be read ({reason}): begin a new run.") from error
+    if not buffers:
+        weights = {name: weights[name] for name, _ in module.named_parameters() if name in weights}
+    set_model_state_dict(module, weights, options=StateDictOptions(full_state_dict=True, strict=False))
 
 
 def _megabytes(weights: Mapping[str, Tensor]) -> float:

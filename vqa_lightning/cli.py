@@ -4,12 +4,16 @@ What a person types wins over what a checkpoint remembers, and a checkpoint fill
 user's mistake ends in one sentence and exit code 2, never in a traceback.
 """
 
+import errno
 import json
 import logging
+import os
 import re
 import sys
+import threading
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import cache
 from itertools import islice, pairwise
 from pathlib import Path
@@ -42,39 +46,43 @@ _put_last(Path.cwd().resolve())
 
 # Nothing of ours, and nothing that a user's folder might hide, may be imported before the search path is in
 # order.
-import torch  # noqa: E402
 import yaml  # type: ignore[import-untyped]  # noqa: E402
 from jsonargparse import Namespace  # noqa: E402
+from lightning.fabric.plugins import TorchCheckpointIO  # noqa: E402
 from lightning.fabric.utilities.exceptions import MisconfigurationException  # noqa: E402
-from lightning.pytorch import LightningDataModule, Trainer  # noqa: E402
+from lightning.pytorch import Callback, LightningDataModule, Trainer  # noqa: E402
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI  # noqa: E402
 from lightning.pytorch.loggers import TensorBoardLogger  # noqa: E402
+from lightning_utilities.core.rank_zero import rank_zero_only  # noqa: E402
 
 from callbacks.benchmark_report import FOLDER, BenchmarkReport  # noqa: E402
 from callbacks.label_writer import LabelWriter  # noqa: E402
+from callbacks.process_watch import ProcessWatch  # noqa: E402
+from callbacks.run_folder import RunFolder, run_config  # noqa: E402
 from callbacks.score_writer import ScoreWriter  # noqa: E402
 from datamodules.benchmark_data import BenchmarkDataModule  # noqa: E402
 from datamodules.errors import InputError, UnreadableVideo  # noqa: E402
 from vqa_lightning.commands import COMMANDS, run_command  # noqa: E402
 from vqa_lightning.listing import shipped_configs  # noqa: E402
 from vqa_lightning.module import RankingModule  # noqa: E402
-from vqa_lightning.teacher_module import TeacherModule  # noqa: E402
-
-FREE = {
-    f"model.lmm.{name}" for name in ("checkpointing", "feature_cache", "feature_cache_gb", "motion_weights")
-}
-"""Settings of the model that change nothing of what its weights mean."""
-
-MEANING = (
-    *("lmm", "sampling", "trained", "judgements", "pointwise_loss"),
-    *("score_by", "score_both_orders", "anchors"),
+from vqa_lightning.resuming import (  # noqa: E402
+    allow_changes,
+    changed_settings,
+    check_checkpoint,
+    check_settings,
+    clear_run,
+    newest_run,
 )
-"""Settings of the model under which a checkpoint's weights, or the scale of its scores, mean what they do."""
+from vqa_lightning.teacher_module import TeacherModule  # noqa: E402
+from vqa_lightning.whole_checkpoints import WholeCheckpointIO  # noqa: E402
 
 KEPT = ("lmm", "sampling", "trained", "judgements", "score_by", "pairwise_loss", "pointwise_loss")
 """Settings of the model that a fit takes from the checkpoint whose weights it begins with."""
 
 SUBCOMMANDS = ("fit", "validate", "test", "predict")
+
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+NO_RIGHT = (errno.EROFS, errno.EACCES, errno.EPERM)
 
 
 class _Parser(LightningArgumentParser):
@@ -91,7 +99,17 @@ class _Parser(LightningArgumentParser):
 
 
 class RankingCLI(LightningCLI):
-    """LightningCLI with a run folder for each fit, and checkpoints that fill in only what was not given."""
+    """LightningCLI with a run folder for each fit, and checkpoints that fill in only what was not given.
+
+    Args:
+        again: folder of a run that died before its first checkpoint, and that is to begin again.
+        args: of LightningCLI.
+        kwargs: of LightningCLI.
+    """
+
+    def __init__(self, *args: Any, again: Path | None = None, **kwargs: Any) -> None:
+        self.again = again
+        super().__init__(*args, **kwargs)
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Makes pairs of rounds the data unless another class is named."""
@@ -108,6 +126,11 @@ class RankingCLI(LightningCLI):
             type=str | None,
             default=None,
             help="A human scale that was fitted to this model's scores: predict adds the column calibrated.",
+        )
+        parser.add_argument(
+            "--force",
+            action="store_true",
+            help="fit --ckpt_path goes on although settings or videos are not those that the run began with.",
         )
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
@@ -140,15 +163,33 @@ class RankingCLI(LightningCLI):
                     f"give --ckpt_path RUN/checkpoints/last.ckpt{teacher}."
                 )
         elif config.ckpt_path is not None:
-            folder = Path(config.ckpt_path).resolve().parents[1]
+            checkpoint = Path(config.ckpt_path)
+            # As it was typed where that says enough: Lightning knows its folders by their names.
+            folder = (checkpoint if len(checkpoint.parents) > 2 else checkpoint.resolve()).parents[1]
             if not (folder / "pairs").is_dir():
                 raise InputError(
                     f"--ckpt_path {config.ckpt_path} lies in no run folder: "
                     "go on with the checkpoint where fit put it."
                 )
-            self.run, self.version = folder.parent, folder.name
-            self.save_config_callback = None  # the run's own configuration stays as it was
-            print(f"going on with {folder}", file=sys.stderr)
+            self._continue(folder, f"going on with {folder}")
+            self._allow_settings(folder / "config.yaml", config)
+        elif self.again is not None:
+            self._continue(
+                self.again, f"beginning {self.again} again, which died before its first checkpoint"
+            )
+            rank_zero_only(clear_run)(self.again)
+        self.save_config_kwargs = {"force": config.force}
+
+    def _continue(self, folder: Path, note: str) -> None:
+        self.run, self.version = folder.parent, folder.name
+        rank_zero_only(print)(note, file=sys.stderr)
+
+    def _allow_settings(self, begun: Path, config: Namespace) -> None:
+        """Refuses other settings than those the run was begun with, but for those that are free."""
+        if begun.is_file():
+            dumped = self._parser(self.subcommand).dump(run_config(config), skip_none=False)
+            changes = changed_settings(yaml.safe_load(begun.read_text()), yaml.safe_load(dumped))
+            allow_changes(begun.parent, changes, force=config.force)
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Gives every fit a folder of its own; other commands leave no trace but their output."""
@@ -170,92 +211,20 @@ class RankingCLI(LightningCLI):
                 kwargs["callbacks"] = [BenchmarkReport(config.output or FOLDER)]
         elif config.trainer.logger in (None, True):
             kwargs["logger"] = TensorBoardLogger(self.run.parent, name=self.run.name, version=self.version)
-        return super().instantiate_trainer(**kwargs)
+        trainer = super().instantiate_trainer(**kwargs)
+        # Before the callback that annotates for hours.
+        callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
+        callbacks.sort(key=lambda one: not isinstance(one, RunFolder))
+        callbacks.insert(0, ProcessWatch())
+        if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:  # nothing that the user has chosen
+            trainer.strategy.checkpoint_io = WholeCheckpointIO()
+        return trainer
 
 
 def _run_name(configs: Sequence[Any] | None) -> str:
     """The stem of the first config that is a file; `run` where everything was typed."""
     files = [str(config) for config in configs or () if config is not None]
     return Path(files[0]).stem if files else "run"
-
-
-def newest_checkpoint(runs: Path) -> Path:
-    """The last checkpoint of the newest run of a name.
-
-    Args:
-        runs: `runs/NAME`.
-
-    Raises:
-        InputError: there is none.
-    """
-    versions = sorted(runs.glob("version_*"), key=lambda path: int(path.name.removeprefix("version_")))
-    checkpoint = versions[-1] / "checkpoints" / "last.ckpt" if versions else None
-    if checkpoint is None or not checkpoint.is_file():
-        raise InputError(
-            f"--ckpt_path last: there is no run with a checkpoint under {runs}, or the newest "
-            "died before its first: start one without it."
-        )
-    return checkpoint
-
-
-def check_settings(checkpoint: dict[str, Any], model: Any) -> None:
-    """Refuses settings of the model under which a checkpoint's weights mean nothing.
-
-    Raises:
-        InputError: the first that differs.
-    """
-    remembered = checkpoint["hyper_parameters"]
-    for name in [name for name in MEANING if name in remembered]:  # an older one lacks newer settings
-        typed, kept = (
-            _flat(f"model.{name}", json.loads(json.dumps(_plain(value))))
-            for value in (model[name], remembered[name])
-        )
-        for setting in typed.keys() | kept.keys():
-            new, old = typed.get(setting), kept.get(setting)
-            if setting == "model.lmm.pretrained" and new is not None and old is not None:
-                new, old = Path(new).name, Path(old).name  # the same checkpoint may lie elsewhere now
-            if new != old and setting not in FREE:
-                raise InputError(
-                    f"the checkpoint was trained with {setting} {old}, not {new}: leave the setting "
-                    "as it was, or start a new run."
-                )
-
-
-def _flat(name: str, value: Any) -> dict[str, Any]:
-    if not isinstance(value, dict):
-        return {name: value}
-    return {key: one for part, inner in value.items() for key, one in _flat(f"{name}.{part}", inner).items()}
-
-
-def _plain(value: Any) -> Any:
-    return value.as_dict() if isinstance(value, Namespace) else value
-
-
-def check_checkpoint(path: Path, setting: str = "--ckpt_path") -> dict[str, Any]:
-    """Loads a checkpoint's contents.
-
-    Args:
-        path: the file.
-        setting: by which it was named.
-
-    Raises:
-        InputError: it is missing, or no checkpoint of ours.
-    """
-    if not path.is_file():
-        raise InputError(f"{setting} {path} is not a file: give a .ckpt that fit has written.")
-    try:
-        checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-        ours = {"anchors", "scale_current"} <= checkpoint.keys()
-    except Exception as error:  # torch.load raises what the damage happens to cause
-        raise InputError(
-            f"{setting} {path} is not a checkpoint that can be read: give one that fit wrote."
-        ) from error
-    if not ours:
-        raise InputError(
-            f"{setting} {path} is a checkpoint of another model, or of an earlier version: give one that "
-            "this vqa-lightning's fit wrote."
-        )
-    return checkpoint
 
 
 def _with_known_configs(args: Sequence[str]) -> list[str]:
@@ -282,18 +251,25 @@ def _known(name: str, shipped: dict[str, Path]) -> str:
     )
 
 
-def _with_newest_run(args: list[str]) -> list[str]:
-    """Replaces `--ckpt_path last` by the last checkpoint of the newest run named as the first config is."""
+def _with_newest_run(args: list[str]) -> tuple[list[str], Path | None]:
+    """Replaces `--ckpt_path last` by the last checkpoint of the newest run named as the first config is.
+
+    Returns:
+        The words, and the folder of that run if it is to begin again, having none.
+    """
     joined = ("--ckpt_path=", "--config=", "-c=", "--trainer.default_root_dir=")
     words = [part for word in args for part in (word.split("=", 1) if word.startswith(joined) else [word])]
     following = list(pairwise(words))
     if ("--ckpt_path", "last") not in following:
-        return args
+        return args, None
     configs = [value for flag, value in following if flag in ("--config", "-c")]
     roots = [value for flag, value in following if flag == "--trainer.default_root_dir"] or ["."]
-    checkpoint = str(newest_checkpoint(Path(roots[-1]) / "runs" / _run_name(configs)))
-    place = words.index("last", words.index("--ckpt_path"))
-    return [*words[:place], checkpoint, *words[place + 1 :]]
+    folder = newest_run(Path(roots[-1]) / "runs" / _run_name(configs))
+    checkpoint = folder / "checkpoints" / "last.ckpt"
+    place = following.index(("--ckpt_path", "last"))
+    if args[0] == "fit" and not checkpoint.is_file():
+        return [*words[:place], *words[place + 2 :]], folder
+    return [*words[: place + 1], str(checkpoint), *words[place + 2 :]], None
 
 
 def _with_checkpoint_below(args: list[str]) -> list[str]:
@@ -373,7 +349,7 @@ def main(args: Sequence[str] | None = None) -> None:
     """
     _put_last(Path.cwd().resolve())
     try:
-        words = _with_newest_run(_with_known_configs(list(sys.argv[1:] if args is None else args)))
+        words, again = _with_newest_run(_with_known_configs(list(sys.argv[1:] if args is None else args)))
         if words and words[0] in COMMANDS:
             run_command(words, _Parser)
             return
@@ -381,7 +357,7 @@ def main(args: Sequence[str] | None = None) -> None:
         logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(
             lambda record: "Tip:" not in record.getMessage()
         )
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), _told_once():
             # https://github.com/Lightning-AI/pytorch-lightning/issues/21900
             warnings.filterwarnings("ignore", module="lightning.pytorch.cli", category=DeprecationWarning)
             # https://github.com/Lightning-AI/pytorch-lightning/issues/21326
@@ -390,6 +366,8 @@ def main(args: Sequence[str] | None = None) -> None:
                 TeacherModule if names_teacher(words) else RankingModule,
                 LightningDataModule,
                 subclass_mode_data=True,
+                again=again,
+                save_config_callback=RunFolder,
                 seed_everything_default=0,
                 parser_class=_Parser,
                 parser_kwargs={
@@ -409,8 +387,29 @@ def main(args: Sequence[str] | None = None) -> None:
         raise SystemExit(2) from None
 
 
+@contextmanager
+def _told_once() -> Iterator[None]:
+    """Has no thread print a traceback for want of room: the main thread meets the same and says so."""
+    others = threading.excepthook
+
+    def tell(failed: threading.ExceptHookArgs) -> None:
+        if _told_to_the_user(failed.exc_value) is None:
+            others(failed)
+
+    threading.excepthook = tell
+    try:
+        yield
+    finally:
+        threading.excepthook = others
+
+
 def _sentence(told: BaseException) -> str:
     """What it says, without the traceback that torch wraps around what a worker raised."""
+    if isinstance(told, OSError):
+        place, reason = told.filename or "a file of the run", os.strerror(told.errno or 0)
+        if told.errno in NO_ROOM:
+            return f"{place} cannot be written ({reason}): make room, and go on with --ckpt_path last."
+        return f"{place} cannot be used ({reason}): change its rights, or name another place."
     lines = str(told).strip().splitlines()
     if not lines[0].startswith("Caught "):
         return lines[0]
@@ -418,9 +417,10 @@ def _sentence(told: BaseException) -> str:
 
 
 def _told_to_the_user(error: BaseException | None) -> BaseException | None:
-    """The finished sentence in a chain of exceptions: jsonargparse wraps what a class raises when made."""
-    while error is not None and not isinstance(
-        error, InputError | UnreadableVideo | MisconfigurationException
+    """What a user can mend, in a chain of exceptions: jsonargparse wraps what a class raises when made."""
+    while error is not None and not (
+        isinstance(error, InputError | UnreadableVideo | MisconfigurationException)
+        or (isinstance(error, OSError) and error.errno in (*NO_ROOM, *NO_RIGHT))
     ):
         error = error.__cause__ or error.__context__
     return error

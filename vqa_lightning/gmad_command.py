@@ -44,6 +44,7 @@ def draw_gmad(
     count: int = 8,
     videos: Path | None = None,
     bins: int = 5,
+    gap: float | None = None,
     first_higher_is_better: bool = True,
     second_higher_is_better: bool = True,
 ) -> None:
@@ -59,6 +60,8 @@ def draw_gmad(
         count: number of pairs.
         videos: folder in which the files' names lie; by default the names of the first file are paths.
         bins: quality bins of the defending model.
+        gap: how far apart the defending model may score the two, in standard deviations of its scores; by
+            default any two of a bin.
         first_higher_is_better: false where the first file's scores are distances, such as NIQE.
         second_higher_is_better: the same of the second file's.
 
@@ -69,6 +72,8 @@ def draw_gmad(
         raise InputError(f"--output {output} is not a .png file; name one.")
     if count < 1 or bins < 1:
         raise InputError(f"gmad was asked for {count} pairs from {bins} bins; give at least 1 of each.")
+    if gap is not None and not gap > 0:
+        raise InputError(f"--gap is {gap}; give more than 0, or leave it out.")
     listing = output.with_suffix(".csv")
     if listing.resolve() in (first.resolve(), second.resolve()):
         raise InputError(f"--output {output} would write its list over {listing}; give it another name.")
@@ -87,14 +92,14 @@ def draw_gmad(
     judged = np.array([(row.first, row.second) for row in rows]).reshape(-1, 2)
     blocks = []
     for attacker, wanted in ((0, -(-count // 2)), (1, count // 2)):
-        found = gmad_pairs(judged[:, attacker], judged[:, 1 - attacker], wanted, bins)
+        found = gmad_pairs(judged[:, attacker], judged[:, 1 - attacker], wanted, bins, gap)
         blocks.append([(rows[low], rows[high]) for low, high in found])
     pairs = sum(map(len, blocks))
     if not pairs:
         where = "" if videos is None else f" in {videos}"
         raise InputError(
             f"{first} and {second} share {len(rows)} videos{where}, among which no pair in {bins} bins "
-            "differs; give more videos or fewer bins."
+            "differs; give more videos, fewer bins or a wider gap."
         )
     try:
         _write(listing, names, blocks)

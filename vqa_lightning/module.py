@@ -6,6 +6,7 @@ tower.
 """
 
 from collections.abc import Callable
+from math import ceil
 from pathlib import Path
 from typing import Any
 
@@ -25,12 +26,14 @@ from datamodules.round_data import RoundDataModule
 from vqa_lightning.building import build_lmm, check_precision, check_run
 from vqa_lightning.checkpoints import start_from
 from vqa_lightning.defaults import default_optimizer, default_sampling, default_trained
+from vqa_lightning.epoch_ends import end_epoch_again
 from vqa_lightning.feature_cache import FeatureCache
+from vqa_lightning.finite_steps import DroppedSteps, drop_unless_finite
 from vqa_lightning.lmm import LMM, Clips, Judged, LMMConfig
 from vqa_lightning.losses import LevelCrossEntropy, OrdinalThurstone, PairwiseLoss, PointwiseLoss
 from vqa_lightning.order_consistency import OrderConsistency
 from vqa_lightning.pair_accuracy import PairAccuracy
-from vqa_lightning.schedule import CosineWithWarmup
+from vqa_lightning.schedule import CosineWithWarmup, Schedule
 from vqa_lightning.scoring import Judgement, ScoringModule
 from vqa_lightning.sharding import build_on_meta, build_sharded, shard
 from vqa_lightning.temperature import LevelTemperature
@@ -119,7 +122,8 @@ class RankingModule(ScoringModule):
         self.level_temperature = LevelTemperature()
         self.accuracy: dict[Judgement, PairAccuracy] = {}
         self.consistency = OrderConsistency()
-        self.total_steps = 1
+        self.dropped = DroppedSteps()
+        self.schedule = Schedule()
 
     def prepare_data(self) -> None:
         """Checks the precision; before a fit builds the LMM without memory, to see early what is wrong.
@@ -193,9 +197,9 @@ class RankingModule(ScoringModule):
         else:
             optimizer = self.optimizer(params)
         scale_rates(optimizer)
-        self.total_steps = int(self.trainer.estimated_stepping_batches)
-        schedule = self.lr_scheduler(optimizer, self.total_steps)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+        self.schedule.steps = max(1, round(self.trainer.estimated_stepping_batches * self.schedule.share))
+        rates = self.lr_scheduler(optimizer, self.schedule.steps)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": rates, "interval": "step"}}
 
     def judge(self, clips: Clips, *, both_orders: bool = True) -> Judged:
         """Judges pairs.
@@ -214,9 +218,9 @@ class RankingModule(ScoringModule):
         )
         return judged
 
-    def _losses(self, batch: PairBatch, judged: Judged) -> dict[str, Tensor]:
-        losses = {}
-        weight = self.source_weight[batch.source]
+    def _losses(self, batch: PairBatch, judged: Judged) -> dict[Judgement, Tensor]:
+        """Of each trained judgement the losses (B,) of the pairs, over the orders that were asked."""
+        losses: dict[Judgement, Tensor] = {}
         if judged.levels is not None:
             orders = len(judged.levels)
             target = torch.stack([batch.levels, batch.levels.flip(-1)][:orders])
@@ -226,16 +230,18 @@ class RankingModule(ScoringModule):
                 progress=self.progress,
                 entropy=None if judged.entropy is None else judged.entropy.flatten(),
             )
-            losses["pairwise"] = (by_pair.view(orders, -1) * weight).mean()
+            losses["pairwise"] = by_pair.view(orders, -1).mean(dim=0)
         if judged.scores is not None:
-            by_pair = self.pointwise_loss(judged.scores[1] - judged.scores[0], batch)
-            losses["pointwise"] = (by_pair * weight).mean()
+            losses["pointwise"] = self.pointwise_loss(judged.scores[1] - judged.scores[0], batch)
         return losses
+
+    def _weighted(self, by_pair: Tensor, batch: PairBatch) -> Tensor:
+        return (by_pair * self.source_weight[batch.source]).mean()
 
     @property
     def progress(self) -> float:
-        """Share of the run's optimiser steps that are done, from 0 to 1."""
-        return min(1.0, self.global_step / self.total_steps)
+        """Share of the schedule's optimiser steps that are done, from 0 to 1."""
+        return min(1.0, (self.global_step - self.schedule.first) / self.schedule.steps)
 
     def answers(self, batch: PairBatch, judged: Judged) -> dict[Judgement, tuple[Tensor, Tensor]]:
         """What each judgement says of pairs, over the orders that were asked.
@@ -256,23 +262,56 @@ class RankingModule(ScoringModule):
         return found
 
     def training_step(self, batch: PairBatch) -> dict[str, Tensor]:
-        """Loss of one batch, and which of its pairs (B,) `score_by` ranked wrongly."""
+        """Loss of one batch, and what was said of its pairs.
+
+        Returns:
+            `loss`, and `answers` (B, 3) float32 with the columns `datamodules.hard_pairs.ANSWERS`: how far
+            the right side is preferred by `score_by` (nan for pairs without an order), the pair's loss,
+            summed over the judgements and not weighted (inf where it is not finite), and the largest
+            probability among the levels that `score_by` predicts.
+        """
         self.anchors.forget()
         self.scale_current = False
         judged = self.judge(batch.sides(), both_orders=self.both_orders)
-        losses = self._losses(batch, judged)
+        by_pair = self._losses(batch, judged)
+        losses = {name: self._weighted(values, batch) for name, values in by_pair.items()}
         loss = torch.stack(list(losses.values())).sum()
         pairs = len(batch.row)
         self.log("train/loss", loss, prog_bar=True, batch_size=pairs)
         self.log_dict({f"train/loss/{name}": value for name, value in losses.items()}, batch_size=pairs)
         with torch.no_grad():
-            difference, _ = self.answers(batch, judged)[self.score_by]
-        order = batch.order()
+            difference, levels = self.answers(batch, judged)[self.score_by]
+            order = batch.order()
+            advantage = torch.where(order == 0, torch.nan, difference * order)
+            cost = torch.stack(list(by_pair.values())).sum(dim=0)
+            cost = torch.where(cost.isfinite(), cost, torch.inf)
+            answers = torch.stack([advantage, cost, levels.amax(dim=-1)], dim=1).float()
         ranked, agreed = order != 0, (difference * order).sign()
         # Not a number where no pair is ranked: to ask would make the host wait for the device.
         accuracy = ((1 + agreed) / 2 * ranked).sum() / ranked.sum()
         self.log("train/rank_accuracy", accuracy, prog_bar=True, batch_size=pairs)
-        return {"loss": loss, "wrong": ranked & (agreed <= 0)}
+        return {"loss": loss, "answers": answers}
+
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        """Drops the gradients unless all are finite; logs `train/dropped_steps`, how many steps it did so."""
+        parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+        self.dropped.count(drop_unless_finite(parameters))
+        self.log("train/dropped_steps", self.dropped.total.float())
+
+    def on_train_batch_end(self, outputs: Any, batch: PairBatch, batch_idx: int) -> None:
+        """Stops a run whose steps are all dropped.
+
+        Raises:
+            InputError: they were, `finite_steps.PATIENCE` times in a row or a whole epoch long.
+        """
+        steps = ceil((batch_idx + 1) / self.trainer.accumulate_grad_batches)
+        self.dropped.check(steps, last=self.trainer.is_last_batch)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Takes up what the checkpoint holds; an epoch that it was saved at the end of is ended anew."""
+        super().on_load_checkpoint(checkpoint)
+        if self._trainer is not None and self._trainer.state.fn == TrainerFn.FITTING:
+            end_epoch_again(checkpoint["loops"])
 
     def new_accuracy(self) -> dict[Judgement, PairAccuracy]:
         """A metric for each trained judgement, over the simulators of the datamodule."""
@@ -285,8 +324,8 @@ class RankingModule(ScoringModule):
 
     def _evaluate(self, batch: PairBatch, split: str) -> Judged:
         judged = self.judge(batch.sides())
-        loss = torch.stack(list(self._losses(batch, judged).values())).sum()
-        self.log(f"{split}/loss", loss, batch_size=len(batch.row), sync_dist=True)
+        loss = torch.stack([self._weighted(values, batch) for values in self._losses(batch, judged).values()])
+        self.log(f"{split}/loss", loss.sum(), batch_size=len(batch.row), sync_dist=True)
         for judgement, answer in self.answers(batch, judged).items():
             self.accuracy[judgement].update(*answer, batch)
         if judged.levels is not None:

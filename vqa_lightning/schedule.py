@@ -1,6 +1,7 @@
-"""The learning-rate schedule of the paper: linear warm-up, then a cosine to zero."""
+"""The paper's schedule of learning rates, linear warm-up and then a cosine to zero, and what it lies over."""
 
 import math
+from dataclasses import dataclass
 
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
@@ -25,3 +26,18 @@ class CosineWithWarmup(LambdaLR):
             return 0.5 * (1 + math.cos(math.pi * done))
 
         super().__init__(optimizer, factor)
+
+
+@dataclass
+class Schedule:
+    """Which of a run's optimiser steps a schedule lies over.
+
+    Attributes:
+        first: the step at which it began.
+        share: its length in what the Trainer estimates of a run whose epochs are all as long as the present.
+        steps: its length.
+    """
+
+    first: int = 0
+    share: float = 1.0
+    steps: int = 1

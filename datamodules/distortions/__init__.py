@@ -4,7 +4,7 @@ Operators are exported by name, so that a config can give one of them other stre
 `{name: jpeg_low, function: datamodules.distortions.jpeg, levels: [10, 5, 2]}`.
 """
 
-from datamodules.distortions.arguments import DistortionFunction
+from datamodules.distortions.arguments import DistortionFunction, Generators
 from datamodules.distortions.camera import gaussian_noise, jitter
 from datamodules.distortions.compression import banding, jpeg
 from datamodules.distortions.distortion import DISTORTIONS, Distortion, Family, apply
@@ -17,6 +17,7 @@ __all__ = [
     "Distortion",
     "DistortionFunction",
     "Family",
+    "Generators",
     "apply",
     "banding",
     "brighten",

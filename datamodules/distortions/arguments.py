@@ -3,7 +3,7 @@
 A leaf of the package: operators import it, the built-in simulators import the operators.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -11,10 +11,13 @@ from torch import Tensor
 
 from datamodules.errors import InputError
 
-DistortionFunction = Callable[[Tensor, Tensor, Tensor | None, torch.Generator | None], Any]
-"""`f(clips, strength, times, generator)`: (B, T, C, H, W) in [0, 1], (B,), seconds (B, T), on one device;
-returns distorted clips of the same shape. `Any`, since jsonargparse would turn away a function that does not
-declare the `Tensor` it returns."""
+Generators = torch.Generator | Sequence[torch.Generator]
+"""One for all clips, or one for each: what a clip looks like then does not depend on its company."""
+
+DistortionFunction = Callable[[Tensor, Tensor, Tensor | None, Any], Any]
+"""`f(clips, strength, times, generator)`: (B, T, C, H, W) in [0, 1], (B,), seconds (B, T), on one device, and
+one torch.Generator (the operators of this package take `Generators`); returns distorted clips of the same
+shape. `Any`, since jsonargparse would turn away a function that does not declare the `Tensor` it returns."""
 
 
 def per_sample(values: Tensor) -> Tensor:
@@ -22,19 +25,35 @@ def per_sample(values: Tensor) -> Tensor:
     return values[:, None, None, None, None]
 
 
-def require_generator(generator: torch.Generator | None, clips: Tensor, name: str) -> torch.Generator:
-    """Return the generator that the operator `name` cannot do without.
+def draw(
+    sample: Callable[..., Tensor],
+    shape: Sequence[int],
+    generator: Generators | None,
+    clips: Tensor,
+    name: str,
+) -> Tensor:
+    """Draw numbers (B, ...) for B clips, those of each clip from its own generator where there are several.
+
+    Args:
+        sample: torch.rand or torch.randn.
+        shape: B and more.
+        generator: where the numbers come from.
+        clips: (B, T, C, H, W), on whose device they are to be.
+        name: of the operator that draws.
 
     Raises:
-        InputError: there is none, or it is on another device than the clips.
+        InputError: there is no generator, or it is on another device than the clips.
     """
     if generator is None:
         raise InputError(
             f"{name!r} draws at random and got no generator: give a torch.Generator on {clips.device}."
         )
-    if generator.device.type != clips.device.type:
-        raise InputError(
-            f"{name!r} got a generator on {generator.device} for clips on {clips.device}: "
-            "put both on one device."
-        )
-    return generator
+    for one in [generator] if isinstance(generator, torch.Generator) else generator:
+        if one.device.type != clips.device.type:
+            raise InputError(
+                f"{name!r} got a generator on {one.device} for clips on {clips.device}: "
+                "put both on one device."
+            )
+    if isinstance(generator, torch.Generator):
+        return sample(tuple(shape), generator=generator, device=clips.device)
+    return torch.stack([sample(tuple(shape[1:]), generator=one, device=clips.device) for one in generator])

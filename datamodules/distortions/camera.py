@@ -6,11 +6,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from datamodules.distortions.arguments import per_sample, require_generator
+from datamodules.distortions.arguments import Generators, draw, per_sample
 
 
 def gaussian_noise(
-    clips: Tensor, strength: Tensor, times: Tensor | None = None, generator: torch.Generator | None = None
+    clips: Tensor, strength: Tensor, times: Tensor | None = None, generator: Generators | None = None
 ) -> Tensor:
     """Add white Gaussian noise, independent for every frame, channel and pixel, then clip.
 
@@ -23,13 +23,12 @@ def gaussian_noise(
     Raises:
         InputError: no generator, or one on another device.
     """
-    generator = require_generator(generator, clips, "gaussian_noise")
-    noise = torch.randn(clips.shape, generator=generator, device=clips.device)
+    noise = draw(torch.randn, clips.shape, generator, clips, "gaussian_noise")
     return noise.mul_(per_sample(strength.sqrt())).add_(clips).clamp_(0, 1)
 
 
 def jitter(
-    clips: Tensor, strength: Tensor, times: Tensor | None = None, generator: torch.Generator | None = None
+    clips: Tensor, strength: Tensor, times: Tensor | None = None, generator: Generators | None = None
 ) -> Tensor:
     """Shake the camera: every frame is shifted at random, and a small random crop of it is resized back.
 
@@ -49,20 +48,20 @@ def jitter(
     Raises:
         InputError: no generator, or one on another device.
     """
-    generator = require_generator(generator, clips, "jitter")
     height, width = clips.shape[-2:]
-    draws = torch.rand((3, *clips.shape[:2]), generator=generator, device=clips.device)
-    length = strength[:, None] * (0.75 + 0.25 * draws[0])
-    turn = math.pi * (0.5 + draws[1])
-    turn[:, 0] = 2 * math.pi * draws[1, :, 0]
+    count, frames = clips.shape[:2]
+    shift, way, crop = draw(torch.rand, (count, 3, frames), generator, clips, "jitter").unbind(dim=1)
+    length = strength[:, None] * (0.75 + 0.25 * shift)
+    turn = math.pi * (0.5 + way)
+    turn[:, 0] = 2 * math.pi * way[:, 0]
     angle = turn.cumsum(dim=1)
-    margin = strength[:, None] * draws[2]
+    margin = strength[:, None] * crop
     # affine_grid measures positions in halves of the frame
-    affine = clips.new_zeros(*clips.shape[:2], 2, 3)
+    affine = clips.new_zeros(count, frames, 2, 3)
     affine[..., 0, 0] = affine[..., 1, 1] = 1 - 2 * margin / min(height, width)
     affine[..., 0, 2] = 2 / width * length * angle.cos()
     affine[..., 1, 2] = 2 / height * length * angle.sin()
-    frames = clips.flatten(0, 1)
-    grid = F.affine_grid(affine.flatten(0, 1), list(frames.shape), align_corners=False)
-    warped = F.grid_sample(frames, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
+    pictures = clips.flatten(0, 1)
+    grid = F.affine_grid(affine.flatten(0, 1), list(pictures.shape), align_corners=False)
+    warped = F.grid_sample(pictures, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
     return warped.view(clips.shape)

@@ -1,7 +1,8 @@
 """Simulators of known severity: pure functions of a batch of clips with a strength per sample, on any device.
 
-Severity is data: levels come with the batch and every draw from the caller's generator, so that the same
-batch and the same generator state give the same pixels. Level 0, the source, never passes through arithmetic.
+Severity is data: levels come with the batch and every draw from the caller's generators, so that the same
+generator states give the same pixels; with a generator for each clip, in whatever batch. Level 0, the source,
+never passes through arithmetic.
 """
 
 import hashlib
@@ -10,12 +11,12 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 from torch import Tensor
 
-from datamodules.distortions.arguments import DistortionFunction
+from datamodules.distortions.arguments import DistortionFunction, Generators
 from datamodules.distortions.camera import gaussian_noise, jitter
 from datamodules.distortions.compression import banding, jpeg
 from datamodules.distortions.sharpness import gaussian_blur, motion_blur, resize
@@ -91,7 +92,7 @@ class Distortion:
         level: Tensor,
         *,
         times: Tensor | None = None,
-        generator: torch.Generator | None = None,
+        generator: Generators | None = None,
     ) -> Tensor:
         """Distort each clip at its own level.
 
@@ -101,16 +102,18 @@ class Distortion:
                 on the host it spares a wait for the accelerator.
             times: (B, T), seconds; tells temporal distortions where one segment of a clip ends and the next
                 begins.
-            generator: on the clips' device; required where something is drawn.
+            generator: on the clips' device; required where something is drawn. One for each clip makes the
+                draws of a clip its own, whatever the others.
 
         Returns:
             Tensor of the clips' shape and dtype in [0, 1], computed in float32 whatever the autocast.
 
         Raises:
             InputError: clips, level or times have a wrong shape or type, a level is out of range, the
-                function changes the shape, or the generator is missing or on another device.
+                function changes the shape, or generators are missing, on another device or not as many as
+                clips.
         """
-        _check(clips, level, times)
+        _check(clips, level, times, generator)
         host = level.cpu()
         for value in host.tolist():
             if not 0 <= value <= len(self.levels):
@@ -121,12 +124,14 @@ class Distortion:
         changed = host.nonzero().squeeze(1)
         if len(changed) == 0:
             return clips.clone()
+        if isinstance(generator, Sequence):
+            generator = [generator[index] for index in changed.tolist()]
         strength = torch.tensor(self.levels, dtype=torch.float32)[host[changed] - 1].to(clips.device)
         changed = changed.to(clips.device)
         affected = (clips if len(changed) == len(clips) else clips[changed]).float()
         moments = None if times is None else times.to(clips.device)[changed]
         with torch.autocast(clips.device.type, enabled=False):
-            distorted = self.function(affected, strength, moments, generator)
+            distorted = self._distort(affected, strength, moments, generator)
         if distorted.shape != affected.shape:
             raise InputError(
                 f"The function of {self.name!r} made {tuple(distorted.shape)} of clips of shape "
@@ -135,6 +140,21 @@ class Distortion:
         distorted = distorted.clamp(0, 1).to(clips.dtype)
         return distorted if len(changed) == len(clips) else clips.index_copy(0, changed, distorted)
 
+    def _distort(
+        self, clips: Tensor, strength: Tensor, times: Tensor | None, generator: Generators | None
+    ) -> Tensor:
+        ours = self.function.__module__.startswith(f"{__package__}.")
+        if ours or generator is None or isinstance(generator, torch.Generator):
+            return cast(Tensor, self.function(clips, strength, times, generator))
+        # A user's function knows one generator only.
+        each = [slice(index, index + 1) for index in range(len(clips))]
+        return torch.cat(
+            [
+                self.function(clips[here], strength[here], None if times is None else times[here], own)
+                for here, own in zip(each, generator, strict=True)
+            ]
+        )
+
 
 def apply(
     clips: Tensor,
@@ -142,20 +162,21 @@ def apply(
     levels: Tensor,
     *,
     times: Tensor | None = None,
-    generator: torch.Generator | None = None,
+    generator: Generators | None = None,
     distortions: Mapping[str, Distortion] | None = None,
 ) -> Tensor:
     """Apply one distortion per sample, each simulator once on all of its samples.
 
-    Simulators run in the alphabetical order of their names, so that the draws depend on nothing but the batch
-    and the generator.
+    Simulators run in the alphabetical order of their names, so that what is drawn from one generator depends
+    on nothing but it and the batch.
 
     Args:
         clips: (B, T, C, H, W), RGB, uint8 in [0, 255] or floating in [0, 1]; not modified.
         names: one key of `distortions` for each clip; at level 0 it is not looked up and may be empty.
         levels: (B,), integers from 0 (the source) to the simulator's number of levels, on any device.
         times: (B, T), seconds; None: every clip is one segment.
-        generator: on the clips' device; required if a simulator that draws is named.
+        generator: on the clips' device, for all clips or one for each; required if a simulator that draws is
+            named.
         distortions: what the names mean, `DISTORTIONS` by default.
 
     Returns:
@@ -166,7 +187,7 @@ def apply(
     """
     distortions = DISTORTIONS if distortions is None else distortions
     result = clips / 255 if clips.dtype == torch.uint8 else clips.clone()
-    _check(result, levels, times)
+    _check(result, levels, times, generator)
     if len(names) != len(clips):
         raise InputError(f"{len(names)} names of distortions came with {len(clips)} clips: give one a clip.")
     host = levels.cpu()
@@ -185,7 +206,9 @@ def apply(
             result.index_select(0, here),
             host[samples[name]],
             times=None if times is None else times.index_select(0, here),
-            generator=generator,
+            generator=[generator[index] for index in samples[name]]
+            if isinstance(generator, Sequence)
+            else generator,
         )
         result.index_copy_(0, here, distorted)
     return result
@@ -196,7 +219,7 @@ def _source_of(function: DistortionFunction) -> str:
     return Path(file).read_text() if file is not None and Path(file).is_file() else ""
 
 
-def _check(clips: Tensor, level: Tensor, times: Tensor | None) -> None:
+def _check(clips: Tensor, level: Tensor, times: Tensor | None, generator: Generators | None) -> None:
     if clips.ndim != 5 or not clips.is_floating_point():
         raise InputError(
             f"Clips are {clips.dtype} of shape {tuple(clips.shape)}: give floats of shape (B, T, C, H, W)."
@@ -209,6 +232,10 @@ def _check(clips: Tensor, level: Tensor, times: Tensor | None) -> None:
     if times is not None and times.shape != clips.shape[:2]:
         raise InputError(
             f"Times have the shape {tuple(times.shape)}: give seconds of shape {tuple(clips.shape[:2])}."
+        )
+    if isinstance(generator, Sequence) and len(generator) != len(clips):
+        raise InputError(
+            f"{len(generator)} generators came with {len(clips)} clips: give one, or one a clip."
         )
 
 

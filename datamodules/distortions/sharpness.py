@@ -41,9 +41,10 @@ def gaussian_blur(
 ) -> Tensor:
     """Blur with a Gaussian of a standard deviation per sample, by kornia's separable filter.
 
-    The kernel reaches four of the largest deviation in the batch, and never beyond the mirrored frame: less
-    than 1e-4 of any sample's weight is cut off, so that none depends on its neighbours in the batch. At 0.1
-    pixels a neighbour weighs e^-50: the mildest of W2S-VQA's levels is the identity.
+    The kernel reaches four deviations, and never beyond the mirrored frame: less than 1e-4 of its weight is
+    cut off. At 0.1 pixels a neighbour weighs e^-50: the mildest of W2S-VQA's levels is the identity. The few
+    deviations in a batch are taken in turn: in a kernel as long as the longest, a sample's last digits would
+    depend on its neighbours.
 
     Args:
         clips: (B, T, C, H, W) in [0, 1].
@@ -51,10 +52,14 @@ def gaussian_blur(
         times: not used.
         generator: not used.
     """
-    radius = min(math.ceil(4 * float(strength.max())), min(clips.shape[-2:]) - 1)
-    # frames as channels: all of a sample's share its kernel
-    blurred: Tensor = gaussian_blur2d(clips.flatten(1, 2), 2 * radius + 1, strength[:, None].expand(-1, 2))
-    return blurred.view(clips.shape)
+    result = torch.empty_like(clips)
+    for sigma in sorted(set(strength.tolist())):
+        here = strength == sigma
+        radius = min(math.ceil(4 * sigma), min(clips.shape[-2:]) - 1)
+        frames = clips[here].flatten(0, 1)
+        blurred: Tensor = gaussian_blur2d(frames, 2 * radius + 1, (sigma, sigma))
+        result[here] = blurred.view(-1, *clips.shape[1:])
+    return result
 
 
 def motion_blur(

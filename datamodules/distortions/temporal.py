@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from datamodules.distortions.arguments import require_generator
+from datamodules.distortions.arguments import Generators, draw
 
 
 class Segments(NamedTuple):
@@ -56,7 +56,7 @@ def held(clips: Tensor, anew: Tensor) -> Tensor:
 
 
 def stutter(
-    clips: Tensor, strength: Tensor, times: Tensor | None = None, generator: torch.Generator | None = None
+    clips: Tensor, strength: Tensor, times: Tensor | None = None, generator: Generators | None = None
 ) -> Tensor:
     """Replace frames by the one shown before, each with probability p; runs of them hold the picture.
 
@@ -74,17 +74,16 @@ def stutter(
     Raises:
         InputError: no generator, or one on another device.
     """
-    generator = require_generator(generator, clips, "stutter")
     opens = segments_of(clips, times).place == 0
     repeatable = (~opens).sum(dim=1)
     repeated = (strength * repeatable).round().clamp(min=1).minimum(repeatable)
     # the ranks of random keys choose that many frames; those that open a segment rank last
-    keys = torch.rand(opens.shape, generator=generator, device=clips.device).masked_fill_(opens, 2.0)
+    keys = draw(torch.rand, opens.shape, generator, clips, "stutter").masked_fill_(opens, 2.0)
     return held(clips, anew=keys.argsort(dim=1).argsort(dim=1) >= repeated[:, None])
 
 
 def frame_rate(
-    clips: Tensor, strength: Tensor, times: Tensor | None = None, generator: torch.Generator | None = None
+    clips: Tensor, strength: Tensor, times: Tensor | None = None, generator: Generators | None = None
 ) -> Tensor:
     """Lower the frame rate and keep the duration: a frame is held until the next instant that is kept.
 
@@ -104,14 +103,13 @@ def frame_rate(
     Raises:
         InputError: no generator, or one on another device.
     """
-    generator = require_generator(generator, clips, "frame_rate")
     first, place, length = segments_of(clips, times)
     periods = place.float()
     if times is not None and clips.shape[1] > 1:
         period = times.diff(dim=1).median(dim=1, keepdim=True).values
         periods = ((times - times.gather(1, first)) / period).round().float()
     cycles = periods / strength[:, None]
-    draws = torch.rand(first.shape, generator=generator, device=clips.device).gather(1, first)
+    draws = draw(torch.rand, first.shape, generator, clips, "frame_rate").gather(1, first)
     phase = draws * (1 - cycles.gather(1, first + length - 1).frac())
     # a frame is shown when its instant lies in another cycle than that of the frame before it
     cycle = (cycles + phase).floor()
@@ -119,7 +117,7 @@ def frame_rate(
 
 
 def freeze(
-    clips: Tensor, strength: Tensor, times: Tensor | None = None, generator: torch.Generator | None = None
+    clips: Tensor, strength: Tensor, times: Tensor | None = None, generator: Generators | None = None
 ) -> Tensor:
     """Lose packets: the picture freezes for one stretch of every segment and then jumps to where it would be.
 
@@ -136,10 +134,9 @@ def freeze(
     Raises:
         InputError: no generator, or one on another device.
     """
-    generator = require_generator(generator, clips, "freeze")
     first, place, length = segments_of(clips, times)
     frozen = (strength[:, None] * length).round().clamp(min=1).minimum(length - 1)
-    draws = torch.rand(first.shape, generator=generator, device=clips.device).gather(1, first)
+    draws = draw(torch.rand, first.shape, generator, clips, "freeze").gather(1, first)
     begin = 1 + (draws * (length - frozen)).floor()
     lost = (begin <= place) & (place < begin + frozen)
     return held(clips, anew=~lost)

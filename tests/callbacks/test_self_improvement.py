@@ -1,11 +1,18 @@
+import csv
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
-from lightning.pytorch import Trainer
+import torch
+from lightning.pytorch import Callback, Trainer
+from torch import Tensor
 
-from callbacks.self_improvement import SLOW, SelfImprovement
+from callbacks.finished_round import FinishedRound, RoundListener
+from callbacks.round_requests import SLOW
+from callbacks.self_improvement import SelfImprovement
 from datamodules.decoding import Sampling
 from datamodules.errors import InputError
 from datamodules.label_store import LabelStore
@@ -18,24 +25,72 @@ from vqa_lightning.module import RankingModule
 TINY = LMMConfig(image_size=32, hidden_size=32, vision_layers=1, text_layers=1)
 
 
-def one_round(
-    corpus: Path, folder: Path, calibration_simulators: list[str] | None = None
-) -> tuple[RankingModule, RoundDataModule, pa.Table]:
-    """Fits for one round on blur and noise; also returns what the student said of the select split."""
+class Watch(RoundListener):
+    """Keeps what every round found, and the weights with which the next one began."""
+
+    def __init__(self) -> None:
+        self.finished: list[FinishedRound] = []
+        self.began: list[dict[str, Tensor]] = []
+        self.ended: list[dict[str, Tensor]] = []
+        self.rates: list[float] = []
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: Any, batch: Any, batch_idx: int) -> None:
+        if not batch_idx:
+            self.began.append(weights_of(pl_module))
+        self.rates.append(trainer.optimizers[0].param_groups[0]["lr"])
+
+    def on_round_end(self, trainer: Trainer, pl_module: RankingModule, finished: FinishedRound) -> None:
+        assert not pl_module.training
+        self.finished.append(finished)
+        self.ended.append(weights_of(pl_module))
+
+
+class Sharpness(RankingModule):
+    """Scores by how much neighbouring pixels differ, and from an epoch on by how little."""
+
+    def __init__(self, turned_from: int, **settings: Any) -> None:
+        super().__init__(**settings)
+        self.turned_from = turned_from
+
+    def rate(self, clips: Tensor) -> Tensor:
+        detail = clips.diff(dim=-1).abs().mean(dim=(1, 2, 3, 4))
+        return -detail if self.trainer.current_epoch >= self.turned_from else detail
+
+
+def weights_of(module: RankingModule) -> dict[str, Tensor]:
+    return {name: value.detach().clone() for name, value in module.named_parameters()}
+
+
+def same(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
+    return all(torch.equal(one[name], other[name]) for name in one)
+
+
+def fit(
+    corpus: Path,
+    folder: Path,
+    *callbacks: Callback,
+    rounds: int = 1,
+    turned_from: int | None = None,
+    simulators: tuple[str, ...] = ("gaussian_blur", "gaussian_noise"),
+    **settings: Any,
+) -> tuple[RankingModule, RoundDataModule]:
+    """Fits on two simulators."""
     data = RoundDataModule(
         str(corpus),
         batch_size=4,
         synthetic_pairs=8,
         teacher_pairs=4,
         evaluation_pairs=4,
-        simulators=["gaussian_blur", "gaussian_noise"],
+        simulators=list(simulators),
         shares=(0.4, 0.4, 0.2),
         duplicates=False,
+        **settings,
     )
-    module = RankingModule(lmm=TINY, sampling=Sampling(frames=2, window=32), score_draws=3)
+    model: dict[str, Any] = {"lmm": TINY, "sampling": Sampling(frames=2, window=32), "score_draws": 3}
+    module = RankingModule(**model) if turned_from is None else Sharpness(turned_from, **model)
     trainer = Trainer(
         accelerator="cpu",
-        max_epochs=1,
+        max_epochs=rounds,
         reload_dataloaders_every_n_epochs=1,
         limit_val_batches=0,
         default_root_dir=folder,
@@ -43,9 +98,17 @@ def one_round(
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
-        callbacks=[SelfImprovement(calibration_simulators=calibration_simulators)],
+        callbacks=list(callbacks),
     )
     trainer.fit(module, data)
+    return module, data
+
+
+def one_round(
+    corpus: Path, folder: Path, calibration_simulators: list[str] | None = None
+) -> tuple[RankingModule, RoundDataModule, pa.Table]:
+    """Fits for one round; also returns what the student said of the select split."""
+    module, data = fit(corpus, folder, SelfImprovement(calibration_simulators=calibration_simulators))
     table = LabelStore(folder / "labels").read(round=1)
     select = [video.video_id for video in data.split("select")]
     return module, data, table.filter(pc.is_in(table["video_id"], pa.array(select)))
@@ -67,15 +130,110 @@ class TestCalibration:
         self, mixed_corpus: Path, tmp_path: Path
     ) -> None:
         module, data, table = one_round(mixed_corpus, tmp_path)
-        assert simulators_of(table) == set(SIMULATORS) - set(data.simulators) - set(SLOW)
+        assert simulators_of(table) - set(data.simulators) == set(SIMULATORS) - set(data.simulators) - set(
+            SLOW
+        )
+        trained = pa.array([simulator.identity for simulator in data.simulators.values()])
+        unseen = table.filter(pc.invert(pc.is_in(table["simulator"], trained)))
         # The buffer is float32.
-        assert module.scale[2:].tolist() == pytest.approx(list(fit_errors(table)), rel=1e-5)
+        assert module.scale[2:].tolist() == pytest.approx(list(fit_errors(unseen)), rel=1e-5)
 
     def test_simulators_that_are_named_are_taken(self, mixed_corpus: Path, tmp_path: Path) -> None:
-        _, _, table = one_round(mixed_corpus, tmp_path, ["jpeg", "gaussian_blur"])
-        assert simulators_of(table) == {"jpeg", "gaussian_blur"}
+        _, _, table = one_round(mixed_corpus, tmp_path, ["jpeg", "h264"])
+        assert simulators_of(table) == {"jpeg", "h264", "gaussian_blur", "gaussian_noise"}
 
     @pytest.mark.parametrize("names", [["h264", "blurr"], []])
     def test_names_that_nobody_knows_end_in_one_sentence(self, names: list[str]) -> None:
         with pytest.raises(InputError, match=r"calibration_simulators \[.*choose among resize.*leave it out"):
             SelfImprovement(calibration_simulators=names)
+
+
+QUICK: dict[str, Any] = {"calibration_simulators": ["contrast"]}
+SOFT: dict[str, Any] = {"calibration_simulators": ["motion_blur"]}
+TURNED: dict[str, Any] = {"simulators": ("gaussian_blur", "resize"), "turned_from": 1}
+"""Each of these simulators takes detail away: the order of severities is right first, and then turned."""
+
+
+def rows(folder: Path) -> list[dict[str, str]]:
+    with (folder / "rounds.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+class TestRounds:
+    def test_listeners_are_told_what_a_round_has_found(self, mixed_corpus: Path, tmp_path: Path) -> None:
+        watch = Watch()
+        fit(mixed_corpus, tmp_path, SelfImprovement(**QUICK), watch, rounds=2)
+        assert [finished.number for finished in watch.finished] == [0, 1]
+        for finished in watch.finished:
+            assert finished.answers.shape == (12, 3)
+            assert finished.answers[:, 1].isfinite().all()
+            assert finished.judged.given.shape == finished.judged.predicted.shape == (4, 5)
+            assert set(finished.scores) == {"student", "niqe", "artefacts", "laplacian", "ensemble"}
+            assert pc.min(finished.table["stderr"]).as_py() > 0
+        first, second = watch.finished
+        np.testing.assert_array_equal(first.after.score, second.before.score)
+        assert [row["verdict"] for row in rows(tmp_path)] == ["kept", "kept"]
+
+    def test_base_begins_every_round_with_the_first_weights_and_a_new_schedule(
+        self, mixed_corpus: Path, tmp_path: Path
+    ) -> None:
+        watch = Watch()
+        improvement = SelfImprovement(**QUICK, restart="base")
+        module, _ = fit(mixed_corpus, tmp_path, improvement, watch, rounds=2)
+        assert same(watch.began[0], watch.began[1])
+        assert same(weights_of(module), watch.ended[-1])  # what is saved is what was learnt
+        assert not same(watch.ended[-1], watch.began[-1])
+        assert watch.rates[:3] == watch.rates[3:]
+
+    def test_continue_goes_on_with_the_weights_and_one_schedule(
+        self, mixed_corpus: Path, tmp_path: Path
+    ) -> None:
+        watch = Watch()
+        fit(mixed_corpus, tmp_path, SelfImprovement(**QUICK), watch, rounds=2)
+        assert same(watch.ended[0], watch.began[1])
+        # One warm-up and one fall over the run.
+        rising = np.diff(watch.rates) > 0
+        assert not rising[int(np.argmax(watch.rates)) :].any()
+
+    def test_the_schedule_lies_over_rounds_that_grow(self, mixed_corpus: Path, tmp_path: Path) -> None:
+        module, _ = fit(mixed_corpus, tmp_path, SelfImprovement(**QUICK), rounds=3, union=True)
+        assert module.schedule.steps == module.global_step == 3 * (1 + 2 + 3)
+
+    def test_a_round_that_is_worse_is_rejected(self, mixed_corpus: Path, tmp_path: Path) -> None:
+        watch = Watch()
+        with pytest.warns(UserWarning, match="round 1 is rejected"):
+            module, _ = fit(mixed_corpus, tmp_path, SelfImprovement(**SOFT), watch, rounds=2, **TURNED)
+        assert [row["verdict"] for row in rows(tmp_path)] == ["kept", "rejected"]
+        assert same(weights_of(module), watch.ended[0])
+        before, after = watch.finished[1].before, watch.finished[1].after
+        np.testing.assert_array_equal(before.score, after.score)
+
+    def test_patience_ends_a_run_that_does_not_rise(self, mixed_corpus: Path, tmp_path: Path) -> None:
+        fit(mixed_corpus, tmp_path, SelfImprovement(**SOFT, patience=1), rounds=4, **TURNED)
+        assert len(rows(tmp_path)) == 2
+
+    def test_who_labels(self, mixed_corpus: Path, tmp_path: Path) -> None:
+        said = {}
+        for relabel in ("replace", "blend", "never"):
+            watch = Watch()
+            folder = tmp_path / relabel
+            fit(mixed_corpus, folder, SelfImprovement(**QUICK, relabel=relabel), watch)
+            said[relabel] = watch.finished[0]
+        teachers, student = said["never"].after.score, said["replace"].after.score
+        np.testing.assert_array_equal(teachers, said["never"].before.score)
+        correlation = np.corrcoef([teachers, said["blend"].after.score, student])
+        assert correlation[0, 2] < correlation[0, 1]
+        assert correlation[0, 2] < correlation[1, 2]
+
+    @pytest.mark.parametrize(
+        ("settings", "sentence"),
+        [
+            ({"patience": 0}, "patience 0: give 1 or more"),
+            ({"epochs_per_round": 2}, "max_epochs is 3, but a round has 2 epochs"),
+        ],
+    )
+    def test_what_cannot_be_is_one_sentence(
+        self, mixed_corpus: Path, tmp_path: Path, settings: dict[str, int], sentence: str
+    ) -> None:
+        with pytest.raises(InputError, match=sentence):
+            fit(mixed_corpus, tmp_path, SelfImprovement(**settings), rounds=3)

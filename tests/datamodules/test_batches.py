@@ -20,15 +20,23 @@ from datamodules.batches import (
 from datamodules.codecs import CODECS
 from datamodules.corpus import build_corpus, videos
 from datamodules.decoding import Sampling, Video
-from datamodules.distortions import DISTORTIONS
+from datamodules.distortions import DISTORTIONS, Distortion
 from datamodules.errors import UnreadableVideo
 from datamodules.levels import LEVELS, hard_levels
 from datamodules.pairs import SOURCES, Consensus, draw_pairs
 from datamodules.simulators import Simulator, bases
 
 NAMES = list(DISTORTIONS)
+DRAWN = {NAMES.index(name) for name in ("gaussian_noise", "jitter")}
 LADDER = {name: len(distortion.levels) for name, distortion in DISTORTIONS.items()}
 SAMPLING = Sampling(frames=4, window=48)
+
+
+def own_grain(
+    clips: torch.Tensor, strength: torch.Tensor, times: torch.Tensor | None, generator: torch.Generator
+) -> torch.Tensor:
+    """A user's simulator: one generator, whatever the number of clips."""
+    return clips + strength.view(-1, 1, 1, 1, 1) * torch.rand(clips.shape, generator=generator)
 
 
 @pytest.fixture(scope="module")
@@ -69,6 +77,34 @@ class TestDistort:
     def test_is_the_same_every_time(self, corpus: dict[str, Video]) -> None:
         first, second = (distort(batch_of(corpus), DISTORTIONS) for _ in range(2))
         assert torch.equal(stacked(first), stacked(second))
+
+    @pytest.mark.parametrize("size", [1, 5, 24])
+    def test_a_pair_looks_the_same_in_whatever_batch(self, corpus: dict[str, Video], size: int) -> None:
+        own = Distortion("own", own_grain, levels=(0.1, 0.2))
+        chosen: dict[str, Simulator] = {**DISTORTIONS, "h264": CODECS["h264"], "own": own}
+        ladder = {name: len(one.levels) for name, one in chosen.items()}
+        pairs = draw_pairs(
+            list(corpus), ladder, seed=0, round=0, synthetic=24, bases=bases(chosen), composed=0.5
+        )
+        dataset = PairDataset(pairs, corpus, SAMPLING, chosen, ClipCache(16))
+        samples = [dataset[row] for row in range(24)]
+
+        def shown(seed: int, rows: list[int]) -> dict[int, tuple[torch.Tensor, torch.Tensor]]:
+            batch = PairCollate(seed, mirror=True)([samples[row] for row in rows])
+            after = distort(batch, chosen)
+            return {row: (stacked(after)[:, i], after.levels[i]) for i, row in enumerate(rows)}
+
+        whole = shown(3 * 2**32, list(range(24)))
+        for rank in (0, 1):  # as two ranks would share them
+            rows = list(range(rank, 24, 2))[::-1]
+            for start in range(0, 12, size):
+                for row, (clips, levels) in shown(3 * 2**32, rows[start : start + size]).items():
+                    assert torch.equal(clips, whole[row][0])
+                    assert torch.equal(levels, whole[row][1])
+        # The next seed shows the same pairs with other noise, though its last 32 bits are the same.
+        grainy = [row for row in range(24) if set(samples[row]["simulators"][:, 0].tolist()) & DRAWN]
+        other = shown(5 * 2**32, grainy)
+        assert not any(torch.equal(whole[row][0], other[row][0]) for row in grainy)
 
     def test_sides_that_hardly_differ_become_similar(self, corpus: dict[str, Video]) -> None:
         # Level 1 of the blur has sigma 0.1: the identity (METHOD section 3).
@@ -141,7 +177,40 @@ class TestPairDataset:
         )
         assert len(PairCollate(0)([whole[0], broken[1], whole[2]]).row) == 2
         with pytest.raises(UnreadableVideo, match=r"data\.videos"):
-            PairCollate(0)([broken[0], broken[1]])
+            PairCollate(0)(broken.__getitems__([0, 1]))
+
+    def test_what_cannot_be_read_is_named_once(
+        self, corpus: dict[str, Video], tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        gone, *_ = corpus
+        known = corpus | {gone: Video(**{**vars(corpus[gone]), "path": str(tmp_path / "gone.mp4")})}
+        pairs = draw_pairs(list(corpus), LADDER, seed=0, round=0, synthetic=48)
+        dataset = PairDataset(pairs, known, SAMPLING, DISTORTIONS, ClipCache(16))
+        batches = list(DataLoader(dataset, batch_size=16, collate_fn=PairCollate(0)))
+        hit = [row for row, name in enumerate(pairs["first"].to_pylist()) if name == gone]
+        met = [row for batch in batches for row in batch.row.tolist()]
+        assert met == [row for row in range(48) if row not in hit]
+        assert {name for batch in batches for name in batch.lost} == {gone}
+        assert len(hit) > 1
+        assert caplog.text.count("gone.mp4 cannot be opened") == 1
+
+    @pytest.mark.parametrize("workers", [0, 1])
+    def test_a_batch_of_which_nothing_is_left_takes_the_next_pair_there_is(
+        self, corpus: dict[str, Video], workers: int
+    ) -> None:
+        pairs = draw_pairs(list(corpus), LADDER, seed=0, round=0, synthetic=8)
+        first = set(pairs["first"].to_pylist()[:4])
+        rest = [row for row, name in enumerate(pairs["first"].to_pylist()) if name not in first]
+        known = {
+            name: Video(**{**vars(video), "path": "away.mp4"}) if name in first else video
+            for name, video in corpus.items()
+        }
+        dataset = PairDataset(pairs, known, SAMPLING, DISTORTIONS, ClipCache(16))
+        loader = DataLoader(dataset, batch_size=4, collate_fn=PairCollate(0), num_workers=workers)
+        lost, kept = loader
+        assert lost.row.tolist() == rest[:1]
+        assert set(lost.lost) == first
+        assert kept.row.tolist() == rest
 
     def test_mirroring_turns_half_of_the_pairs_and_the_other_half_next_time(
         self, corpus: dict[str, Video]
@@ -223,9 +292,7 @@ class TestWholeFrames:
             assert all(
                 float(whole.severities[:, row].sum()) == 0 for row in across
             )  # so that they draw nothing
-            alone = distort(
-                PairCollate(0)([samples[row] for row in inside])._replace(seed=whole.seed), dataset.simulators
-            )
+            alone = distort(PairCollate(0)([samples[row] for row in inside]), dataset.simulators)
             assert isinstance(alone.clips, torch.Tensor)
             for index, row in enumerate(inside):
                 assert torch.equal(whole.sides()[row], alone.clips[0, index])

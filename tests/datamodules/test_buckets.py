@@ -76,6 +76,13 @@ class TestBucketBatchSampler:
         costs = list(range(1, 1601))
         assert buckets(costs)[0][-1] == 1599
 
+    def test_goes_on_within_an_epoch_of_the_same_length(self) -> None:
+        costs = pair_costs(100)
+        whole = buckets(costs)
+        rest = BucketBatchSampler(range(100), 8, False, costs, 0, done=5)
+        assert list(rest) == whole[5:]
+        assert len(rest) == len(whole)
+
     def test_stays_within_chunks_of_the_order_it_is_given(self) -> None:
         costs = pair_costs(4 * CHUNK * 8)
         assert all(len({sample // (CHUNK * 8) for sample in batch}) == 1 for batch in buckets(costs))

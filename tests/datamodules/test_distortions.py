@@ -383,6 +383,20 @@ class TestApply:
             alone = DISTORTIONS[name](clips[sample : sample + 1], levels[sample : sample + 1])
             assert torch.allclose(result[sample], alone[0], atol=1e-5)  # sums in another order
 
+    def test_generators(self) -> None:
+        """With a generator for each clip, a clip is what it is alone, bit for bit, drawn or not."""
+        names = [name for name in DISTORTIONS for _ in range(2)]
+        levels = torch.tensor([1, 3] * len(DISTORTIONS))
+        clips = clips_of(len(names), 4, 3, 24, 24)
+        whole = apply(clips, names, levels, generator=[seeded(sample) for sample in range(len(names))])
+        for sample, name in enumerate(names):
+            here = slice(sample, sample + 1)
+            assert torch.equal(
+                whole[here], apply(clips[here], [name], levels[here], generator=seeded(sample))
+            )
+        with pytest.raises(InputError, match="3 generators came with 28 clips"):
+            apply(clips, names, levels, generator=[seeded(sample) for sample in range(3)])
+
     def test_own_distortion(self) -> None:
         def fade(
             clips: Tensor, strength: Tensor, times: Tensor | None, generator: torch.Generator | None

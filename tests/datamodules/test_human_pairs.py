@@ -174,7 +174,8 @@ class TestRounds:
         )
         asked.setup("fit")
         ids = tuple(video.video_id for video in data.split("train"))
-        asked.begin_round(round, Consensus(ids, np.arange(len(ids), dtype=float), np.ones(len(ids))))
+        for number in range(round + 1):
+            asked.begin_round(number, Consensus(ids, np.arange(len(ids), dtype=float), np.ones(len(ids))))
         return asked.round_pairs
 
     @pytest.fixture

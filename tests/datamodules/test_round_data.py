@@ -1,14 +1,21 @@
+from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 from lightning.pytorch import Trainer
+from torch.utils.data import DataLoader, DistributedSampler
 
 from datamodules.batches import PairBatch, PairCollate, VideoBatch
+from datamodules.buckets import BucketBatchSampler, ResumedBatchSampler
 from datamodules.decoding import Sampling
 from datamodules.errors import InputError
-from datamodules.pairs import Consensus
+from datamodules.hard_pairs import Rule
+from datamodules.pairs import PAIR_SCHEMA, SOURCES, Consensus, Versions, read_pairs
 from datamodules.round_data import RoundDataModule
 from datamodules.video_data import VideoDataModule
 from vqa_lightning.lmm import LMMConfig
@@ -79,6 +86,33 @@ class TestWholeFrames:
             assert one.seed == other.seed
             assert all(torch.equal(a, b) for a, b in zip(one.sides(), other.sides(), strict=True))
 
+    @pytest.mark.parametrize("window", [40, None])
+    def test_two_ranks_show_the_pairs_that_one_shows(self, mixed_corpus: Path, window: int | None) -> None:
+        data = begun(mixed_corpus, Sampling(frames=2, window=window))
+
+        def shown(loader: DataLoader[Any]) -> dict[int, list[torch.Tensor]]:
+            found = {}
+            for batch in loader:
+                after = data.on_after_batch_transfer(batch, 0)
+                sides, count = after.sides(), len(after.row)
+                for place, row in enumerate(after.row.tolist()):
+                    found[row] = [sides[place], sides[place + count], after.levels[place]]
+            return found
+
+        def share(rank: int) -> DataLoader[Any]:
+            # As Lightning makes it anew.
+            loader = data.train_dataloader()
+            sampler = DistributedSampler[int](loader.dataset, 2, rank, shuffle=False)
+            batches = ResumedBatchSampler(sampler, 3, True)
+            if isinstance(made := loader.batch_sampler, BucketBatchSampler):
+                batches = BucketBatchSampler(sampler, 3, True, made.costs, made.seed)
+            return DataLoader(loader.dataset, batch_sampler=batches, collate_fn=loader.collate_fn)
+
+        whole, shared = shown(data.train_dataloader()), shown(share(0)) | shown(share(1))
+        assert shared.keys() >= whole.keys()
+        for row, sides in whole.items():
+            assert all(torch.equal(a, b) for a, b in zip(sides, shared[row], strict=True))
+
     def test_batches_reach_the_model_as_pairs_of_any_size(self, mixed_corpus: Path) -> None:
         data = begun(mixed_corpus)
         assert data.trainer is not None
@@ -111,6 +145,16 @@ class TestWindows:
         assert torch.cat([batch.row for batch in batches]).tolist() == list(range(36))
         assert all(isinstance(batch.clips, torch.Tensor) for batch in batches)
 
+    def test_the_number_of_workers_changes_nothing(self, mixed_corpus: Path) -> None:
+        here, there = (
+            list(begun(mixed_corpus, Sampling(frames=2, window=40), workers).train_dataloader())
+            for workers in (0, 3)
+        )
+        for one, other in zip(here, there, strict=True):
+            assert torch.equal(one.row, other.row)
+            assert one.seed == other.seed
+            assert torch.equal(one.clips, other.clips)
+
 
 class TestLabelSmoothing:
     def test_softens_labels_from_scores_alone(self, mixed_corpus: Path) -> None:
@@ -126,3 +170,187 @@ class TestLabelSmoothing:
     def test_refuses_a_weight_out_of_range(self, weight: float) -> None:
         with pytest.raises(InputError, match=r"data\.label_smoothing"):
             RoundDataModule(label_smoothing=weight)
+
+
+@pytest.fixture(scope="module")
+def contents(tmp_path_factory: pytest.TempPathFactory, mixed_corpus: Path) -> Path:
+    """A manifest that gives six of the nine videos to the train split."""
+    manifest = tmp_path_factory.mktemp("manifest") / "videos.csv"
+    splits = ["train"] * 6 + ["select", "report", "report"]
+    rows = [f"{mixed_corpus}/video-{index}.mp4,{index},{split}" for index, split in enumerate(splits)]
+    manifest.write_text("\n".join(["path,content,split", *rows]) + "\n")
+    return manifest
+
+
+class TestGrowth:
+    """Rounds of 60 synthetic and 40 teacher pairs, the later ones of a third and a half of them."""
+
+    LATER = {"synthetic": 1 / 3, "teacher": 0.5}
+
+    def made(self, contents: Path, **settings: Any) -> RoundDataModule:
+        data = RoundDataModule(
+            str(contents),
+            **{"batch_size": 4, "synthetic_pairs": 60, "teacher_pairs": 40, "duplicates": False, **settings},
+        )
+        data.setup("fit")
+        return data
+
+    def found(self, data: RoundDataModule, seed: int = 0) -> Consensus:
+        """What somebody says of the train split."""
+        ids = tuple(video.video_id for video in data.split("train"))
+        score = np.random.default_rng(seed).normal(size=len(ids))
+        return Consensus(ids, score, np.full(len(ids), 0.1))
+
+    def begin(self, data: RoundDataModule, round: int, **settings: Any) -> pa.Table:
+        """A round whose student got every third pair wrong."""
+        if round:
+            answers = torch.ones(len(data.round_pairs), 3)
+            answers[::3] = -1
+            settings = {"answers": answers, "defenders": [self.found(data)], **settings}
+        data.begin_round(round, self.found(data, round), **settings)
+        return data.round_pairs
+
+    def sizes(self, pairs: pa.Table) -> tuple[int, int]:
+        counts = Counter(pairs["source"].to_pylist())
+        return counts["synthetic"], counts["teacher"]
+
+    def test_as_it_was_every_round_is_as_long_as_the_first_and_has_a_tenth_of_hard_pairs(
+        self, contents: Path
+    ) -> None:
+        data = self.made(contents, hard_bins=1)
+        for round in range(3):
+            pairs = self.begin(data, round)
+            assert self.sizes(pairs) == (60, 40)
+            assert pairs["hard"].to_pylist().count(True) == (10 if round else 0)
+        assert data.round_sizes(3) == [100] * 3
+
+    @pytest.mark.parametrize(
+        ("union", "sizes"), [(False, [(60, 40), (20, 20), (20, 20)]), (True, [(60, 40), (80, 60), (100, 80)])]
+    )
+    @pytest.mark.parametrize("hard", ["gmad", "loss", "confidence", "random"])
+    def test_sizes_are_known_beforehand(
+        self, contents: Path, union: bool, sizes: list[tuple[int, int]], hard: Rule
+    ) -> None:
+        data = self.made(contents, later_pairs=self.LATER, union=union, hard=hard, hard_share=1.0)
+        assert data.round_sizes(3) == [sum(pair) for pair in sizes]
+        assert [self.sizes(self.begin(data, round)) for round in range(3)] == sizes
+
+    def test_the_same_seed_gives_the_same_pairs(self, contents: Path) -> None:
+        tables = []
+        for seed in (0, 0, 1):
+            data = self.made(contents, union=True, seed=seed)
+            tables.append([self.begin(data, round) for round in range(3)])
+        assert tables[0] == tables[1]
+        assert tables[0][2] != tables[2][2]
+
+    def test_a_union_keeps_all_pairs_and_labels_the_real_ones_anew(self, contents: Path) -> None:
+        data = self.made(contents, later_pairs=self.LATER, union=True)
+        before, after = self.begin(data, 0).to_pylist(), self.begin(data, 1).to_pylist()
+        rows = [Counter(map(_without_label, table)) for table in (before, after)]
+        assert not rows[0] - rows[1]
+        labels = {_without_label(row): row["levels"] for row in after}
+        real = [row for row in before if row["source"] == "teacher"]
+        assert any(labels[_without_label(row)] != row["levels"] for row in real)
+        found, known = self.found(data, 1), {row: i for i, row in enumerate(self.found(data).video_ids)}
+        for row in after:
+            if row["source"] == "teacher":
+                first, second = (np.array([known[row[side]]]) for side in ("first", "second"))
+                assert row["margin"] == pytest.approx(float(found.margin(first, second)[0]), rel=1e-5)
+            elif _without_label(row) in rows[0]:
+                assert row["margin"] is None
+
+    @pytest.mark.parametrize("union", [False, True])
+    def test_a_round_taken_up_from_its_file_goes_on_as_without(
+        self, contents: Path, tmp_path: Path, union: bool
+    ) -> None:
+        straight = self.made(contents, union=union)
+        pq.write_table(self.begin(straight, 0), tmp_path / "round-0.parquet")
+        resumed = self.made(contents, union=union)
+        resumed.resume_round(0, read_pairs(tmp_path / "round-0.parquet", resumed.ladder))
+        assert self.begin(resumed, 1) == self.begin(straight, 1)
+
+    @pytest.mark.parametrize("union", [False, True])
+    def test_a_lost_video_is_in_no_pair_and_its_pairs_are_made_up(self, contents: Path, union: bool) -> None:
+        data = self.made(contents, later_pairs=self.LATER, union=union, hard_share=1.0)
+        lost = data.split("train")[0].video_id
+        assert lost in self.begin(data, 0)["first"].to_pylist()
+        pairs = self.begin(data, 1, lost={lost})
+        assert lost not in pairs["first"].to_pylist() + pairs["second"].to_pylist()
+        assert len(pairs) == data.round_sizes(2)[1]
+
+    @pytest.mark.parametrize("union", [False, True])
+    def test_imported_pairs_come_once_and_keep_their_labels(
+        self, contents: Path, tmp_path: Path, union: bool
+    ) -> None:
+        data = self.made(contents)
+        rows = [row for row in self.begin(data, 0).to_pylist() if row["source"] == "teacher"][:5]
+        rows += [{**row, "source": "human", "margin": None} for row in rows]
+        given = pa.Table.from_pylist(
+            [{**row, "draw_first": 100 + index} for index, row in enumerate(rows)], schema=PAIR_SCHEMA
+        )
+        pq.write_table(given, tmp_path / "given.parquet")
+        data = self.made(contents, union=union, pairs=str(tmp_path / "given.parquet"))
+        for round in range(3):
+            imported = [row for row in self.begin(data, round).to_pylist() if row["draw_first"] >= 100]
+            assert sorted(imported, key=str) == sorted(given.to_pylist(), key=str)
+            assert len(data.round_pairs) == data.round_sizes(3)[round]
+        lost = rows[0]["first"]
+        assert len(self.begin(data, 3, lost={lost})) == data.round_sizes(4)[3]
+
+    def test_fewer_hard_pairs_than_wanted_are_named(
+        self, contents: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        data = self.made(contents, hard_share=1.0)
+        self.begin(data, 0)
+        with caplog.at_level("INFO"):
+            self.begin(data, 1)
+        found = Counter(row["source"] for row in data.round_pairs.to_pylist() if row["hard"])
+        assert set(found) == {"synthetic", "teacher"}
+        assert f"round 1: {found['synthetic']} of 60 hard synthetic pairs were found" in caplog.text
+        assert f"round 1: {found['teacher']} of 40 hard teacher pairs were found" in caplog.text
+
+    def test_human_pairs_grow_too(self, contents: Path, tmp_path: Path) -> None:
+        lines = [f"video-{index}.mp4,{index / 2}" for index in range(9)]
+        (tmp_path / "mos.csv").write_text("\n".join(["path,mos", *lines]) + "\n")
+        later = dict.fromkeys(SOURCES, 0.5)
+        data = self.made(
+            contents, human_pairs=10, mos=[str(tmp_path / "mos.csv")], later_pairs=later, union=True
+        )
+        labels = {}
+        for round, count in enumerate((10, 15, 20)):
+            human = [row for row in self.begin(data, round).to_pylist() if row["source"] == "human"]
+            assert len(human) == count
+            for row in human:
+                assert labels.setdefault((row["first"], row["second"]), row["levels"]) == row["levels"]
+        train = [video.video_id for video in data.split("train")]
+        with pytest.raises(InputError, match=r"data\.videos|data\.human_pairs"):
+            self.begin(data, 3, lost=train[1:])
+
+    def test_reference_pairs_grow_too(self, contents: Path) -> None:
+        data = self.made(contents, reference_pairs=10, later_pairs={"reference": 0.5}, union=True)
+        ids = tuple(video.video_id for video in data.split("train")) * 2
+        scores = Consensus(ids, np.random.default_rng(0).normal(size=12), np.full(12, 0.1))
+        versions = Versions(scores, ("gaussian_blur",) * 12, np.arange(12) // 6 + 1)
+        for round, lost in enumerate(((), (), ids[:1])):
+            rows = self.begin(data, round, versions=versions, lost=lost).to_pylist()
+            reference = [row for row in rows if row["source"] == "reference"]
+            assert len(reference) == (10, 15, 20)[round]
+            assert not {row[side] for row in reference for side in ("first", "second")} & set(lost)
+
+    @pytest.mark.parametrize(
+        ("settings", "sentence"),
+        [
+            ({"later_pairs": {"people": 1.0}}, "later_pairs has people"),
+            ({"later_pairs": {"teacher": -0.1}}, "later_pairs has teacher: -0.1"),
+            ({"later_pairs": {"teacher": float("nan")}}, "later_pairs has teacher: nan"),
+            ({"later_pairs": dict.fromkeys(SOURCES, 0.0)}, "0 pairs a later round"),
+            ({"hard_share": -0.1}, "hard_share"),
+        ],
+    )
+    def test_settings_that_cannot_be(self, settings: dict[str, Any], sentence: str) -> None:
+        with pytest.raises(InputError, match=sentence):
+            RoundDataModule("folder", **settings)
+
+
+def _without_label(row: dict[str, Any]) -> str:
+    return str([value for name, value in row.items() if name not in ("levels", "margin")])

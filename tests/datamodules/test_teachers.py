@@ -1,6 +1,7 @@
 import logging
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ import torch
 from datamodules.annotation import Request, annotate_missing
 from datamodules.artefacts import Artefacts
 from datamodules.decoding import Video, probe
+from datamodules.distortions import Distortion
 from datamodules.errors import InputError
 from datamodules.label_store import Annotation, LabelStore
 from datamodules.niqe import NIQE
@@ -83,6 +85,86 @@ class TestTeacher:
     def test_workers_give_the_same_scores(self, clips: list[Video]) -> None:
         requests = [Request(video) for video in clips]
         assert list(Laplacian().annotate(requests, workers=1)) == list(Laplacian().annotate(requests))
+
+
+class Failing(Laplacian):
+    """Raises on some videos, told by the size of their frames, and tells how often it was asked."""
+
+    def __init__(self, *sizes: tuple[int, int]) -> None:
+        super().__init__(window=None)
+        self.sizes = sizes
+
+    def score(self, clips: torch.Tensor) -> torch.Tensor:
+        if clips.shape[-2:] in self.sizes or not self.sizes:
+            raise ValueError("this teacher cannot do that.\nAnd more.")
+        return super().score(clips)
+
+
+class Doubtful(Laplacian):
+    """Raises where a batch holds a very dark clip."""
+
+    def score(self, clips: torch.Tensor) -> torch.Tensor:
+        assert not (clips.mean(dim=(1, 2, 3, 4)) < 0.1).any(), "too dark"
+        return super().score(clips)
+
+
+class TestFailures:
+    @pytest.fixture
+    def mixed(self, mixed_corpus: Path) -> list[Video]:
+        return [probe(path) for path in sorted(mixed_corpus.glob("*.mp4"))]
+
+    def test_a_video_on_which_it_fails_is_named_and_left_out(
+        self, mixed: list[Video], caplog: pytest.LogCaptureFixture
+    ) -> None:
+        requests = [Request(video) for video in mixed]
+        with caplog.at_level(logging.DEBUG):
+            rows = list(Failing((64, 48)).annotate(requests))
+        left_out = [video for video in mixed if (video.height, video.width) == (64, 48)]
+        assert [row.video_id for row in rows] == [v.video_id for v in mixed if v not in left_out]
+        for video in left_out:
+            told = f"laplacian failed on {video.path} (ValueError: this teacher cannot do that.)"
+            assert f"{told}; it is left out." in caplog.text
+        assert "in score" in caplog.text  # the traceback, for who wrote the teacher
+
+    def test_of_a_batch_only_those_on_which_it_fails_are_left_out(
+        self, mixed: list[Video], caplog: pytest.LogCaptureFixture
+    ) -> None:
+        video = mixed[0]
+        requests = [
+            Request(video),
+            Request(video, SIMULATORS["darken"], 5),
+            Request(video, SIMULATORS["jpeg"], 1),
+        ]
+        dark = Distortion("dark", lambda clips, *_: clips * 0.1, levels=(1,))
+        requests.insert(1, Request(video, dark, 1))
+        rows = by_key(Doubtful().annotate(requests))
+        assert rows == by_key(Laplacian().annotate([r for r in requests if r.simulator is not dark]))
+        assert f"{video.path} under dark 1 (AssertionError: too dark)" in caplog.text
+
+    def test_failing_on_all_of_the_first_videos_it_is_the_teacher(self, mixed: list[Video]) -> None:
+        ladders = [Request(video, SIMULATORS["resize"], level) for video in mixed for level in (1, 2)]
+        with pytest.raises(InputError, match="first 8 videos: mend it") as caught:
+            list(Failing().annotate(ladders))
+        assert mixed[7].path in str(caught.value)
+        assert "\n" not in str(caught.value)
+
+    def test_what_it_failed_on_before_does_not_stop_the_next_start(
+        self, mixed: list[Video], tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        requests, store = [Request(video) for video in mixed], LabelStore(tmp_path)
+        bad = Failing((48, 64), (64, 48), (64, 96))
+        with pytest.raises(InputError):
+            annotate_missing(bad, requests, store, 0)
+        fine = next(video for video in mixed if (video.height, video.width) == (48, 64))
+        assert annotate_missing(Laplacian(window=None), [Request(fine)], store, 0) == 1
+        assert bad.fingerprint == Laplacian(window=None).fingerprint
+        bad.sizes = ((64, 48), (64, 96))
+        others = [Request(video) for video in mixed if (video.height, video.width) in bad.sizes]
+        copies = [
+            Request(replace(one.video, video_id=f"{n}-{one.video.video_id}")) for one in others for n in "ab"
+        ]
+        assert annotate_missing(bad, [Request(fine), *copies], store, 0) == 0
+        assert "laplacian gave no score to 12 of 12 clips" in caplog.text
 
 
 class TestFingerprint:

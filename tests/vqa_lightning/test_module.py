@@ -89,6 +89,23 @@ class TestJudge:
             ),  # a softmax does not see a common shift
         }
 
+    def test_a_training_step_tells_of_every_pair_what_was_said(self) -> None:
+        module = tiny(source_weights={"synthetic": 0.5})
+        pairs = some_pairs(6)
+        step = module.training_step(pairs)
+        advantage, cost, confidence = step["answers"].unbind(dim=1)
+        assert step["answers"].dtype == torch.float32
+        assert not step["answers"].requires_grad
+        difference, levels = module.answers(pairs, module.judge(pairs.sides()))["pointwise"]
+        order = pairs.order()
+        assert (order == 0).any()
+        assert (order != 0).any()
+        assert torch.equal(advantage.isnan(), order == 0)
+        assert torch.equal(advantage[order != 0], (difference * order)[order != 0])
+        assert torch.equal(confidence, levels.amax(dim=-1))
+        # The mean of sums beside the sum of means: float32 rounds them apart.
+        assert step["loss"].item() == pytest.approx(0.5 * cost.mean().item(), rel=1e-5)
+
     def test_a_window_that_a_crop_would_pad_with_black_is_refused(self) -> None:
         module = RankingModule(lmm=replace(TINY, view="crop"), sampling=Sampling(frames=2, window=24))
         with pytest.raises(InputError, match=r"model\.sampling\.window 24"):

@@ -1,0 +1,44 @@
+"""Files that are there whole or not at all, whenever the process that writes them dies.
+
+Each is written under a hidden name beside its own and takes its place in one step. What a killed process
+leaves ends in `.tmp`, and the run that goes on removes it.
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from datamodules.errors import InputError
+
+
+@contextmanager
+def written_whole(file: Path) -> Iterator[Path]:
+    """Gives the hidden path to write a file under; it becomes the file when nothing was raised.
+
+    Args:
+        file: its folder is made where there is none.
+
+    Raises:
+        InputError: the folder cannot be written to; the file is as it was.
+    """
+    hidden = file.with_name(f".{file.name}.tmp")
+    try:
+        try:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            yield hidden
+            hidden.replace(file)
+        except BaseException:
+            hidden.unlink(missing_ok=True)  # a full disk must not fill with halves
+            raise
+    except OSError as error:
+        raise InputError(
+            f"{file} cannot be written ({os.strerror(error.errno or 0)}): make room there or change its "
+            "rights, and go on with --ckpt_path last."
+        ) from error
+
+
+def remove_unfinished(folder: Path) -> None:
+    """Removes what killed processes were writing anywhere under a folder."""
+    for hidden in folder.rglob(".*.tmp"):
+        hidden.unlink()

@@ -1,0 +1,110 @@
+"""A run of three rounds that is as small as rounds get, for tests that run it many times."""
+
+import os
+import resource
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from vqa_lightning.cli import main
+
+SMALLEST = """
+trainer:
+  accelerator: cpu
+  max_epochs: 3
+  enable_progress_bar: false
+  enable_model_summary: false
+  log_every_n_steps: 1
+  limit_val_batches: 1
+  callbacks:
+    - class_path: callbacks.SelfImprovement
+      init_args: {{calibration_simulators: [gaussian_noise]}}
+    - class_path: lightning.pytorch.callbacks.ModelCheckpoint
+      init_args: {{filename: best, monitor: round/probe, mode: max, enable_version_counter: false,
+        save_on_train_epoch_end: true}}
+    - class_path: lightning.pytorch.callbacks.ModelCheckpoint  # after the best, whose score it remembers
+      init_args: {{filename: last, enable_version_counter: false, save_on_train_epoch_end: true}}
+model:
+  lmm: {{image_size: 32, hidden_size: 32, vision_layers: 1, text_layers: 1}}
+  sampling: {{frames: 2, window: 32}}
+  anchors: 2
+  score_draws: 2
+data:
+  class_path: datamodules.RoundDataModule
+  init_args:
+    videos: {videos}
+    labels: labels
+    batch_size: 4
+    synthetic_pairs: 12
+    teacher_pairs: 8
+    evaluation_pairs: 4
+    draws: 2
+    simulators: [gaussian_blur, jpeg]
+    teachers: [{{class_path: datamodules.Artefacts}}, {{class_path: datamodules.SITI}}]
+    shares: [0.5, 0.25, 0.25]
+    duplicates: false
+"""
+
+
+@pytest.fixture(scope="session")
+def smallest(small_corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """The words of the smallest run, whose label store lies in the current folder."""
+    config = tmp_path_factory.mktemp("smallest") / "smallest.yaml"
+    config.write_text(SMALLEST.format(videos=small_corpus / "manifest.csv"))
+    return ["fit", "--config", "round.yaml", "--config", str(config)]
+
+
+@pytest.fixture(scope="session")
+def shared_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What may be found in the cache by all runs of a test session."""
+    return tmp_path_factory.mktemp("cache")
+
+
+@contextmanager
+def no_file_above(size: int | None) -> Iterator[None]:
+    """Lets no file become larger, as a full disk would; None: no limit."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (soft if size is None else size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@pytest.fixture(scope="session")
+def run(shared_cache: Path) -> Callable[..., int]:
+    """Runs the command line in a folder, in this process; returns its exit code."""
+
+    def run_here(here: Path, words: Sequence[str], size: int | None = None) -> int:
+        here.mkdir(exist_ok=True)
+        with pytest.MonkeyPatch.context() as patch, no_file_above(size):
+            patch.chdir(here)
+            patch.setenv("XDG_CACHE_HOME", str(shared_cache))
+            patch.setattr(sys, "argv", ["vqa-lightning"])
+            try:
+                main(list(words))
+            except SystemExit as ended:
+                return int(ended.code or 0)
+        return 0
+
+    return run_here
+
+
+@pytest.fixture(scope="session")
+def start(shared_cache: Path) -> Callable[..., "subprocess.Popen[bytes]"]:
+    """Starts the command line in a folder, in a session of its own; its output goes to `log` there."""
+
+    def begin(here: Path, words: Sequence[str]) -> "subprocess.Popen[bytes]":
+        here.mkdir(exist_ok=True)
+        environment = {**os.environ, "XDG_CACHE_HOME": str(shared_cache), "OMP_NUM_THREADS": "1"}
+        command = [sys.executable, "-m", "vqa_lightning", *words]
+        with (here / "log").open("a") as log:
+            return subprocess.Popen(
+                command, cwd=here, env=environment, stdout=log, stderr=log, start_new_session=True
+            )
+
+    return begin

@@ -1,0 +1,74 @@
+"""Steps whose gradients are not finite leave no trace in what is learnt.
+
+One bad pair, such as one whose pixels a user's simulator divided by zero, would turn all weights and the
+optimiser's memory into nan. The gradients decide and not the loss: they are summed over the processes, which
+therefore decide alike, and the host need not wait to know.
+"""
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
+
+from datamodules.errors import InputError
+
+PATIENCE = 20
+"""Steps in a row that may be dropped: what is wrong with more than that is no longer a few pairs."""
+
+
+def drop_unless_finite(parameters: Iterable[nn.Parameter]) -> Tensor:
+    """Sets all gradients to zero unless all are finite.
+
+    Args:
+        parameters: of the optimiser, all sharded or none; their gradients are changed in place.
+
+    Returns:
+        0-dimensional, bool, on the parameters' device: whether they were finite, the same on every process.
+    """
+    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+    norm = nn.utils.get_total_norm(gradients)
+    if isinstance(norm, DTensor):
+        norm = norm.full_tensor()
+    finite = norm.isfinite()
+    for gradient in gradients:
+        # Not a product: nan times 0 is nan.
+        (gradient.to_local() if isinstance(gradient, DTensor) else gradient).masked_fill_(~finite, 0)
+    return finite
+
+
+class DroppedSteps:
+    """Counts dropped steps where they happen, and stops a run in which nothing else is left.
+
+    Attributes:
+        total: 0-dimensional, int64: all of this process's run.
+    """
+
+    def __init__(self) -> None:
+        self.total = torch.zeros((), dtype=torch.long)
+        self._in_a_row = torch.zeros((), dtype=torch.long)
+
+    def count(self, finite: Tensor) -> None:
+        """Takes note of one step, given what `drop_unless_finite` returned."""
+        self.total = self.total.to(finite.device) + ~finite
+        self._in_a_row = torch.where(finite, 0, self._in_a_row.to(finite.device) + 1)
+
+    def check(self, steps: int, *, last: bool) -> None:
+        """Stops a run that learns nothing; waits for the device, at every `PATIENCE`-th step only.
+
+        Args:
+            steps: optimiser steps of the epoch so far.
+            last: whether there will be no more in this epoch.
+
+        Raises:
+            InputError: the last `PATIENCE` steps were dropped, or all of the epoch.
+        """
+        if steps % PATIENCE and not last:
+            return
+        in_a_row = int(self._in_a_row)
+        if in_a_row >= min(PATIENCE, steps):
+            raise InputError(
+                "training learns nothing any more, for the loss or its gradients were not finite in the last "
+                f"{in_a_row} steps: lower the rate of model.optimizer, or see whether simulators of your own "
+                "give finite pixels."
+            )
