@@ -52,8 +52,8 @@ CONTENTS = 192
 """Procedural contents to judge by; with the 40 of the embedded report split an interval is twice as wide."""
 
 LEARNT = {"train": 288, "select": 48, "report": 16}
-"""Procedural contents of a run: with the embedded corpus's 64 every pair of videos is met in the first round
-and none is left to be hard. The report split only fills the run's own report."""
+"""Procedural contents of a run: the embedded corpus's 64 make 2016 pairs, of which a first round uses up most
+and leaves few to be hard. The report split only fills the run's own report."""
 
 
 def folder(root: Path, corpus: str, seeds: int) -> Path:
