@@ -236,3 +236,12 @@ def test_impossible_splits_are_named(
 ) -> None:
     with pytest.raises(InputError, match=words):
         assign_splits(synthetic(["a", "a", "b", "c"], splits=splits), shares=shares)
+
+
+def test_videos_are_readable_once_each_and_of_one_split() -> None:
+    corpus = synthetic(list("abc"), splits=["train", "report", ""], statuses=["ok", "ok", "error"])
+    copies = corpus.set_column(corpus.schema.get_field_index("path"), "path", pa.array(["x", "y", "z"]))
+    twice = pa.concat_tables([corpus, copies])
+    assert {(video.video_id, video.path) for video in videos(twice)} == {("v0", "0.mp4"), ("v1", "1.mp4")}
+    assert [video.path for video in videos(twice, "train")] == ["0.mp4"]
+    assert videos(twice, "select") == []
