@@ -3,6 +3,7 @@
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from itertools import chain
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -15,7 +16,7 @@ from callbacks.round_report import Scores, ensemble_scores, scores_of, teacher_r
 from callbacks.round_requests import RoundRequests
 from datamodules.annotation import Annotator, Request, annotate_missing
 from datamodules.consensus import FittedConsensus, fit_consensus
-from datamodules.label_store import LabelStore
+from datamodules.label_store import Key, LabelStore
 from datamodules.pairs import Consensus, Versions, balance_of, cuts_for_balance
 from datamodules.round_data import RoundDataModule
 from datamodules.scores_file import ScoresFile
@@ -33,8 +34,8 @@ class Teachers(NamedTuple):
         rows: `teacher_rows` of how far each is trusted.
         consensus: of all of them by their weights.
         each: of every one by itself that has a weight.
-        scores: annotator -> scores of the sources and the report split's ladders: each teacher, the mean
-            absolute Laplacian, and their `ensemble`.
+        scores: annotator -> scores of the report split's videos and ladders: each teacher, the mean absolute
+            Laplacian, and their `ensemble`.
         versions: what full-reference scores say of distorted versions, where reference pairs are drawn.
     """
 
@@ -74,30 +75,40 @@ def annotate(
         )
 
 
-def let_teachers_annotate(trainer: Trainer, data: RoundDataModule, requests: RoundRequests) -> Teachers:
-    """Has the teachers score what nobody has had them score before, and weighs them by the probe."""
+def let_teachers_annotate(
+    trainer: Trainer, data: RoundDataModule, requests: RoundRequests, *, blend: bool
+) -> Teachers:
+    """Has the teachers score what nobody has had them score before, and weighs them by the probe.
+
+    Args:
+        trainer: whose processes share the work.
+        data: whose videos and teachers they are.
+        requests: of the run.
+        blend: whether they will be weighed beside students, on what these were not trained on.
+    """
     baseline = Laplacian()
+    wanted = [*requests.of_teachers, *(requests.errors if blend else ())]
     for annotator in (*data.teachers, baseline):
         if isinstance(annotator, Teacher):
             annotator.device = trainer.strategy.root_device
             annotator.prepare(data.split("train"))
         elif isinstance(annotator, ScoresFile):
             annotator.prepare([request.video for request in requests.sources])
-        annotate(trainer, data, annotator, data.labels, 0, requests.of_teachers)
+        annotate(trainer, data, annotator, data.labels, 0, wanted)
     for metric in data.references:
         metric.device = trainer.strategy.root_device
         annotate(trainer, data, metric, data.labels, 0, data.reference_requests())
     table = data.labels.read(round=0)
     fingerprints = {teacher.name: teacher.fingerprint for teacher in data.teachers}
-    # Where no pair is theirs to label, a corpus on which all of them fail is no reason to stop.
-    equal = data.teacher_weights == "equal" or not data.teacher_pairs
-    rows = teacher_rows(weigh_teachers(table, fingerprints, requests.select), equal)
+    rows = teacher_rows(weigh_teachers(table, fingerprints, requests.select), _equally(data))
     weights = {row["fingerprint"]: row["weight"] for row in rows}
     fitted = fit_consensus(table, ids(data, "train"), list(weights), weights=weights)
     consensus = as_consensus(data, fitted)
     names = {**fingerprints, baseline.name: baseline.fingerprint}
-    scores = {name: scores_of(table, fingerprint) for name, fingerprint in names.items()}
-    scores["ensemble"] = ensemble_scores(fitted, [one.key for one in (*requests.sources, *requests.report)])
+    report = ids(data, "report")
+    scores = {name: scores_of(table, fingerprint, report) for name, fingerprint in names.items()}
+    sources: list[Key] = [(name, None, 0) for name in report]
+    scores["ensemble"] = ensemble_scores(fitted, [*sources, *(one.key for one in requests.report)])
     return Teachers(
         fingerprints,
         rows,
@@ -115,10 +126,11 @@ def ids(data: RoundDataModule, *splits: str) -> list[str]:
 
 def as_consensus(data: RoundDataModule, fitted: FittedConsensus) -> Consensus:
     """What it says of all videos that any of its annotators has scored."""
-    names = ids(data, "train", "select", "report")
-    mean, variance = fitted.scores(names)
+    splits = [ids(data, split) for split in ("train", "select", "report")]
+    # One by one: variances are shrunk to their mean, and those held out must not move the others.
+    mean, variance = np.concatenate([fitted.scores(names) for names in splits if names], axis=1)
     known = np.isfinite(mean)
-    kept = tuple(name for name, there in zip(names, known, strict=True) if there)
+    kept = tuple(name for name, there in zip(chain(*splits), known, strict=True) if there)
     return Consensus(kept, mean[known], variance[known])
 
 
@@ -142,8 +154,14 @@ def blended(
         data: whose videos they scored.
         table: rows of `LabelStore.read` of all of them.
         annotators: name -> fingerprint.
-        probe: distorted versions of the select split's videos that all of them scored.
+        probe: distorted versions of the select split's videos that all of them scored, by simulators on which
+            the student was not trained.
     """
-    rows = teacher_rows(weigh_teachers(table, annotators, probe), data.teacher_weights == "equal")
+    rows = teacher_rows(weigh_teachers(table, annotators, probe), _equally(data))
     weights = {row["fingerprint"]: row["weight"] for row in rows}
     return as_consensus(data, fit_consensus(table, ids(data, "train"), list(weights), weights=weights))
+
+
+def _equally(data: RoundDataModule) -> bool:
+    # Where no pair is theirs to label, a corpus on which all of them fail is no reason to stop.
+    return data.teacher_weights == "equal" or not data.teacher_pairs

@@ -48,8 +48,8 @@ class FinishedRound:
             student said of each pair while it trained on it; nan where a pair was not met.
         table: rows of `LabelStore.read` of the round's student, with calibrated standard errors: the sources
             of all splits, the ladders of the select and report splits.
-        scores: annotator -> its scores of sources and of the report split's ladders: `student`, each
-            teacher, `ensemble`, `laplacian`.
+        scores: annotator -> its scores of the report split's videos and ladders: `student`, each teacher,
+            `ensemble`, `laplacian`.
         before: what labelled this round's pairs of different videos.
         after: what labels those of the next round.
         judged: pairs of the report split.

@@ -109,7 +109,8 @@ class PairGallery(RoundListener):
     ) -> Iterator[tuple[str, Loader, list[int], list[float]]]:
         """Of the select split and of each source: a name, the loader and the rows of its hardest pairs."""
         # Each process knows of the pairs that it was shown.
-        every = trainer.strategy.all_gather(self._surprise).view(-1, *self._surprise.shape)
+        own = self._surprise.to(trainer.strategy.root_device)
+        every = trainer.strategy.all_gather(own).view(-1, *own.shape)
         hardness = {"select": (data.val_dataloader(), every.amax(dim=0).cpu())}
         loss = finished.answers[:, ANSWERS.index("loss")]
         training = data.train_dataloader()

@@ -14,7 +14,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from datamodules.consensus import FittedConsensus
+from datamodules.consensus import FittedConsensus, whole_clips
 from datamodules.decoding import Video
 from datamodules.label_store import Key
 from datamodules.teacher_weights import TeacherWeight
@@ -25,9 +25,11 @@ Scores = dict[Key, float]
 """(video_id, simulator, level) -> score, the source being (video_id, None, 0)."""
 
 
-def scores_of(table: pa.Table, fingerprint: str) -> Scores:
-    """The whole-clip scores of one annotator."""
-    own = table.filter(pc.and_(pc.equal(table["fingerprint"], fingerprint), pc.is_null(table["segment"])))
+def scores_of(table: pa.Table, fingerprint: str, video_ids: Sequence[str] | None = None) -> Scores:
+    """The whole-clip scores that one annotator gave to these videos, or to all, and their versions."""
+    own = whole_clips(table, fingerprint)
+    if video_ids is not None:
+        own = own.filter(pc.is_in(own["video_id"], pa.array(video_ids, pa.string())))
     keys = zip(*(own[name].to_pylist() for name in ("video_id", "simulator", "level")), strict=True)
     return dict(zip(keys, own["score"].to_pylist(), strict=True))
 

@@ -19,6 +19,12 @@ from vqa_lightning.resuming import allow_changes, changed_videos, known_videos
 CONFIG = "config.yaml"
 VIDEOS = "videos.parquet"
 
+WRITTEN = (
+    *("config.yaml", "videos.parquet", "rounds.csv", "teachers.csv", "pairs/round-*.parquet"),
+    *("checkpoints/*.ckpt", "weights/*.ckpt", "labels/writable.*", "labels/round=*/annotator=*/part-*"),
+)
+"""Files of a run folder that are written whole; without a logger that folder is the user's own."""
+
 
 class RunFolder(SaveConfigCallback):
     """Writes `config.yaml` and `videos.parquet`; to stand before the callback that annotates.
@@ -52,7 +58,7 @@ class RunFolder(SaveConfigCallback):
         trainer.strategy.barrier()
         if not trainer.is_global_zero:
             return
-        remove_unfinished(folder)
+        remove_unfinished(folder, WRITTEN)
         with written_whole(folder / CONFIG) as hidden:
             hidden.write_text(self.parser.dump(run_config(self.config), skip_none=False))
         if videos is not None:

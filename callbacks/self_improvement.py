@@ -39,9 +39,11 @@ from callbacks.round_report import (
     scores_of,
 )
 from callbacks.round_requests import round_requests
+from callbacks.round_weights import FIRST, keep_weights, kept_weights, plan_schedule, put_back
+from datamodules.consensus import look_up, whole_clips
 from datamodules.decoding import read_clip
 from datamodules.errors import InputError
-from datamodules.hard_pairs import ANSWERS
+from datamodules.hard_pairs import ANSWERS, merged_answers
 from datamodules.label_store import LabelStore
 from datamodules.lost_pairs import told_of_lost_pairs
 from datamodules.pairs import Consensus, read_pairs
@@ -56,9 +58,6 @@ from vqa_lightning.checkpoints import load_learnt, save_learnt
 from vqa_lightning.module import RankingModule
 from vqa_lightning.sharding import gathered
 from vqa_lightning.student import Student
-
-FIRST, KEPT = "weights/first.ckpt", "weights/kept.ckpt"
-"""In the run folder: what a round restarts from, and what a rejected one is replaced by."""
 
 
 class SelfImprovement(Callback):
@@ -122,16 +121,23 @@ class SelfImprovement(Callback):
         self._lost: set[str] = set()
 
     def state_dict(self) -> dict[str, Any]:
-        """Rounds done and begun, the report, who was kept, and what was said of the present round's pairs."""
+        """Rounds done and begun, the report, and who was kept."""
         return {
             "round": self.round,
             "rows": self.rows,
             "kept": self.kept,
             "begun": self._begun,
             "first_step": self._first_step,
-            "answers": self._answers.cpu(),
-            "lost": sorted(self._lost),
         }
+
+    def on_save_checkpoint(
+        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Adds what every process has heard of the present round's pairs: each knows its own share."""
+        checkpoint["answers"] = (
+            trainer.strategy.all_gather(self._answers).reshape(-1, *self._answers.shape).cpu()
+        )
+        checkpoint["lost"] = sorted(self._all_lost(trainer))
 
     def on_load_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
@@ -143,7 +149,10 @@ class SelfImprovement(Callback):
         state = checkpoint["callbacks"][self.state_key]
         self.round, self.rows, self.kept = state["round"], state["rows"], state["kept"]
         self._begun, self._first_step = state["begun"], state["first_step"]
-        self._answers, self._lost = state["answers"], set(state["lost"])
+        every = checkpoint["answers"]
+        same = len(every) == trainer.world_size
+        self._answers = every[trainer.global_rank] if same else merged_answers(every)
+        self._lost = set(checkpoint["lost"])
         data, module = _parts(trainer, pl_module)
         if self.round:
             data.resume_round(self.round, read_pairs(self._pairs_file(self.round), data.ladder))
@@ -167,7 +176,9 @@ class SelfImprovement(Callback):
         self.folder = Path(trainer.strategy.broadcast(trainer.log_dir or "."))
         self.run_labels = LabelStore(self.folder / "labels")
         self.requests = round_requests(data, self.ladders, self.calibration_simulators)
-        self.teachers = let_teachers_annotate(trainer, data, self.requests)
+        began = time.monotonic()
+        self.teachers = let_teachers_annotate(trainer, data, self.requests, blend=self.relabel == "blend")
+        self._annotating = time.monotonic() - began
         if trainer.is_global_zero:
             print_teachers(self.teachers.rows)
         data.begin_round(0, self.teachers.consensus, versions=self.teachers.versions)
@@ -194,13 +205,8 @@ class SelfImprovement(Callback):
                 )
 
     def _plan_schedule(self, trainer: Trainer, data: RoundDataModule, module: RankingModule) -> None:
-        """Says how long the schedule is: the Trainer takes all rounds to be as long as the present one."""
-        assert trainer.max_epochs is not None
-        rounds = max(trainer.max_epochs // self.epochs_per_round, data.round + 1)
-        sizes = data.round_sizes(rounds)
-        present = sizes[data.round]
-        module.schedule.first = self._first_step
-        module.schedule.share = (present if self.restart == "base" else sum(sizes)) / (rounds * present)
+        own = self.restart == "base"
+        module.schedule = plan_schedule(trainer, data, self.epochs_per_round, self._first_step, own=own)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Chooses the anchors of a run that begins; one that goes on has them from its checkpoint."""
@@ -262,17 +268,17 @@ class SelfImprovement(Callback):
 
     def _end_round(self, trainer: Trainer, data: RoundDataModule, module: RankingModule) -> None:
         with trainer.precision_plugin.forward_context(), gathered(module.lmm):
-            fingerprint, seconds = self._let_student_annotate(trainer, data, module)
+            fingerprint = self._let_student_annotate(trainer, data, module)
             judged, accuracy = self._judge_pairs(trainer, data, module)
         student = self._scored_by(self.round + 1, fingerprint), fingerprint
         last = None if self.kept is None else (self._scored_by(*self.kept), self.kept[1])
         verdict = judge_round(student, last, self.requests.probe, float(module.scale[1]))
-        own = alone(data, *student)
-        before = self._labels(data)
+        own, earlier = alone(data, *student), None if last is None else alone(data, *last)
+        before, last_weights = self._labels(data), self._kept_weights
         if verdict.kept:
             self.kept = (self.round + 1, fingerprint)
         after = self._labels(data)
-        scores = {"student": scores_of(*student), **self.teachers.scores}
+        scores = {"student": scores_of(*student, ids(data, "report")), **self.teachers.scores}
         report = data.split("report")
         truth = None if data.embedded is None else read_truth(data.embedded)
         row: dict[str, Any] = {
@@ -288,52 +294,57 @@ class SelfImprovement(Callback):
             "probe_low": verdict.agreement.interval[0],
             "probe_high": verdict.agreement.interval[1],
             "verdict": "kept" if verdict.kept else "rejected",
-            "label_entropy": label_entropy(own),
-            "score_spread": score_spread(own),
-            "annotation_seconds": seconds,
+            "label_entropy": label_entropy(own.restrict(ids(data, "train"))),
+            "score_spread": score_spread(own.restrict(ids(data, "train"))),
+            "annotation_seconds": self._annotating,
         }
         self.rows = [*self.rows[: self.round], row]
         self._report(trainer, accuracy, verdict)
-        answers = self._gathered_answers(trainer)
-        self._tell_losses(trainer, data, answers)
+        every = trainer.strategy.all_gather(self._answers).reshape(-1, *self._answers.shape)
+        answers = merged_answers(every.cpu())
+        videos = {video.video_id: video for video in data.split("train")}
+        for sentence in told_of_lost_pairs(data.round_pairs, answers, self._all_lost(trainer), videos):
+            rank_zero_warn(f"round {self.round}: {sentence}")
         finished = FinishedRound(
             self.round, row, data.round_pairs, answers, student[0], scores, before, after, judged
         )
         for callback in trainer.callbacks:  # type: ignore[attr-defined]
             if isinstance(callback, RoundListener):
                 callback.on_round_end(trainer, module, finished)
-        self._settle_weights(trainer, module, kept=verdict.kept)
+        if verdict.kept:
+            keep_weights(trainer, module, kept_weights(self.folder, fingerprint), last_weights)
+        else:
+            put_back(trainer, module, last_weights)
         self.round += 1
-        self._began = time.monotonic()
+        self._began, self._annotating = time.monotonic(), 0.0
         data.begin_round(
             self.round,
             after,
             versions=self.teachers.versions,
-            student=own,
-            defenders=[*self.teachers.each, *([] if last is None else [alone(data, *last)])],
+            student=own if verdict.kept else earlier,
+            defenders=[*self.teachers.each, *([earlier] if earlier is not None and verdict.kept else [])],
             answers=answers if verdict.kept else None,
             lost=set(ids(data, "train")) - set(own.video_ids),
         )
         self._save_pairs(trainer, data)
 
-    def _let_student_annotate(
-        self, trainer: Trainer, data: RoundDataModule, module: RankingModule
-    ) -> tuple[str, float]:
-        """Also fits the score's scale; returns the student's fingerprint and the seconds that it took."""
+    def _let_student_annotate(self, trainer: Trainer, data: RoundDataModule, module: RankingModule) -> str:
+        """Also fits the score's scale; returns the student's fingerprint."""
         began = time.monotonic()
         if module.score_by == "pairwise":
             module.refresh_anchors()
         student = Student(module)
         annotate(trainer, data, student, self.run_labels, self.round + 1, self.requests.of_student)
         table = self.run_labels.read(round=self.round + 1, fingerprint=student.fingerprint)
-        sources = scores_of(table, student.fingerprint)
-        train = [sources[key] for name in ids(data, "train") if (key := (name, None, 0)) in sources]
-        if not train:
+        train, _ = look_up(whole_clips(table, student.fingerprint), ids(data, "train"))
+        train = train[np.isfinite(train)]
+        if not len(train):
             raise InputError(
                 "the student could score no video of the train split: check that data.videos is still there."
             )
-        module.set_scale(np.array(train), self._errors(table))
-        return student.fingerprint, time.monotonic() - began
+        module.set_scale(train, self._errors(table))
+        self._annotating += time.monotonic() - began
+        return student.fingerprint
 
     def _errors(self, table: pa.Table) -> ErrorModel:
         """METHOD section 6: the spread over clips, calibrated on the select split, is the student's error."""
@@ -380,9 +391,13 @@ class SelfImprovement(Callback):
 
     def _report(self, trainer: Trainer, accuracy: dict[str, float], verdict: Verdict) -> None:
         if not verdict.kept:
+            back = (
+                "no round was kept before"
+                if self.kept is None
+                else "the weights of the last that was kept are put back"
+            )
             rank_zero_warn(
-                f"round {self.round} is rejected: {verdict.reason}; the labels stay as they were and the "
-                "weights of the last round that was kept are put back."
+                f"round {self.round} is rejected: {verdict.reason}; the labels stay as they were, and {back}."
             )
         row = self.rows[-1]
         for name in ("label_entropy", "score_spread"):
@@ -394,30 +409,17 @@ class SelfImprovement(Callback):
                 )
         publish(trainer, self.folder, self.rows, self.teachers.rows, accuracy)
 
-    def _gathered_answers(self, trainer: Trainer) -> Tensor:
-        """What was said of each pair by the process that met it, on the CPU."""
-        every = trainer.strategy.all_gather(self._answers).reshape(-1, *self._answers.shape).cpu()
-        met = ~every.isnan().all(dim=-1)
-        return every[met.int().argmax(dim=0), torch.arange(every.shape[1])]
-
-    def _tell_losses(self, trainer: Trainer, data: RoundDataModule, answers: Tensor) -> None:
+    def _all_lost(self, trainer: Trainer) -> set[str]:
+        """Ids of videos that any process could not read in the present round."""
         ranks = range(trainer.world_size)
-        lost = {name for rank in ranks for name in trainer.strategy.broadcast(sorted(self._lost), src=rank)}
-        videos = {video.video_id: video for video in data.split("train")}
-        for sentence in told_of_lost_pairs(data.round_pairs, answers, lost, videos):
-            rank_zero_warn(f"round {self.round}: {sentence}")
+        return {name for rank in ranks for name in trainer.strategy.broadcast(sorted(self._lost), src=rank)}
 
-    def _settle_weights(self, trainer: Trainer, module: RankingModule, *, kept: bool) -> None:
-        """Remembers the weights of a student that is kept; puts them back where another is rejected."""
-        if kept:
-            save_learnt(module, self.folder / KEPT)
-        elif self.kept is not None:
-            load_learnt(module, self.folder / KEPT)
-            module.anchors.forget()
-        trainer.strategy.barrier()
+    @property
+    def _kept_weights(self) -> Path | None:
+        return None if self.kept is None else kept_weights(self.folder, self.kept[1])
 
     def _stop_if_exhausted(self, trainer: Trainer) -> None:
-        agreement = [row["probe"] for row in self.rows]
+        agreement = np.nan_to_num([row["probe"] for row in self.rows], nan=-1)
         if self.patience is None or len(agreement) <= self.patience:
             return
         since = len(agreement) - 1 - int(np.argmax(agreement))

@@ -15,6 +15,7 @@ from datamodules.errors import InputError
 from datamodules.pairs import SOURCES, Versions
 
 _KEY = ("first", "second", "draw_first", "draw_second", "source", "margin")
+_APPLIED = ("distortions_first", "distortions_second")
 """Columns that tell an imported pair from those that a round has drawn."""
 
 
@@ -60,8 +61,13 @@ class Growth:
 def drawn_among(pairs: pa.Table, video_ids: Collection[str], imported: pa.Table) -> pa.Array:
     """Which pairs of a table are of two of these videos, and not imported."""
     known = pa.array(video_ids, pa.string())
-    both = pc.and_(pc.is_in(pairs["first"], known), pc.is_in(pairs["second"], known))
-    return pc.and_(both, pc.invert(pc.is_in(_keys(pairs), _keys(imported)))) if len(imported) else both
+    wanted = pc.and_(pc.is_in(pairs["first"], known), pc.is_in(pairs["second"], known)).to_numpy()
+    if len(imported):
+        alike = np.flatnonzero(pc.is_in(_keys(pairs), _keys(imported)))
+        given = {repr(row) for row in imported.select([*_KEY, *_APPLIED]).to_pylist()}
+        rows = pairs.select([*_KEY, *_APPLIED]).take(alike).to_pylist()
+        wanted[[place for place, row in zip(alike, rows, strict=True) if repr(row) in given]] = False
+    return pa.array(wanted)
 
 
 def _keys(pairs: pa.Table) -> pa.Array:

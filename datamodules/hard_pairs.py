@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
+import torch
 from lightning_utilities.core.rank_zero import rank_zero_info
 from torch import Tensor
 
@@ -65,6 +66,16 @@ class Hardness:
             raise InputError(f"data.hard_bins is {self.bins}: give 1 or more.")
         if self.gap is not None and not self.gap > 0:
             raise InputError(f"data.hard_gap is {self.gap}: give more than 0, or null for any gap in a bin.")
+
+
+def merged_answers(every: Tensor) -> Tensor:
+    """What was said of each pair (n, 3) by the first process that met it.
+
+    Args:
+        every: (processes, n, 3), columns ANSWERS; nan where a process did not meet a pair.
+    """
+    met = ~every.isnan().all(dim=-1)
+    return every[met.int().argmax(dim=0), torch.arange(every.shape[1])]
 
 
 def find_hard(

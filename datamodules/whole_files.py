@@ -5,7 +5,7 @@ leaves ends in `.tmp`, and the run that goes on removes it.
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -38,7 +38,13 @@ def written_whole(file: Path) -> Iterator[Path]:
         ) from error
 
 
-def remove_unfinished(folder: Path) -> None:
-    """Removes what killed processes were writing anywhere under a folder."""
-    for hidden in folder.rglob(".*.tmp"):
-        hidden.unlink()
+def remove_unfinished(folder: Path, names: Iterable[str]) -> None:
+    """Removes what a killed process was writing.
+
+    Args:
+        folder: where it wrote.
+        names: of the files, as patterns relative to the folder.
+    """
+    for name in map(Path, names):
+        for hidden in folder.glob(str(name.with_name(f".{name.name}.tmp"))):
+            hidden.unlink()

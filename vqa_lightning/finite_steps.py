@@ -1,4 +1,4 @@
-"""Steps whose gradients are not finite leave no trace in what is learnt.
+"""Steps whose gradients are not finite add nothing of their own to what is learnt.
 
 One bad pair, such as one whose pixels a user's simulator divided by zero, would turn all weights and the
 optimiser's memory into nan. The gradients decide and not the loss: they are summed over the processes, which

@@ -197,7 +197,8 @@ class RankingModule(ScoringModule):
         else:
             optimizer = self.optimizer(params)
         scale_rates(optimizer)
-        self.schedule.steps = max(1, round(self.trainer.estimated_stepping_batches * self.schedule.share))
+        if self.schedule.steps is None:
+            self.schedule.steps = int(self.trainer.estimated_stepping_batches)
         rates = self.lr_scheduler(optimizer, self.schedule.steps)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": rates, "interval": "step"}}
 
@@ -241,7 +242,7 @@ class RankingModule(ScoringModule):
     @property
     def progress(self) -> float:
         """Share of the schedule's optimiser steps that are done, from 0 to 1."""
-        return min(1.0, (self.global_step - self.schedule.first) / self.schedule.steps)
+        return min(1.0, (self.global_step - self.schedule.first) / (self.schedule.steps or 1))
 
     def answers(self, batch: PairBatch, judged: Judged) -> dict[Judgement, tuple[Tensor, Tensor]]:
         """What each judgement says of pairs, over the orders that were asked.

@@ -56,7 +56,7 @@ WATCHING = {
 
 LEFT_BEHIND = (
     *("config.yaml", "hparams.yaml", "videos.parquet", "rounds.csv", "teachers.csv", "events.out.tfevents.*"),
-    *("pairs", "labels/round=[!0]*", "weights", "checkpoints"),  # round 0 is the teachers'
+    *("pairs", "labels/round=[!0]*", "weights", "checkpoints", "figures"),  # round 0 is the teachers'
 )
 """What a run writes into its folder."""
 

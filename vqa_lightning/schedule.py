@@ -2,7 +2,9 @@
 
 import math
 from dataclasses import dataclass
+from math import ceil
 
+from lightning.pytorch import Trainer
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
@@ -34,10 +36,22 @@ class Schedule:
 
     Attributes:
         first: the step at which it began.
-        share: its length in what the Trainer estimates of a run whose epochs are all as long as the present.
-        steps: its length.
+        steps: its length; None: as the Trainer estimates, who takes all epochs to be as long as the first.
     """
 
     first: int = 0
-    share: float = 1.0
-    steps: int = 1
+    steps: int | None = None
+
+
+def steps_of_epoch(trainer: Trainer, batch_size: int, samples: int) -> int:
+    """Optimiser steps of an epoch of which every process drops what remains after its last whole batch.
+
+    Args:
+        trainer: with as many processes as share the samples.
+        batch_size: samples a batch.
+        samples: of all processes together.
+    """
+    batches = ceil(samples / trainer.world_size) // batch_size
+    limit = trainer.limit_train_batches
+    batches = min(batches, limit) if isinstance(limit, int) else int(batches * limit)
+    return ceil(batches / trainer.accumulate_grad_batches)

@@ -1,4 +1,5 @@
 import csv
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import pyarrow.compute as pc
 import pytest
 import torch
 from lightning.pytorch import Callback, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import Tensor
 
 from callbacks.finished_round import FinishedRound, RoundListener
@@ -72,19 +74,18 @@ def fit(
     rounds: int = 1,
     turned_from: int | None = None,
     simulators: tuple[str, ...] = ("gaussian_blur", "gaussian_noise"),
+    checkpoint: Path | None = None,
     **settings: Any,
 ) -> tuple[RankingModule, RoundDataModule]:
-    """Fits on two simulators."""
+    """Fits on two simulators, every time with other first weights."""
+    given: dict[str, Any] = {"synthetic_pairs": 8, "teacher_pairs": 4, "evaluation_pairs": 4}
     data = RoundDataModule(
         str(corpus),
         batch_size=4,
-        synthetic_pairs=8,
-        teacher_pairs=4,
-        evaluation_pairs=4,
         simulators=list(simulators),
         shares=(0.4, 0.4, 0.2),
         duplicates=False,
-        **settings,
+        **(given | settings),
     )
     model: dict[str, Any] = {"lmm": TINY, "sampling": Sampling(frames=2, window=32), "score_draws": 3}
     module = RankingModule(**model) if turned_from is None else Sharpness(turned_from, **model)
@@ -95,12 +96,14 @@ def fit(
         limit_val_batches=0,
         default_root_dir=folder,
         logger=False,
-        enable_checkpointing=False,
+        enable_checkpointing=any(isinstance(one, ModelCheckpoint) for one in callbacks),
         enable_progress_bar=False,
         enable_model_summary=False,
         callbacks=list(callbacks),
     )
-    trainer.fit(module, data)
+    # A module made by hand has hyper-parameters that only pickle could save.
+    module.hparams.clear()
+    trainer.fit(module, data, ckpt_path=checkpoint, weights_only=True)
     return module, data
 
 
@@ -150,8 +153,11 @@ class TestCalibration:
 
 QUICK: dict[str, Any] = {"calibration_simulators": ["contrast"]}
 SOFT: dict[str, Any] = {"calibration_simulators": ["motion_blur"]}
-TURNED: dict[str, Any] = {"simulators": ("gaussian_blur", "resize"), "turned_from": 1}
-"""Each of these simulators takes detail away: the order of severities is right first, and then turned."""
+RIGHT: dict[str, Any] = {"simulators": ("gaussian_blur", "resize"), "turned_from": 9}
+"""Each of these simulators takes detail away: the order of severities is right in every round."""
+
+TURNED = RIGHT | {"turned_from": 1}
+"""It is right first, and then turned."""
 
 
 def rows(folder: Path) -> list[dict[str, str]]:
@@ -216,8 +222,7 @@ class TestRounds:
         said = {}
         for relabel in ("replace", "blend", "never"):
             watch = Watch()
-            folder = tmp_path / relabel
-            fit(mixed_corpus, folder, SelfImprovement(**QUICK, relabel=relabel), watch)
+            fit(mixed_corpus, tmp_path / relabel, SelfImprovement(**SOFT, relabel=relabel), watch, **RIGHT)
             said[relabel] = watch.finished[0]
         teachers, student = said["never"].after.score, said["replace"].after.score
         np.testing.assert_array_equal(teachers, said["never"].before.score)
@@ -237,3 +242,67 @@ class TestRounds:
     ) -> None:
         with pytest.raises(InputError, match=sentence):
             fit(mixed_corpus, tmp_path, SelfImprovement(**settings), rounds=3)
+
+
+GROWTH: dict[str, Any] = {"synthetic_pairs": 10, "teacher_pairs": 6, "union": True}
+GROWTH |= {"later_pairs": {"synthetic": 0.3, "teacher": 0.5}}
+
+
+class TestResuming:
+    @pytest.mark.parametrize(
+        ("improvement", "settings"),
+        [
+            ({"restart": "base"}, {"rounds": 3}),
+            ({}, {"rounds": 3, **GROWTH}),
+            ({"epochs_per_round": 2}, {"rounds": 4}),
+        ],
+        ids=["base", "growth", "two epochs a round"],
+    )
+    def test_every_checkpoint_leads_to_the_same_end(
+        self, mixed_corpus: Path, tmp_path: Path, improvement: dict[str, Any], settings: dict[str, Any]
+    ) -> None:
+        def run(
+            checkpoint: Path | None = None,
+        ) -> tuple[dict[str, Tensor], list[Any], Tensor, int]:
+            watch, place = Watch(), tmp_path / "checkpoints"
+            saving = [
+                ModelCheckpoint(place, "{step}", every_n_train_steps=4, save_top_k=-1),
+                ModelCheckpoint(place, "end-{epoch}", save_top_k=-1, save_on_train_epoch_end=True),
+            ]
+            module, _ = fit(
+                mixed_corpus,
+                tmp_path,
+                SelfImprovement(**QUICK, **improvement),
+                watch,
+                *saving,
+                checkpoint=checkpoint,
+                **settings,
+            )
+            told = [
+                {name: value for name, value in row.items() if not name.endswith("seconds")}
+                for row in rows(tmp_path)
+            ]
+            return weights_of(module), told, watch.finished[-1].answers, module.schedule.steps or 0
+
+        weights, told, answers, steps = run()
+        saved = [path for path in (tmp_path / "checkpoints").glob("*=*.ckpt") if "-v" not in path.name]
+        # The last one has nothing left to do.
+        for path in sorted(saved, key=lambda path: path.stat().st_mtime)[:-1]:
+            again = run(path)
+            assert same(weights, again[0]), path
+            assert (told, steps) == (again[1], again[3]), path
+            assert torch.equal(answers.nan_to_num(-9), again[2].nan_to_num(-9)), path
+
+    def test_a_rejected_round_goes_back_to_the_student_of_its_own_past(
+        self, mixed_corpus: Path, tmp_path: Path
+    ) -> None:
+        place = tmp_path / "checkpoints"
+        ends = ModelCheckpoint(place, "{epoch}", save_top_k=-1, save_on_train_epoch_end=True)
+        watch = Watch()
+        fit(mixed_corpus, tmp_path, SelfImprovement(**SOFT), watch, ends, rounds=2, **RIGHT)
+        # That the student of the second round was kept belongs to another run now.
+        shutil.rmtree(tmp_path / "labels" / "round=2")
+        first = place / "epoch=0.ckpt"
+        module, _ = fit(mixed_corpus, tmp_path, SelfImprovement(**SOFT), rounds=2, checkpoint=first, **TURNED)
+        assert rows(tmp_path)[1]["verdict"] == "rejected"
+        assert same(weights_of(module), watch.ended[0])

@@ -46,9 +46,10 @@ class TestWrittenWhole:
 
 
 def test_what_killed_processes_left_is_removed(tmp_path: Path) -> None:
-    kept = tmp_path / "labels" / "part-0.parquet"
-    kept.parent.mkdir()
-    for path in (kept, kept.with_name(".part-1.parquet.77.tmp"), tmp_path / ".last.ckpt.tmp"):
+    kept = {tmp_path / "labels" / "part-0.parquet", tmp_path / ".notes.tmp"}
+    left = {tmp_path / "labels" / ".part-1.parquet.77.tmp", tmp_path / ".last.ckpt.tmp"}
+    (tmp_path / "labels").mkdir()
+    for path in kept | left:
         path.write_bytes(b"")
-    remove_unfinished(tmp_path)
-    assert [path for path in tmp_path.rglob("*") if path.is_file()] == [kept]
+    remove_unfinished(tmp_path, ["*.ckpt", "labels/part-*"])
+    assert {path for path in tmp_path.rglob("*") if path.is_file()} == kept

@@ -91,7 +91,9 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class TestTraining:
-    def test_a_batch_without_a_finite_loss_leaves_no_trace(self, mixed_corpus: Path) -> None:
+    def test_a_batch_without_a_finite_loss_leaves_weights_and_optimiser_finite(
+        self, mixed_corpus: Path
+    ) -> None:
         bad = Distortion("stretched", stretched, levels=(1.0, 2.0, 3.0))
         module, data, watched, trainer = fit(mixed_corpus, ["gaussian_blur", bad])
         loss = watched.answers[:, ANSWERS.index("loss")]
