@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from datamodules.annotation import Request
@@ -34,7 +35,10 @@ class Verdict(NamedTuple):
 
 
 def judge_round(
-    student: tuple[pa.Table, str], kept: tuple[pa.Table, str] | None, probe: Sequence[Request], spread: float
+    student: tuple[pa.Table, str],
+    kept: tuple[pa.Table, str] | None,
+    probe: Sequence[Request],
+    scores: npt.NDArray[np.float64],
 ) -> Verdict:
     """Judges a round's student by the probe.
 
@@ -46,10 +50,10 @@ def judge_round(
         student: its rows of `LabelStore.read` and its fingerprint.
         kept: the same of the last student that was kept; None in the first round.
         probe: distorted versions of the select split's videos.
-        spread: standard deviation of its raw scores of the training videos.
+        scores: (n,) its scores of the training videos, nan where it has none.
     """
     agreement = synthetic_agreement(*student, probe)
-    if not spread > 0:
+    if not np.nanmax(scores) > np.nanmin(scores):
         return Verdict(agreement, False, "it gives all training videos one score")
     if kept is None:
         return Verdict(agreement, True, "")

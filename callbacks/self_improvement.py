@@ -268,16 +268,14 @@ class SelfImprovement(Callback):
 
     def _end_round(self, trainer: Trainer, data: RoundDataModule, module: RankingModule) -> None:
         with trainer.precision_plugin.forward_context(), gathered(module.lmm):
-            fingerprint = self._let_student_annotate(trainer, data, module)
+            student = self._let_student_annotate(trainer, data, module)
             judged, accuracy = self._judge_pairs(trainer, data, module)
-        student = self._scored_by(self.round + 1, fingerprint), fingerprint
         last = None if self.kept is None else (self._scored_by(*self.kept), self.kept[1])
-        verdict = judge_round(student, last, self.requests.probe, float(module.scale[1]))
+        train = ids(data, "train")
+        verdict = judge_round(student, last, self.requests.probe, look_up(whole_clips(*student), train)[0])
         own, earlier = alone(data, *student), None if last is None else alone(data, *last)
-        before, last_weights = self._labels(data), self._kept_weights
-        if verdict.kept:
-            self.kept = (self.round + 1, fingerprint)
-        after = self._labels(data)
+        before = self._labels(data, last)
+        after = self._labels(data, student) if verdict.kept else before
         scores = {"student": scores_of(*student, ids(data, "report")), **self.teachers.scores}
         report = data.split("report")
         truth = None if data.embedded is None else read_truth(data.embedded)
@@ -294,8 +292,8 @@ class SelfImprovement(Callback):
             "probe_low": verdict.agreement.interval[0],
             "probe_high": verdict.agreement.interval[1],
             "verdict": "kept" if verdict.kept else "rejected",
-            "label_entropy": label_entropy(own.restrict(ids(data, "train"))),
-            "score_spread": score_spread(own.restrict(ids(data, "train"))),
+            "label_entropy": label_entropy(own.restrict(train)),
+            "score_spread": score_spread(own.restrict(train)),
             "annotation_seconds": self._annotating,
         }
         self.rows = [*self.rows[: self.round], row]
@@ -311,10 +309,12 @@ class SelfImprovement(Callback):
         for callback in trainer.callbacks:  # type: ignore[attr-defined]
             if isinstance(callback, RoundListener):
                 callback.on_round_end(trainer, module, finished)
+        weights = None if last is None else kept_weights(self.folder, last[1])
         if verdict.kept:
-            keep_weights(trainer, module, kept_weights(self.folder, fingerprint), last_weights)
+            keep_weights(trainer, module, kept_weights(self.folder, student[1]), weights)
+            self.kept = (self.round + 1, student[1])
         else:
-            put_back(trainer, module, last_weights)
+            put_back(trainer, module, weights)
         self.round += 1
         self._began, self._annotating = time.monotonic(), 0.0
         data.begin_round(
@@ -324,12 +324,14 @@ class SelfImprovement(Callback):
             student=own if verdict.kept else earlier,
             defenders=[*self.teachers.each, *([earlier] if earlier is not None and verdict.kept else [])],
             answers=answers if verdict.kept else None,
-            lost=set(ids(data, "train")) - set(own.video_ids),
+            lost=set(train) - set(own.video_ids),
         )
         self._save_pairs(trainer, data)
 
-    def _let_student_annotate(self, trainer: Trainer, data: RoundDataModule, module: RankingModule) -> str:
-        """Also fits the score's scale; returns the student's fingerprint."""
+    def _let_student_annotate(
+        self, trainer: Trainer, data: RoundDataModule, module: RankingModule
+    ) -> tuple[pa.Table, str]:
+        """Also fits the score's scale; returns what `_scored_by` gives, and the student's fingerprint."""
         began = time.monotonic()
         if module.score_by == "pairwise":
             module.refresh_anchors()
@@ -342,9 +344,10 @@ class SelfImprovement(Callback):
             raise InputError(
                 "the student could score no video of the train split: check that data.videos is still there."
             )
-        module.set_scale(train, self._errors(table))
+        errors = self._errors(table)
+        module.set_scale(train, errors)
         self._annotating += time.monotonic() - began
-        return student.fingerprint
+        return with_errors(table, errors), student.fingerprint
 
     def _errors(self, table: pa.Table) -> ErrorModel:
         """METHOD section 6: the spread over clips, calibrated on the select split, is the student's error."""
@@ -361,18 +364,16 @@ class SelfImprovement(Callback):
         table = self.run_labels.read(round=round, fingerprint=fingerprint)
         return with_errors(table, self._errors(table))
 
-    def _labels(self, data: RoundDataModule) -> Consensus:
-        """Who labels pairs of different videos at present."""
-        if self.kept is None or self.relabel == "never":
+    def _labels(self, data: RoundDataModule, student: tuple[pa.Table, str] | None) -> Consensus:
+        """Who labels pairs of different videos when this student was kept, its rows and fingerprint."""
+        if student is None or self.relabel == "never":
             return self.teachers.consensus
-        table, fingerprint = self._scored_by(*self.kept), self.kept[1]
         if self.relabel == "replace":
-            found = alone(data, table, fingerprint)
+            found = alone(data, *student)
         else:
-            both = pa.concat_tables([data.labels.read(round=0), table])
-            found = blended(
-                data, both, {**self.teachers.fingerprints, "student": fingerprint}, self.requests.select
-            )
+            table = pa.concat_tables([data.labels.read(round=0), student[0]])
+            everyone = {**self.teachers.fingerprints, "student": student[1]}
+            found = blended(data, table, everyone, self.requests.errors)
         return balanced_as(found, self.teachers.consensus, ids(data, "train"))
 
     def _judge_pairs(
@@ -413,10 +414,6 @@ class SelfImprovement(Callback):
         """Ids of videos that any process could not read in the present round."""
         ranks = range(trainer.world_size)
         return {name for rank in ranks for name in trainer.strategy.broadcast(sorted(self._lost), src=rank)}
-
-    @property
-    def _kept_weights(self) -> Path | None:
-        return None if self.kept is None else kept_weights(self.folder, self.kept[1])
 
     def _stop_if_exhausted(self, trainer: Trainer) -> None:
         agreement = np.nan_to_num([row["probe"] for row in self.rows], nan=-1)

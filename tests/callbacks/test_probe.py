@@ -11,6 +11,7 @@ from datamodules.pairs import Consensus
 
 SIMULATOR = DISTORTIONS["jpeg"]
 VIDEOS = [Video(f"v{index}", f"v{index}", content=f"content {index}") for index in range(30)]
+SCORES = np.array([0.0, 1.0])
 PROBE = [Request(video, SIMULATOR, level) for video in VIDEOS for level in range(1, 5)]
 
 
@@ -35,23 +36,30 @@ def said_by(name: str, right: int) -> tuple[pa.Table, str]:
 
 class TestJudgeRound:
     def test_the_first_round_is_kept_whatever_it_says(self) -> None:
-        verdict = judge_round(said_by("a", 3), None, PROBE, spread=1.0)
+        verdict = judge_round(said_by("a", 3), None, PROBE, SCORES)
         assert verdict.kept
         assert verdict.agreement.value == pytest.approx((3 - 27) / 30)
 
     def test_a_clear_fall_is_rejected_and_said(self) -> None:
-        verdict = judge_round(said_by("b", 18), said_by("a", 30), PROBE, spread=1.0)
+        verdict = judge_round(said_by("b", 18), said_by("a", 30), PROBE, SCORES)
         assert not verdict.kept
         assert "-0.800" in verdict.reason
 
     def test_a_fall_within_its_interval_is_kept(self) -> None:
         # One content of thirty: a resample without it has no fall, as a third of the resamples.
-        verdict = judge_round(said_by("b", 29), said_by("a", 30), PROBE, spread=1.0)
+        verdict = judge_round(said_by("b", 29), said_by("a", 30), PROBE, SCORES)
         assert verdict.kept
 
     def test_one_score_for_all_is_rejected(self) -> None:
-        assert not judge_round(said_by("a", 30), None, PROBE, spread=0.0).kept
-        assert not judge_round(said_by("a", 30), None, PROBE, spread=float("nan")).kept
+        assert not judge_round(said_by("a", 30), None, PROBE, np.array([2.0, np.nan, 2.0])).kept
+
+    def test_without_a_ladder_in_common_nothing_is_believed(self) -> None:
+        verdict = judge_round(said_by("b", 30), said_by("a", 30), [], SCORES)
+        assert not verdict.kept
+        assert "no ladder" in verdict.reason
+
+    def test_one_content_is_too_few_to_reject(self) -> None:
+        assert judge_round(said_by("b", 0), said_by("a", 30), PROBE[:4], SCORES).kept
 
 
 class TestCollapse:
