@@ -317,10 +317,11 @@ class SelfImprovement(Callback):
             put_back(trainer, module, weights)
         self.round += 1
         self._began, self._annotating = time.monotonic(), 0.0
+        versions = data.reference_versions(data.labels.read(round=0), after) if data.references else None
         data.begin_round(
             self.round,
             after,
-            versions=self.teachers.versions,
+            versions=versions,
             student=own if verdict.kept else earlier,
             defenders=[*self.teachers.each, *([earlier] if earlier is not None and verdict.kept else [])],
             answers=answers if verdict.kept else None,

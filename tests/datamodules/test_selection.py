@@ -38,7 +38,7 @@ def test_five_times_nearer_than_chance() -> None:
     pool, other = made_up(4000, 0), made_up(500, 1, shift=0.2)
     edges = bin_edges(pool, other, 10)
     target = histograms(other, edges)
-    chosen = select(pool, 400, edges=edges, target=target, seconds=3)
+    chosen = select(pool, 400, edges=edges, target=target, seconds=12)
     assert len(set(chosen.indices.tolist())) == 400
     drawn = np.random.default_rng(0).choice(len(pool), 400, replace=False)
     least = difference(pool[chosen.indices], edges, target)
