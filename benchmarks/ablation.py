@@ -118,19 +118,27 @@ def run(job: Job, root: Path, seconds: float) -> None:
     if job.file(root).is_file():
         return
     words = [sys.executable, __file__, "--root", str(root), "--seconds", str(seconds)]
-    log = job.file(root).with_suffix(".log")
+    in_own_process(
+        [*words, "--student", json.dumps(job)],
+        job.file(root).with_suffix(".log"),
+        f"{job.corpus}, seed {job.seed}, {job.arm}",
+    )
+
+
+def in_own_process(words: Sequence[str], log: Path, name: str) -> None:
+    """Runs a command on one thread, what it says going to the log, and prints how long it took.
+
+    Raises:
+        SystemExit: it failed.
+    """
     began = time.monotonic()
     with log.open("w") as stream:
         done = subprocess.run(
-            [*words, "--student", json.dumps(job)],
-            check=False,
-            stdout=stream,
-            stderr=stream,
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
+            words, check=False, stdout=stream, stderr=stream, env={**os.environ, "OMP_NUM_THREADS": "1"}
         )
     if done.returncode:
-        raise SystemExit(f"{job.corpus}, seed {job.seed}, {job.arm}: failed, see {log}")
-    print(f"{job.corpus}, seed {job.seed}, {job.arm}: {time.monotonic() - began:.0f} s", flush=True)
+        raise SystemExit(f"{name}: failed, see {log}")
+    print(f"{name}: {time.monotonic() - began:.0f} s", flush=True)
 
 
 def figure(value: float, ends: Sequence[float] = ()) -> str:

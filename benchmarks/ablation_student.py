@@ -75,6 +75,23 @@ class Pace(Callback):
         return (self.marks[-1] - self.marks[first]) / (len(self.marks) - 1 - first)
 
 
+def configured(words: Sequence[str]) -> tuple[RankingModule, RoundDataModule, float]:
+    """Module, data and norm to which gradients are clipped, by the config and what is typed besides."""
+    cli = LightningCLI(
+        RankingModule,
+        LightningDataModule,
+        subclass_mode_data=True,
+        run=False,
+        save_config_callback=None,
+        auto_configure_optimizers=False,
+        seed_everything_default=0,
+        args=["--config", str(CONFIG), *words],
+    )
+    assert isinstance(cli.model, RankingModule)
+    assert isinstance(cli.datamodule, RoundDataModule)
+    return cli.model, cli.datamodule, cli.config["trainer"]["gradient_clip_val"]
+
+
 def train(
     words: Sequence[str], place: Path, steps: int, known: RoundDataModule | None = None
 ) -> tuple[RankingModule, RoundDataModule, Pace]:
@@ -86,19 +103,8 @@ def train(
         steps: of the optimiser.
         known: data of an earlier run, whose clips are taken over.
     """
-    cli = LightningCLI(
-        RankingModule,
-        LightningDataModule,
-        subclass_mode_data=True,
-        run=False,
-        save_config_callback=None,
-        auto_configure_optimizers=False,
-        seed_everything_default=0,
-        args=["--config", str(CONFIG), *words],
-    )
-    module, data, pace = cli.model, cli.datamodule, Pace()
-    assert isinstance(module, RankingModule)
-    assert isinstance(data, RoundDataModule)
+    module, data, clipped = configured(words)
+    pace = Pace()
     share = data.teacher_pairs / (data.teacher_pairs + data.synthetic_pairs)
     pairs = steps * data.batch_size
     data.teacher_pairs = round(share * pairs)
@@ -108,7 +114,7 @@ def train(
         max_epochs=1,
         reload_dataloaders_every_n_epochs=1,
         limit_val_batches=0,
-        gradient_clip_val=cli.config["trainer"]["gradient_clip_val"],
+        gradient_clip_val=clipped,
         default_root_dir=place,
         logger=False,
         enable_checkpointing=False,

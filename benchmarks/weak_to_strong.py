@@ -27,16 +27,13 @@ puts the tables between the marks `<!-- weak_to_strong -->` and `<!-- /weak_to_s
 import argparse
 import csv
 import json
-import os
-import subprocess
 import sys
-import time
 from concurrent.futures import ThreadPoolExecutor
 from itertools import chain
 from pathlib import Path
 
 import torch
-from ablation import put, write_folds
+from ablation import in_own_process, put, write_folds
 from ablation_student import Job
 from judging import CORPUS_SEED, KeptClips, Row, clip_rows, procedural_rows, read_rows, write_rows
 from weak_to_strong_student import run_training
@@ -109,21 +106,13 @@ def run(job: tuple[int, str, int], root: Path, answers: Path, args: argparse.Nam
     files = [Job(name, corpus, seed).file(answers) for name in names]
     if all(file.is_file() for file in files):
         return
-    log = files[0].with_suffix(".log")
-    began = time.monotonic()
     settings = {"--root": root, "--steps": args.steps, "--seeds": args.seeds}
     words = [str(word) for setting in settings.items() for word in setting]
-    with log.open("w") as stream:
-        done = subprocess.run(
-            [sys.executable, __file__, *words, "--training", json.dumps(job)],
-            check=False,
-            stdout=stream,
-            stderr=stream,
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
-        )
-    if done.returncode:
-        raise SystemExit(f"{corpus}, seed {seed}, {names[0]}: failed, see {log}")
-    print(f"{corpus}, seed {seed}, {names[0]}: {time.monotonic() - began:.0f} s", flush=True)
+    in_own_process(
+        [sys.executable, __file__, *words, "--training", json.dumps(job)],
+        files[0].with_suffix(".log"),
+        f"{corpus}, seed {seed}, {names[0]}",
+    )
 
 
 def main() -> None:

@@ -16,10 +16,9 @@ from typing import Any
 import numpy as np
 import pyarrow.compute as pc
 import torch
-from ablation_student import CONFIG, FirstRound, Job
+from ablation_student import FirstRound, Job, configured
 from judging import DRAWS, KeptClips, Row, trained
-from lightning.pytorch import LightningDataModule, LightningModule, Trainer
-from lightning.pytorch.cli import LightningCLI
+from lightning.pytorch import LightningModule, Trainer
 from weak_to_strong_trainings import ENSEMBLE, LAPLACIAN, TEACHERS, Control, Training
 
 from callbacks.annotators import ids
@@ -192,19 +191,7 @@ def run_training(
         steps: of a round.
     """
     torch.set_num_threads(1)
-    cli = LightningCLI(
-        RankingModule,
-        LightningDataModule,
-        subclass_mode_data=True,
-        run=False,
-        save_config_callback=None,
-        auto_configure_optimizers=False,
-        seed_everything_default=0,
-        args=["--config", str(CONFIG), *words(training, job, judges, steps)],
-    )
-    module, data = cli.model, cli.datamodule
-    assert isinstance(module, RankingModule)
-    assert isinstance(data, RoundDataModule)
+    module, data, clipped = configured(words(training, job, judges, steps))
     clips = KeptClips(judges, [row.request(known) for row in rows])
     asked = [row.request(known) for row in rows if row.fold in (-1, job.seed)]
     began = time.process_time()
@@ -239,7 +226,7 @@ def run_training(
         limit_train_batches=training.length * steps,
         reload_dataloaders_every_n_epochs=1,
         limit_val_batches=0,
-        gradient_clip_val=cli.config["trainer"]["gradient_clip_val"],
+        gradient_clip_val=clipped,
         default_root_dir=place,
         logger=False,
         enable_checkpointing=False,

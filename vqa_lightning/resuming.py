@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import torch
 from jsonargparse import Namespace
-from lightning_utilities.core.rank_zero import rank_zero_warn
+from lightning.pytorch.utilities import rank_zero_warn  # knows the process's rank from its import on
 
 from datamodules.errors import InputError
 
@@ -36,12 +36,8 @@ FREE_WHEN_RESUMED = (
     *("trainer.max_epochs", "trainer.max_steps", "trainer.max_time", "trainer.default_root_dir"),
     *("trainer.logger", "trainer.log_every_n_steps", "trainer.profiler", "trainer.enable_checkpointing"),
     *("trainer.enable_progress_bar", "trainer.enable_model_summary", "trainer.detect_anomaly"),
-    *(
-        "data.videos",
-        "data.labels",
-        "data.workers",
-        "data.cache_mb",
-    ),  # whose contents `changed_videos` compares
+    "data.videos",  # whose contents `changed_videos` compares
+    *("data.labels", "data.workers", "data.cache_mb"),
     *("output", "calibration", "ckpt_path", "weights_only", "force"),
 )
 """Settings of a fit that decide where it runs, how long, and what is seen of it. Of the number of devices
