@@ -275,7 +275,7 @@ def encoded(
     return torch.cat([cache.round_trip(codec, segment, level, fps) for segment in segments])
 
 
-def distorted(frames: Tensor, times: Tensor, request: Request) -> Tensor:
+def distorted(frames: Tensor, times: Tensor, request: Request, first_draw: int = 0) -> Tensor:
     """Turn read clips into what the request asks for, the same at every call.
 
     The generator's seed is a hash of video, simulator and level, so that a score depends neither on the batch
@@ -285,6 +285,7 @@ def distorted(frames: Tensor, times: Tensor, request: Request) -> Tensor:
         frames: uint8 (D, T, C, H, W), the draws of one video, on any device.
         times: (D, T) in seconds.
         request: the simulator and level.
+        first_draw: of these; draws that are distorted one by one must not all get the same noise.
 
     Returns:
         float (D, T, C, H, W) in [0, 1].
@@ -295,7 +296,8 @@ def distorted(frames: Tensor, times: Tensor, request: Request) -> Tensor:
     clips = frames / 255
     if not isinstance(request.simulator, Distortion):
         return clips
-    seed = int.from_bytes(hashlib.sha256(repr(request.key).encode()).digest()[:7])
+    named = (*request.key, first_draw) if first_draw else request.key
+    seed = int.from_bytes(hashlib.sha256(repr(named).encode()).digest()[:7])
     generator = torch.Generator(frames.device).manual_seed(seed)
     levels = torch.full((len(frames),), request.level)
     return request.simulator(clips, levels, times=times, generator=generator)

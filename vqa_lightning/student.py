@@ -1,10 +1,12 @@
 """The model under training as an annotator, with the protocol and the loop of round 0's teachers."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
+import torch
 from torch import Tensor
 from torch.distributed.tensor import DTensor
 
+from datamodules.annotation import ClipItem, Request, distorted
 from datamodules.fingerprints import weights_hash
 from datamodules.teachers import Teacher
 from vqa_lightning.checkpoints import trained_names
@@ -25,7 +27,8 @@ class Student(Teacher):
         super().__init__("student", module.sampling, module.score_draws, module.device)
         self.module = module
         # Of whole frames one video at a time: as floats a few would fill the memory.
-        self.batch_clips = 1 if module.sampling.window is None else 64
+        self.whole_frames = module.sampling.window is None
+        self.batch_clips = 1 if self.whole_frames else 64
         self._weights = weights_hash(_learnt(module))
 
     @property
@@ -38,6 +41,18 @@ class Student(Teacher):
     def score(self, clips: Tensor) -> Tensor:
         """Raw scores (B,) of clips (B, T, C, H, W) in [0, 1]."""
         return self.module.rate(clips)
+
+    @torch.inference_mode()
+    def _scores(self, requests: Sequence[Request], items: Sequence[ClipItem]) -> Tensor:
+        """Whole frames one clip after the other, for only what is judged at once need be floats at once."""
+        if not self.whole_frames:
+            return super()._scores(requests, items)
+        (request,), (item,) = requests, items
+        scores = []
+        for draw, (frames, times) in enumerate(zip(item.frames, item.times, strict=True)):
+            clip = distorted(frames[None].to(self.device), times[None].to(self.device), request, draw)
+            scores.append(self.module.rate(clip))
+        return torch.cat(scores).double().cpu()[None]
 
 
 def _learnt(module: RankingModule) -> dict[str, Tensor]:

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from datamodules.annotation import ClipDataset, Request
+from datamodules.annotation import ClipDataset, Request, distorted
 from datamodules.corpus import build_corpus, videos
 from datamodules.decoding import Sampling
 from datamodules.distortions import DISTORTIONS
@@ -38,6 +38,22 @@ def test_scores_whole_frames_of_any_size_as_each_alone(requests: list[Request]) 
         expected = pytest.approx(annotator.module.rate(clips).mean().item(), abs=1e-5)
         assert found[request.video.video_id, 0] == expected
     assert found[requests[0].video.video_id, 4] != found[requests[0].video.video_id, 0]
+
+
+def test_judges_one_whole_clip_at_a_time(requests: list[Request], monkeypatch: pytest.MonkeyPatch) -> None:
+    annotator = student(None)
+    rate, taken = annotator.module.rate, []
+    monkeypatch.setattr(annotator.module, "rate", lambda clips: taken.append(len(clips)) or rate(clips))
+    assert len(list(annotator.annotate(requests))) == len(requests)
+    assert taken == [1] * annotator.draws * len(requests)
+
+
+def test_draws_of_whole_frames_do_not_share_their_noise(requests: list[Request]) -> None:
+    noisy = Request(requests[0].video, DISTORTIONS["gaussian_noise"], 5)
+    clip = ClipDataset([noisy], student(None).sampling)[0]
+    first, again, second = (distorted(clip.frames, clip.times, noisy, draw) for draw in (0, 0, 1))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, second)
 
 
 def test_takes_fewer_whole_frames_at_once_than_windows() -> None:
