@@ -57,6 +57,19 @@ class Growth:
         """Pairs that a round trains on, imported ones apart."""
         return sum(self.size(round, source) for source in self.first)
 
+    def require(self, batch_size: int) -> None:
+        """Sees to it that every round fills a batch.
+
+        Raises:
+            InputError: one does not.
+        """
+        for round, kind in enumerate(("a round", "a later round by data.later_pairs")):
+            if self.total(round) < batch_size:
+                raise InputError(
+                    f"{', '.join(f'data.{source}_pairs' for source in self.first)} make {self.total(round)} "
+                    f"pairs {kind}, less than data.batch_size {batch_size}: lower that or draw more pairs."
+                )
+
 
 def drawn_among(pairs: pa.Table, video_ids: Collection[str], imported: pa.Table) -> pa.Array:
     """Which pairs of a table are of two of these videos, and not imported."""

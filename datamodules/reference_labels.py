@@ -5,6 +5,7 @@ what the metrics disagree by is the label's doubt. That nobody said how good the
 one, so that two versions differ only where their drops outweigh it.
 """
 
+import hashlib
 import math
 from collections.abc import Mapping, Sequence
 
@@ -32,6 +33,34 @@ def eligible(simulators: Mapping[str, Simulator]) -> dict[str, Simulator]:
     return {name: simulator for name, simulator in simulators.items() if simulator.family in COMPARABLE}
 
 
+def drawn_ladders(
+    video_ids: Sequence[str], simulators: Mapping[str, Simulator], count: int | None
+) -> npt.NDArray[np.bool_]:
+    """Draw the simulators whose versions of a video are scored.
+
+    Labels need versions of many videos, not all versions of each. What is drawn for a video follows from its
+    id and the simulators' names, so that its scores serve every corpus that it is in.
+
+    Args:
+        video_ids: (n,).
+        simulators: by name.
+        count: of simulators for each video; None: all.
+
+    Returns:
+        (n, m), m the number of `eligible` simulators, in their order.
+    """
+    names = list(eligible(simulators))
+    if count is None or count >= len(names):
+        return np.ones((len(video_ids), len(names)), dtype=bool)
+    keys = b"".join(
+        hashlib.blake2b(f"{video} {name}".encode(), digest_size=8).digest()
+        for video in video_ids
+        for name in names
+    )
+    drawn = np.frombuffer(keys, dtype=">u8").reshape(len(video_ids), len(names))
+    return drawn.argsort(axis=1).argsort(axis=1) < count
+
+
 def half_normal_scores(damage: Floats) -> Floats:
     """Map damage to the quantiles of |N(0, 1)|: nothing lost is 0, the median 0.67.
 
@@ -55,6 +84,7 @@ def reference_versions(
     simulators: Mapping[str, Simulator],
     annotators: Sequence[str],
     *,
+    ladders: int | None = None,
     sources: Consensus | None = None,
     spread: float = 2.0,
 ) -> Versions:
@@ -72,6 +102,8 @@ def reference_versions(
         video_ids: the videos whose versions are returned.
         simulators: by name; those not `eligible` are passed over.
         annotators: fingerprints of at least two full-reference metrics, perfect at `full_reference.PERFECT`.
+        ladders: `drawn_ladders` of so many simulators for each video; what the table has of others is passed
+            over. None: all.
         sources: teachers' scores of the sources, on any linear scale: they are standardised, and their
             variance with them. Sources that it does not know, or all without it, have mean 0 and variance 1.
         spread: standard deviations of source quality that the median version lies below its source. At 2,
@@ -95,6 +127,9 @@ def reference_versions(
     names = ["", *eligible(simulators)]
     identities = pa.array(["", *(simulators[name].identity for name in names[1:])], pa.string())
     videos = pc.unique(table["video_id"])
+    drawn = drawn_ladders(videos.to_pylist(), simulators, ladders)
+    scored = np.pad(drawn, ((0, 0), (1, 0)), constant_values=True)  # the sources, always
+    scored = np.pad(scored, ((0, 0), (0, 1)))  # at -1: of no eligible simulator
     depth = 1 + (pc.max(table["level"]).as_py() or 0)
     scores = np.full((len(annotators), len(videos) * len(names) * depth), np.nan)
     whole = pc.is_null(table["segment"])
@@ -104,7 +139,7 @@ def reference_versions(
         )
         video = pc.index_in(own["video_id"], videos).to_numpy().astype(np.int64)
         simulator = pc.fill_null(pc.index_in(pc.fill_null(own["simulator"], ""), identities), -1).to_numpy()
-        known = simulator >= 0
+        known = scored[video, simulator]
         place = (video * len(names) + simulator) * depth + own["level"].to_numpy()
         row[place[known]] = own["score"].to_numpy()[known]
     complete = np.flatnonzero(np.isfinite(scores).all(axis=0))

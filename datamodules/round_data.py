@@ -6,6 +6,7 @@ what the annotators found; pairs then follow from (seed, round) and the loaders 
 
 import warnings
 from collections.abc import Collection, Sequence
+from itertools import compress
 from operator import add
 from pathlib import Path
 from typing import Any, Literal
@@ -35,7 +36,7 @@ from datamodules.niqe import NIQE
 from datamodules.pair_loader import pair_loader
 from datamodules.pairs import PAIR_SCHEMA, SOURCES, Consensus, Versions, draw_pairs, read_pairs
 from datamodules.procedural import MOS, write_corpus, write_mos
-from datamodules.reference_labels import eligible, reference_versions
+from datamodules.reference_labels import drawn_ladders, eligible, reference_versions
 from datamodules.relabelling import relabelled
 from datamodules.scores_file import ScoresFile
 from datamodules.simulators import bases, find_simulators
@@ -58,6 +59,7 @@ class RoundDataModule(VideoDataModule):
         teacher_pairs: pairs a round of different videos, labelled by the teachers and later by the student.
         reference_pairs: pairs a round of distorted versions of different videos, labelled by how far
             full-reference scores put either below its source; 0 needs no such scores.
+        reference_ladders: simulators whose versions of a training video get such scores; none: all.
         human_pairs: pairs a round of different videos, labelled by their MOS; 0 reads no human label.
         mos: lists of MOS: paths, or a path with more settings (`MOSList`); none: that of simulated observers
             of the embedded corpus. Pairs are drawn within a list and from the train split. Videos without a
@@ -105,6 +107,7 @@ class RoundDataModule(VideoDataModule):
         synthetic_pairs: int = 2400,
         teacher_pairs: int = 1200,
         reference_pairs: int = 0,
+        reference_ladders: int | None = 4,
         human_pairs: int = 0,
         mos: list[MOSList | str] | None = None,
         composed: float = 0.0,
@@ -133,13 +136,7 @@ class RoundDataModule(VideoDataModule):
         super().__init__(videos, batch_size, workers)
         wanted = (synthetic_pairs, teacher_pairs, reference_pairs, human_pairs)
         self.growth = Growth(dict(zip(SOURCES, wanted, strict=True)), later_pairs or {}, union)
-        for round, kind in enumerate(("a round", "a later round by data.later_pairs")):
-            if self.growth.total(round) < batch_size:
-                raise InputError(
-                    "data.synthetic_pairs, teacher_pairs, reference_pairs and human_pairs make "
-                    f"{self.growth.total(round)} pairs {kind}, less than data.batch_size {batch_size}: lower "
-                    "that or draw more pairs."
-                )
+        self.growth.require(batch_size)
         shared = {"composed": composed, "min_confidence": min_confidence}
         for name, share in shared.items():
             if not 0 <= share <= 1:
@@ -147,9 +144,10 @@ class RoundDataModule(VideoDataModule):
         if not 0 <= label_smoothing < 1:
             raise InputError(f"data.label_smoothing is {label_smoothing}: give a number from 0 to below 1.")
         least = {"evaluation_pairs": (evaluation_pairs, 1), "draws": (draws, 1), "blur": (blur, 0)}
-        least |= {"synthetic_pairs": (synthetic_pairs, 0), "teacher_pairs": (teacher_pairs, 0)}
-        least |= {"reference_pairs": (reference_pairs, 0), "human_pairs": (human_pairs, 0)}
+        least |= {f"{source}_pairs": (number, 0) for source, number in self.growth.first.items()}
         least |= {"batch_size": (batch_size, 1)}
+        if reference_ladders is not None:
+            least["reference_ladders"] = (reference_ladders, 1)
         for name, (value, lowest) in least.items():
             if not value >= lowest:
                 raise InputError(f"data.{name} is {value}: give {lowest} or more.")
@@ -174,6 +172,7 @@ class RoundDataModule(VideoDataModule):
         self.synthetic_pairs = synthetic_pairs
         self.teacher_pairs = teacher_pairs
         self.reference_pairs = reference_pairs
+        self.reference_ladders = reference_ladders
         self.human_pairs = human_pairs
         self.mos = [MOSList(entry) if isinstance(entry, str) else entry for entry in mos or ()]
         self.human_scores: tuple[HumanScores, ...] = ()
@@ -271,12 +270,13 @@ class RoundDataModule(VideoDataModule):
         return self._pairs
 
     def reference_requests(self) -> list[Request]:
-        """The training videos and all their versions that full-reference scores can compare."""
+        """The training videos and those of their versions that full-reference scores compare."""
         train = self.split("train")
+        drawn = drawn_ladders([video.video_id for video in train], self.simulators, self.reference_ladders)
         return [Request(video) for video in train] + [
             Request(video, simulator, level + 1)
-            for video in train
-            for simulator in eligible(self.simulators).values()
+            for video, ladders in zip(train, drawn, strict=True)
+            for simulator in compress(eligible(self.simulators).values(), ladders)
             for level in range(len(simulator.levels))
         ]
 
@@ -296,7 +296,9 @@ class RoundDataModule(VideoDataModule):
         sources = consensus if self.teacher_pairs else None
         # The store is shared: what other runs left there must not move this run's ranks.
         table = table.filter(pc.is_in(table["video_id"], pa.array(train, pa.string())))
-        return reference_versions(table, train, self.simulators, metrics, sources=sources)
+        return reference_versions(
+            table, train, self.simulators, metrics, ladders=self.reference_ladders, sources=sources
+        )
 
     def round_sizes(self, rounds: int) -> list[int]:
         """How many pairs each of the first rounds trains on, whatever will be found hard; after `setup`."""

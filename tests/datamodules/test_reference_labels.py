@@ -12,7 +12,13 @@ from datamodules.errors import InputError
 from datamodules.full_reference import FullReference, Metric
 from datamodules.label_store import READ_SCHEMA, LabelStore
 from datamodules.pairs import Consensus, Versions
-from datamodules.reference_labels import Floats, eligible, half_normal_scores, reference_versions
+from datamodules.reference_labels import (
+    Floats,
+    drawn_ladders,
+    eligible,
+    half_normal_scores,
+    reference_versions,
+)
 from datamodules.simulators import SIMULATORS
 
 DATA = Path(__file__).resolve().parents[2].parent / "shared/data"
@@ -80,6 +86,49 @@ def assert_calibrated(truth: Floats, consensus: Consensus, tolerance: float) -> 
     for low in np.arange(-1.75, 1.75, 0.5):
         here = (margin > low) & (margin <= low + 0.5)
         assert better[here].mean() == pytest.approx(norm.cdf(margin[here]).mean(), abs=tolerance)
+
+
+class TestDrawnLadders:
+    IDS = [f"{n:05d}" for n in range(600)]
+
+    def test_each_video_has_as_many_and_each_simulator_its_share(self) -> None:
+        drawn = drawn_ladders(self.IDS, SIMULATORS, 4)
+        names = list(eligible(SIMULATORS))
+        assert drawn.shape == (600, len(names))
+        assert (drawn.sum(axis=1) == 4).all()
+        # Five standard deviations of a binomial share.
+        share = 4 / len(names)
+        assert np.abs(drawn.mean(axis=0) - share).max() < 5 * (share * (1 - share) / 600) ** 0.5
+        assert len({row.tobytes() for row in drawn}) > 300  # not a few patterns
+
+    def test_a_video_s_draw_is_its_own(self) -> None:
+        drawn = drawn_ladders(self.IDS, SIMULATORS, 4)
+        assert (drawn_ladders(self.IDS[300:310], SIMULATORS, 4) == drawn[300:310]).all()
+
+    @pytest.mark.parametrize("count", [None, 100])
+    def test_all_where_that_is_wanted(self, count: int | None) -> None:
+        assert drawn_ladders(self.IDS[:2], SIMULATORS, count).all()
+
+    def test_scores_of_other_versions_are_passed_over(self) -> None:
+        world = World(noise=0.5, videos=40)
+        chosen = drawn_ladders(world.ids, CHOSEN, 1)
+        known = dict(zip(world.ids, chosen, strict=True))
+        names = list(eligible(CHOSEN))
+        place = {CHOSEN[name].identity: index for index, name in enumerate(names)}
+        alone = world.table.filter(
+            pa.array([
+                row["simulator"] is None or bool(known[row["video_id"]][place[row["simulator"]]])
+                for row in world.table.to_pylist()
+            ])
+        )  # fmt: skip
+        found, expected = (
+            reference_versions(table, world.ids, CHOSEN, ["aa", "bb"], ladders=count)
+            for table, count in ((world.table, 1), (alone, None))
+        )
+        assert len(alone) < len(world.table)
+        assert found.simulators == expected.simulators
+        assert (found.consensus.score == expected.consensus.score).all()
+        assert (found.consensus.variance == expected.consensus.variance).all()
 
 
 class TestMadeUpWorld:
