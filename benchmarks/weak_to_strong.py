@@ -2,11 +2,11 @@
 
     python benchmarks/weak_to_strong.py [--steps 200] [--seeds 3] [--jobs 2] [--page docs/rounds.md]
 
-Each single teacher -> its student -> both teachers -> + synthetic pairs -> + confidence loss, which is round
-1 -> round 2 -> round 3, by the embedded LMM, every stage with equally many steps; beside them the controls.
-The rounds are the paper's: a stage restarts from the run's first weights and trains on the union of pairs so
-far, later ones all hard, all real ones labelled anew. "Continued" rounds are this package's default: weights
-and schedule go on, a round's pairs are drawn anew.
+Each single teacher -> its student -> both teachers -> + synthetic pairs -> + reference pairs (ours) ->
++ confidence loss, which is round 1 -> round 2 -> round 3, by the embedded LMM, every stage with equally many
+steps; beside them the controls. In these rounds, as by default, weights and schedule go on and a round's
+pairs are drawn anew. "Union and restarts" are the paper's: a stage restarts from the run's first weights,
+here random ones, and trains on the union of pairs so far, later ones all hard, all real ones labelled anew.
 
 Families of simulators are left out in turn, so that over the seeds each is once what nobody has trained on
 ("out of domain"; `judging.GROUPS`). Across contents, SRCC is with a truth that labels nothing, over versions

@@ -1,7 +1,7 @@
 """One training of benchmarks/weak_to_strong.py, and what its students answer.
 
-Controls of round 2 share round 1 to the bit: the process is forked at its end, and each fork goes on under a
-control's settings.
+Controls of round 2 share round 1 with it to the bit: at its end the process is forked for each of them, which
+goes on under the control's settings to the end of round 2.
 """
 
 import json
@@ -19,9 +19,9 @@ import torch
 from ablation_student import FirstRound, Job, configured
 from judging import DRAWS, KeptClips, Row, trained
 from lightning.pytorch import LightningModule, Trainer
-from weak_to_strong_trainings import ENSEMBLE, LAPLACIAN, TEACHERS, Control, Training
+from weak_to_strong_trainings import ENSEMBLE, LAPLACIAN, TEACHERS, THIRDS, Control, Training
 
-from callbacks.annotators import ids
+from callbacks.annotators import ids, let_teachers_annotate
 from callbacks.finished_round import FinishedRound, RoundListener
 from callbacks.round_report import ensemble_scores, scores_of
 from callbacks.self_improvement import SelfImprovement
@@ -39,7 +39,7 @@ from vqa_lightning.student import Student
 
 BATCH = 24
 
-LADDERS = {"embedded": 1, "clips": 8}
+LADDERS = {"embedded": 2, "clips": 8}
 """Simulators by which each held-out content judges teachers and rounds: of clips there is one for it."""
 
 
@@ -51,11 +51,11 @@ def learnt_from(judges: Path, job: Job) -> Path:
 def words(training: Training, job: Job, judges: Path, steps: int) -> list[str]:
     """What the command line would say beside the config."""
     pairs = training.length * steps * BATCH
-    synthetic = round(training.synthetic * pairs)
+    drawn = {source: int(share * pairs) for source, share in training.shares.items()}
+    drawn["teacher"] += pairs - sum(drawn.values())
     data: dict[str, Any] = {
         "batch_size": BATCH,
-        "synthetic_pairs": synthetic,
-        "teacher_pairs": pairs - synthetic,
+        **{f"{source}_pairs": drawn.get(source, 0) for source in THIRDS},
         "draws": 4,
         "duplicates": False,
         "evaluation_pairs": 96,
@@ -116,16 +116,21 @@ class Forking(SelfImprovement):
         self.answers = answers
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """One control after the other, for they write the same files; this process is the last of them."""
-        if self.round == 0 and self.controls:
-            *others, _ = self.controls
-            name = next((name for name in others if self._is_child(name)), list(self.controls)[-1])
-            control = self.controls[name]
-            data = trainer.datamodule  # type: ignore[attr-defined]
-            data.hardness = replace(data.hardness, share=control.hard_share, rule=control.hard)
-            self.relabel = control.relabel
-            self.answers.names = {1: name}
+        """One control after the other, for they write the same files; this process goes on after them."""
+        if self.round == 0:
+            name = next((name for name in self.controls if self._is_child(name)), None)
+            if name is not None:
+                self._become(self.controls[name], name, trainer)
         super().on_train_epoch_end(trainer, pl_module)
+
+    def _become(self, control: Control, name: str, trainer: Trainer) -> None:
+        data = trainer.datamodule  # type: ignore[attr-defined]
+        data.hardness = replace(data.hardness, share=control.hard_share, rule=control.hard)
+        self.relabel = control.relabel
+        if control.relabel == "blend":  # weighs the teachers by more than they have scored so far
+            self.teachers = let_teachers_annotate(trainer, data, self.requests, blend=True)
+        self.answers.names = {1: name}
+        trainer.fit_loop.max_epochs = 2
 
     @staticmethod
     def _is_child(name: str) -> bool:
@@ -209,7 +214,7 @@ def run_training(
     }
     truth = read_truth(learnt_from(judges, job).parent) if job.corpus == "embedded" else {}
     answers = Answers(dict(enumerate(training.students)), keep, truth)
-    rounds = 2 if training.controls else len(training.students)
+    rounds = len(training.students)
     missing = {
         name: training.controls[name]
         for name in training.rows(job.corpus)

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from ablation import figure, markdown
 from ablation_student import Job
 from judging import Row
-from weak_to_strong_trainings import BESIDE, CONTINUED, FIRST_OF_ALL, ROUNDS, SINGLE, TEACHERS, TRAININGS
+from weak_to_strong_trainings import BESIDE, FIRST_OF_ALL, RESTARTED, ROUNDS, SINGLE, TEACHERS, TRAININGS
 
 from vqa_lightning.metrics import bootstrap_interval, srcc
 
@@ -164,7 +164,7 @@ def staircase(judges: Judges, answered: Mapping[str, Answered]) -> str:
 def goals(judges: Judges, answered: Mapping[str, Answered]) -> str:
     """Whether each goal is met, whichever way it came out."""
     lines = []
-    for rounds in (ROUNDS, CONTINUED):
+    for rounds in (ROUNDS, RESTARTED):
         if not {*TEACHERS, SINGLE, *rounds} <= answered.keys():
             continue
         last = answered[rounds[-1]]

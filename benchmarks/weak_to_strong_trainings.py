@@ -13,8 +13,16 @@ from datamodules.hard_pairs import Rule
 TEACHERS = {"niqe": "datamodules.niqe.NIQE", "artefacts": "datamodules.artefacts.Artefacts"}
 ENSEMBLE, LAPLACIAN = "both teachers, weighted", "mean absolute Laplacian"
 
+HALVES = {"synthetic": 1 / 2, "teacher": 1 / 2}
+"""Pairs of a stage by source, as in METHOD section 1."""
+
+THIRDS = {"synthetic": 1 / 3, "teacher": 1 / 3, "reference": 1 / 3}
+
+HARD_SHARE = 0.2
+"""Of a later round's pairs: the paper's second stage has 100 of 600 thousand, its third 200 of 700."""
+
 GROWTH = {
-    "later_pairs": {"synthetic": 15 / 250, "teacher": 85 / 250},
+    "later_pairs": {"synthetic": 15 / 250, "teacher": 85 / 250, "reference": 15 / 250},
     "union": True,
     "hard_share": 1.0,
 }
@@ -25,7 +33,7 @@ GROWTH = {
 class Control:
     """What another second round does otherwise."""
 
-    hard_share: float = 1.0
+    hard_share: float = HARD_SHARE
     hard: Rule = "gmad"
     relabel: Relabel = "replace"
 
@@ -35,26 +43,28 @@ class Training:
     """What a student learns from.
 
     Attributes:
-        students: row of the table that the student at the end of each round is; none where controls follow.
+        students: row of the table that the student at the end of each round is.
         teachers: who labels round 1.
-        synthetic: share of the pairs of round 1; half of them, as in METHOD section 1.
+        shares: source -> share of the pairs of round 1.
         confidence: whether the pairwise loss has the confidence term.
         length: steps and pairs of a round, in those of the others.
         growth: what later rounds draw, as settings of the datamodule.
         restart: where they begin.
         controls: row of the table -> another second round.
         beside: rows of annotators that are judged with it.
+        clips: whether it is worth its time on real clips, whose contents are few.
     """
 
     students: tuple[str, ...]
     teachers: tuple[str, ...] = tuple(TEACHERS)
-    synthetic: float = 0.5
+    shares: Mapping[str, float] = field(default_factory=lambda: THIRDS)
     confidence: bool = True
     length: int = 1
-    growth: Mapping[str, Any] = field(default_factory=dict)
+    growth: Mapping[str, Any] = field(default_factory=lambda: {"hard_share": HARD_SHARE})
     restart: Literal["base", "continue"] = "continue"
     controls: Mapping[str, Control] = field(default_factory=dict)
     beside: tuple[str, ...] = ()
+    clips: bool = True
 
     @property
     def stages(self) -> int:
@@ -62,14 +72,16 @@ class Training:
         return self.length * (len(self.students) + len(self.controls))
 
     def rows(self, corpus: str) -> tuple[str, ...]:
-        """Rows of the table that it gives; the contents of clips are too few to tell controls apart."""
-        return (*self.students, *(self.controls if corpus == "embedded" else ()), *self.beside)
+        """Rows of the table that it gives."""
+        if corpus == "clips":
+            return (*self.students, *self.beside) if self.clips else ()
+        return (*self.students, *self.controls, *self.beside)
 
 
-ROUNDS = ("+ confidence loss: round 1", "round 2", "round 3")
-CONTINUED = ("continued: round 1", "continued: round 2", "continued: round 3")
-SINGLE = "one stage, three times the pairs and steps"
 FIRST_OF_ALL = "student of both teachers"
+ROUNDS = ("+ confidence loss: round 1", "round 2", "round 3")
+RESTARTED = ("union and restarts: round 1", "union and restarts: round 2", "union and restarts: round 3")
+SINGLE = "one stage, three times the pairs and steps"
 BESIDE = (*TEACHERS, ENSEMBLE, LAPLACIAN)
 
 CONTROLS = {
@@ -81,13 +93,15 @@ CONTROLS = {
     "round 2, hard at random": Control(hard="random"),
 }
 
+ALONE = {"teacher": 1.0}
+
 TRAININGS = (
-    Training((FIRST_OF_ALL,), synthetic=0.0, confidence=False, beside=BESIDE),
-    Training(("student of NIQE",), ("niqe",), synthetic=0.0, confidence=False),
-    Training(("student of Artefacts",), ("artefacts",), synthetic=0.0, confidence=False),
-    Training(("+ synthetic pairs",), confidence=False),
-    Training(ROUNDS, growth=GROWTH, restart="base"),
-    Training(CONTINUED),
+    Training((FIRST_OF_ALL,), shares=ALONE, confidence=False, beside=BESIDE),
+    Training(("student of NIQE",), ("niqe",), shares=ALONE, confidence=False),
+    Training(("student of Artefacts",), ("artefacts",), shares=ALONE, confidence=False),
+    Training(("+ synthetic pairs",), shares=HALVES, confidence=False),
+    Training(("+ reference pairs",), confidence=False),
+    Training(ROUNDS, controls=CONTROLS),
+    Training(RESTARTED, growth=GROWTH, restart="base", clips=False),
     Training((SINGLE,), length=3),
-    Training((), growth=GROWTH, restart="base", controls=CONTROLS),
 )
