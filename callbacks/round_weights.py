@@ -5,7 +5,7 @@ from pathlib import Path
 from lightning.pytorch import Trainer
 
 from datamodules.round_data import RoundDataModule
-from vqa_lightning.checkpoints import load_learnt, save_learnt
+from vqa_lightning.checkpoints import save_learnt
 from vqa_lightning.module import RankingModule
 from vqa_lightning.schedule import Schedule, steps_of_epoch
 
@@ -56,17 +56,15 @@ def keep_weights(trainer: Trainer, module: RankingModule, file: Path, before: Pa
     trainer.strategy.barrier()
 
 
-def put_back(trainer: Trainer, module: RankingModule, file: Path | None) -> None:
-    """Gives up a student that is rejected: its weights, and what the optimiser remembers of its steps.
+def forget_steps(trainer: Trainer) -> None:
+    """Makes the optimiser anew, without its memory of the steps of a round that was rejected.
+
+    To be called when the next round begins: a sharded strategy that saves an optimiser without memory lets
+    torch give it one, in which a step has been counted.
 
     Args:
         trainer: whose schedule goes on.
-        module: the student.
-        file: weights of the last one that was kept; None: there is none, and the student's stay.
     """
-    if file is not None:
-        load_learnt(module, file)
-        module.anchors.forget()
     schedules = [config.scheduler.state_dict() for config in trainer.lr_scheduler_configs]
     trainer.strategy.setup_optimizers(trainer)
     for config, state in zip(trainer.lr_scheduler_configs, schedules, strict=True):

@@ -39,7 +39,7 @@ from callbacks.round_report import (
     scores_of,
 )
 from callbacks.round_requests import round_requests
-from callbacks.round_weights import FIRST, keep_weights, kept_weights, plan_schedule, put_back
+from callbacks.round_weights import FIRST, forget_steps, keep_weights, kept_weights, plan_schedule
 from datamodules.consensus import look_up, whole_clips
 from datamodules.decoding import read_clip
 from datamodules.errors import InputError
@@ -230,18 +230,20 @@ class SelfImprovement(Callback):
         return [read_clip(train[name], module.sampling).frames for name in chosen]
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """When a round begins: forgets what was said of the last one's pairs; may restart from the base."""
+        """When a round begins: forgets what was said of the pairs before; may restart from the base."""
         data, module = _parts(trainer, pl_module)
         if trainer.current_epoch % self.epochs_per_round:
             return
         self._answers = torch.full((len(data.round_pairs), len(ANSWERS)), nan, device=module.device)
         self._lost = set()
-        if self.restart == "base" and self._begun < self.round:
-            # Not at the end of the last round, whose checkpoint holds what was learnt.
+        # Not at the end of the last round, whose checkpoint holds what was learnt.
+        if self._begun < self.round and self.restart == "base":
             load_learnt(module, self.folder / FIRST, buffers=False)
             self._first_step = trainer.global_step
             self._plan_schedule(trainer, data, module)
             trainer.strategy.setup_optimizers(trainer)
+        elif self._begun < self.round and self.rows[-1]["verdict"] == "rejected":
+            forget_steps(trainer)
         self._begun = self.round
 
     def on_train_batch_end(
@@ -313,8 +315,9 @@ class SelfImprovement(Callback):
         if verdict.kept:
             keep_weights(trainer, module, kept_weights(self.folder, student[1]), weights)
             self.kept = (self.round + 1, student[1])
-        else:
-            put_back(trainer, module, weights)
+        elif weights is not None:
+            load_learnt(module, weights)
+            module.anchors.forget()
         self.round += 1
         self._began, self._annotating = time.monotonic(), 0.0
         versions = data.reference_versions(data.labels.read(round=0), after) if data.references else None

@@ -135,7 +135,7 @@ def find_hard(
             if answers is None:
                 continue
             hard = hard_recorded(pairs, answers, source, wanted, generator, hardness.rule)
-            hard = relabelled(hard, consensus, blur, smoothing)
+            hard = relabelled(hard, consensus, blur, smoothing, min_confidence)
             hard = other_clips(hard, generator, draws) if len(kept) else hard
         if len(hard) < wanted:
             rank_zero_info(

@@ -1,7 +1,7 @@
 """What a new annotation makes of pairs that are there already: new labels, and what they change.
 
 Only pairs of source `teacher` are the annotators' to label; those of a video that the new ones do not know
-have no label any more.
+have no label any more, and those of which they are less sure than a round wants are not kept.
 """
 
 from collections.abc import Sequence
@@ -13,12 +13,18 @@ import pyarrow.compute as pc
 import torch
 
 from datamodules.levels import LEVELS, hard_levels
-from datamodules.pairs import PAIR_SCHEMA, Consensus, label_column, labels_from_scores
+from datamodules.pairs import PAIR_SCHEMA, Consensus, confident, label_column, labels_from_scores
 
 Integers = npt.NDArray[np.int64]
 
 
-def relabelled(pairs: pa.Table, consensus: Consensus, blur: float, smoothing: float = 0.0) -> pa.Table:
+def relabelled(
+    pairs: pa.Table,
+    consensus: Consensus,
+    blur: float,
+    smoothing: float = 0.0,
+    min_confidence: float = 0.0,
+) -> pa.Table:
     """Label a table's pairs of source `teacher` anew; all others are left as they are.
 
     Args:
@@ -26,14 +32,17 @@ def relabelled(pairs: pa.Table, consensus: Consensus, blur: float, smoothing: fl
         consensus: who labels them.
         blur: of the labels, in margins.
         smoothing: of the labels, as `draw_pairs` has it.
+        min_confidence: of the labels, as `draw_pairs` has it.
 
     Returns:
         The pairs in their order, without those of source `teacher` of which the consensus does not know both
-        videos.
+        videos or is not sure enough.
     """
     first, second = positions(pairs, consensus)
     real = _is_real(pairs)
     kept = ~real | ((first >= 0) & (second >= 0))
+    rows = np.flatnonzero(kept & real)
+    kept[rows] = confident(consensus, first[rows], second[rows], blur, min_confidence)
     pairs, real, first, second = pairs.filter(pa.array(kept)), real[kept], first[kept], second[kept]
     margin, labels = labels_from_scores(consensus, first[real], second[real], blur, smoothing)
     levels = torch.from_numpy(_levels(pairs))

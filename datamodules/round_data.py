@@ -89,7 +89,7 @@ class RoundDataModule(VideoDataModule):
         labels: folder or URL of the teachers' scores, shared by all runs; none: in the user's cache.
         blur: of labels from scores, in standard deviations of the difference.
         min_confidence: pairs labelled by the round's annotator whose likeliest level has less than this
-            probability are not drawn.
+            probability are not drawn, and not kept where a later round labels them anew.
         label_smoothing: weight of the uniform distribution in labels from scores whose annotators disagree
             without bound; times `Consensus.doubt` it is a pair's.
         draws: different clips (times and windows) of each video that pairs are drawn from.
@@ -339,7 +339,7 @@ class RoundDataModule(VideoDataModule):
             again = drawn_among(self.round_pairs, train, self.given_pairs)
             before = self.round_pairs.filter(again)
             if self.growth.union:
-                kept = relabelled(before, known, self.blur, self.label_smoothing)
+                kept = relabelled(before, known, self.blur, self.label_smoothing, self.min_confidence)
             hard = find_hard(
                 self.hardness,
                 {source: self.growth.drawn(round, source) for source in SOURCES},

@@ -24,6 +24,7 @@ from torch.distributed.checkpoint.state_dict import (
     get_model_state_dict,
     set_model_state_dict,
 )
+from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor
 
 from datamodules.errors import InputError
@@ -272,6 +273,9 @@ def load_learnt(module: nn.Module, path: Path, *, buffers: bool = True) -> None:
         raise InputError(f"{path} of this run cannot be read ({reason}): begin a new run.") from error
     if not buffers:
         weights = {name: weights[name] for name, _ in module.named_parameters() if name in weights}
+    for part in module.modules():
+        if isinstance(part, FSDPModule):
+            part.reshard()  # torch looks for shards, and a forward without gradients leaves none
     set_model_state_dict(module, weights, options=StateDictOptions(full_state_dict=True, strict=False))
 
 

@@ -5,35 +5,42 @@ optimiser's memory into nan. The gradients decide and not the loss: they are sum
 therefore decide alike, and the host need not wait to know.
 """
 
-from collections.abc import Iterable
-
 import torch
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
+from torch.optim import Adam, Optimizer
 
 from datamodules.errors import InputError
+from vqa_lightning.optimizers import MuonAdamW, local
 
 PATIENCE = 20
 """Steps in a row that may be dropped: what is wrong with more than that is no longer a few pairs."""
 
 
-def drop_unless_finite(parameters: Iterable[nn.Parameter]) -> Tensor:
-    """Sets all gradients to zero unless all are finite.
+def drop_unless_finite(optimizer: Optimizer) -> Tensor:
+    """Has an optimiser's next step change nothing unless all gradients are finite.
+
+    That holds for `MuonAdamW` and torch's fused Adam and AdamW. Any other is given gradients of zero, and
+    goes on by its memory and its weight decay.
 
     Args:
-        parameters: of the optimiser, all sharded or none; their gradients are changed in place.
+        optimizer: of parameters that are all sharded or none; their gradients are changed in place.
 
     Returns:
         0-dimensional, bool, on the parameters' device: whether they were finite, the same on every process.
     """
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
     norm = nn.utils.get_total_norm(gradients)
     if isinstance(norm, DTensor):
         norm = norm.full_tensor()
     finite = norm.isfinite()
     for gradient in gradients:
-        # Not a product: nan times 0 is nan.
-        (gradient.to_local() if isinstance(gradient, DTensor) else gradient).masked_fill_(~finite, 0)
+        local(gradient).masked_fill_(~finite, 0)  # not a product: nan times 0 is nan
+    # As torch's GradScaler does. Not fused SGD: it keeps unwritten momentum of a first step that it skips.
+    fused = isinstance(optimizer, Adam) and all(group["fused"] for group in optimizer.param_groups)
+    if fused or isinstance(optimizer, MuonAdamW):
+        optimizer.found_inf = (~finite).float()  # type: ignore[attr-defined]
     return finite
 
 

@@ -294,9 +294,8 @@ class RankingModule(ScoringModule):
         return {"loss": loss, "answers": answers}
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
-        """Drops the gradients unless all are finite; logs `train/dropped_steps`, how many steps it did so."""
-        parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-        self.dropped.count(drop_unless_finite(parameters))
+        """Drops the step unless all gradients are finite; logs `train/dropped_steps`, how many it dropped."""
+        self.dropped.count(drop_unless_finite(optimizer))
         self.log("train/dropped_steps", self.dropped.total.float())
 
     def on_train_batch_end(self, outputs: Any, batch: PairBatch, batch_idx: int) -> None:

@@ -11,6 +11,7 @@ from typing import Any, overload
 
 import torch
 from torch import Tensor
+from torch.distributed.tensor import DTensor
 from torch.optim import AdamW, Muon, Optimizer
 
 SMALLEST = 8
@@ -19,6 +20,10 @@ SMALLEST = 8
 
 class MuonAdamW(Optimizer):
     """Steps hidden matrices by Muon (Jordan et al. 2024) and the rest by AdamW.
+
+    Like torch's fused optimisers it may be given `found_inf`, 0-dimensional, on the parameters' device: where
+    that is not 0 a step changes nothing, and the host need not wait to know. A step then takes the memory of
+    one more copy of weights and state.
 
     Args:
         params: named parameters, or groups of them; matrices that are no embedding and no head go to Muon.
@@ -46,6 +51,7 @@ class MuonAdamW(Optimizer):
             self._parts.append(AdamW(rest, lr=lr, weight_decay=weight_decay))
         super().__init__([group for part in self._parts for group in part.param_groups], defaults={})
         self._share()
+        self.found_inf: Tensor | None = None
 
     def _share(self) -> None:
         """Lets the parts step on this optimiser's groups and state, which schedules and checkpoints see."""
@@ -71,9 +77,30 @@ class MuonAdamW(Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        for part in self._parts:
-            part.step()
+        with torch.no_grad():
+            before = {} if self.found_inf is None else {id(one): local(one).clone() for one in self._held()}
+            for part in self._parts:
+                part.step()
+            if self.found_inf is not None:
+                self._put_back(self.found_inf != 0, before)
         return loss
+
+    def _held(self) -> list[Tensor]:
+        """Parameters and state: what a step changes, in place."""
+        parameters = [parameter for group in self.param_groups for parameter in group["params"]]
+        return [*parameters, *(value for state in self.state.values() for value in state.values())]
+
+    def _put_back(self, wanted: Tensor, before: dict[int, Tensor]) -> None:
+        nothing = torch.zeros((), device=wanted.device)  # what state that the step has made began with
+        for one in self._held():
+            now = local(one)
+            if now.device == wanted.device:  # on a GPU AdamW counts steps on the host, this one too
+                torch.where(wanted, before.get(id(one), nothing), now, out=now)
+
+
+def local(tensor: Tensor) -> Tensor:
+    """What this process holds of a tensor that may be sharded; changed in place, the tensor is."""
+    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
 
 
 def _members(groups: Iterable[dict[str, Any]], *, hidden: bool) -> list[dict[str, Any]]:

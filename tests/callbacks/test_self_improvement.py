@@ -214,6 +214,17 @@ class TestRounds:
         before, after = watch.finished[1].before, watch.finished[1].after
         np.testing.assert_array_equal(before.score, after.score)
 
+    def test_after_a_rejected_round_the_optimiser_is_new_and_the_schedule_goes_on(
+        self, mixed_corpus: Path, tmp_path: Path
+    ) -> None:
+        watch = Watch()
+        module, _ = fit(mixed_corpus, tmp_path, SelfImprovement(**SOFT), watch, rounds=3, **TURNED)
+        state = module.trainer.optimizers[0].state.values()
+        assert {float(of["step"]) for of in state if "step" in of} == {3.0}
+        # One warm-up and one fall over the run.
+        rising = np.diff(watch.rates) > 0
+        assert not rising[int(np.argmax(watch.rates)) :].any()
+
     def test_patience_ends_a_run_that_does_not_rise(self, mixed_corpus: Path, tmp_path: Path) -> None:
         fit(mixed_corpus, tmp_path, SelfImprovement(**SOFT, patience=1), rounds=4, **TURNED)
         assert len(rows(tmp_path)) == 2

@@ -62,6 +62,15 @@ class TestRelabelled:
             (row["first"], row["second"]) for row in kept
         ]
 
+    def test_pairs_of_which_the_new_annotators_are_not_sure_enough_are_dropped(self) -> None:
+        pairs, new = drawn(consensus()), consensus(1)
+        every = relabelled(pairs, new, 0.5, 0.2).to_pylist()
+        # Sure apart from the smoothing, which must not drop what was drawn.
+        sure = [max(row["levels"]) >= 0.7 for row in relabelled(pairs, new, 0.5).to_pylist()]
+        kept = [row for row, there in zip(every, sure, strict=True) if there or row["source"] == "synthetic"]
+        assert len(kept) < len(every)
+        assert relabelled(pairs, new, 0.5, 0.2, min_confidence=0.7).to_pylist() == kept
+
     def test_a_table_without_pairs_to_label_stays_as_it_is(self) -> None:
         for pairs in (drawn(consensus(), teacher=0), PAIR_SCHEMA.empty_table()):
             assert relabelled(pairs, consensus(1), 0.5).equals(pairs)

@@ -269,6 +269,15 @@ class TestGrowth:
         resumed.resume_round(0, read_pairs(tmp_path / "round-0.parquet", resumed.ladder))
         assert self.begin(resumed, 1) == self.begin(straight, 1)
 
+    @pytest.mark.parametrize("hard", ["gmad", "loss"])
+    def test_no_round_trains_on_labels_that_are_not_sure_enough(self, contents: Path, hard: Rule) -> None:
+        settings: dict[str, Any] = {"later_pairs": self.LATER, "union": True, "hard": hard, "hard_share": 1.0}
+        free, strict = (self.made(contents, min_confidence=least, **settings) for least in (0.0, 0.8))
+        for round in range(3):
+            unsure, pairs = (self.begin(data, round) for data in (free, strict))
+            assert self.sizes(pairs) == self.sizes(unsure)
+            assert least_sure(pairs) >= 0.8 > least_sure(unsure)
+
     @pytest.mark.parametrize("union", [False, True])
     def test_a_lost_video_is_in_no_pair_and_its_pairs_are_made_up(self, contents: Path, union: bool) -> None:
         data = self.made(contents, later_pairs=self.LATER, union=union, hard_share=1.0)
@@ -350,6 +359,11 @@ class TestGrowth:
     def test_settings_that_cannot_be(self, settings: dict[str, Any], sentence: str) -> None:
         with pytest.raises(InputError, match=sentence):
             RoundDataModule("folder", **settings)
+
+
+def least_sure(pairs: pa.Table) -> float:
+    """The least probability of the likeliest level of a pair that annotators labelled."""
+    return min(max(row["levels"]) for row in pairs.to_pylist() if row["source"] == "teacher")
 
 
 def _without_label(row: dict[str, Any]) -> str:

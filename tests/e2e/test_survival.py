@@ -119,6 +119,44 @@ def test_killed_at_any_moment_a_run_ends_where_an_undisturbed_one_does(
         assert not list(here.rglob(".*.tmp")), told
 
 
+DIES = """
+import os, signal
+from pathlib import Path
+from lightning.pytorch import Callback
+
+class Dies(Callback):
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+        if trainer.current_epoch == 1 and batch_idx == 2 and trainer.is_global_zero:
+            if not Path("died").exists():
+                Path("died").touch()
+                os.killpg(0, signal.SIGKILL)
+"""
+EVERY_STEP = (
+    "{class_path: lightning.pytorch.callbacks.ModelCheckpoint, "
+    "init_args: {filename: last, enable_version_counter: false, every_n_train_steps: 1}}"
+)
+
+
+@pytest.mark.slow
+def test_two_processes_killed_within_a_round_end_where_undisturbed_ones_do(
+    base: Path, smallest: list[str], start: Start
+) -> None:
+    words = [*smallest, *MODELS["adapters"], "--trainer.max_epochs=2", "--data.batch_size=2"]
+    words += ["--trainer.devices=2", "--trainer.strategy=ddp"]
+    whole, here = base / "two", base / "two-killed"
+    assert start(whole, words).wait(timeout=300) == 0, (whole / "log").read_text()[-3000:]
+    here.mkdir()
+    (here / "dies.py").write_text(DIES)
+    words += ["--trainer.callbacks+=dies.Dies", f"--trainer.callbacks+={EVERY_STEP}"]
+    assert start(here, words).wait(timeout=300) == -signal.SIGKILL
+    saved = torch.load(here / VERSION / "checkpoints" / "last.ckpt", weights_only=True)
+    assert saved["global_step"] == 5 + 2  # within the second round
+    assert start(here, [*words, *LAST]).wait(timeout=300) == 0, (here / "log").read_text()[-3000:]
+    assert outcome(here) == outcome(whole)
+    for name in ("last.ckpt", "best.ckpt"):
+        assert same(weights_of(here, name), weights_of(whole, name)), name
+
+
 @pytest.fixture(scope="module")
 def finished(base: Path, smallest: list[str], run: Run) -> Path:
     """Folder of a finished run of one round."""

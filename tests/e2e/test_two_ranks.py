@@ -1,4 +1,4 @@
-"""Two processes of one run (DDP on the CPU, gloo): they do what one does, and none outlives another."""
+"""Two processes of one run (gloo, on the CPU): they do what one does, and none outlives another."""
 
 import csv
 import os
@@ -7,11 +7,14 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import torch
 
 from datamodules.label_store import LabelStore
 
@@ -19,10 +22,21 @@ Start = Callable[..., "subprocess.Popen[bytes]"]
 
 VERSION = Path("runs", "round", "version_0")
 TWO = ["--trainer.devices=2", "--trainer.strategy=ddp"]
+STRATEGIES = {
+    "ddp": TWO,
+    "fsdp": [
+        *("--config", "fsdp.yaml", "--trainer.accelerator=cpu", "--trainer.devices=2"),
+        "--trainer.strategy.data_parallel_size=2",
+    ],
+}
 
-SLEEPS = """
+OWN = """
 import os, time
 from pathlib import Path
+
+import torch
+from lightning.pytorch import Callback
+
 from datamodules.decoding import Sampling
 from datamodules.teachers import Teacher
 
@@ -33,22 +47,89 @@ class Sleeps(Teacher):
     def score(self, clips):
         Path("scoring-" + os.environ["LOCAL_RANK"]).touch()
         time.sleep(600)
+
+class Forgets(Callback):
+    "Gives all videos one score at the end of an epoch, whose round is then rejected."
+
+    def __init__(self, epoch: int):
+        self.epoch = epoch
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+        if trainer.current_epoch == self.epoch and trainer.is_last_batch:
+            with torch.no_grad():
+                for parameter in pl_module.lmm.score_head.parameters():
+                    parameter.zero_()
 """
+
+FROM_BASE = """
+trainer:
+  callbacks:
+    - class_path: callbacks.SelfImprovement
+      init_args: {calibration_simulators: [gaussian_noise], restart: base}
+    - class_path: own.Forgets
+      init_args: {epoch: 2}
+    - class_path: lightning.pytorch.callbacks.ModelCheckpoint
+      init_args: {filename: last, enable_version_counter: false, save_on_train_epoch_end: true}
+"""
+ROUNDS = {
+    "base": ["--config", "base.yaml"],
+    "continue": ["--trainer.callbacks+={class_path: own.Forgets, init_args: {epoch: 1}}"],
+}
+"""Of three rounds each begins with the first weights, and the last is rejected; or each goes on with the
+weights and the memory of the one before, and the second is rejected."""
+
+# Muon and Adam divide by what only rounding decides. A large eps keeps differences as small as they are, and
+# what Adam remembers still counts.
+OPTIMIZER = ["--model.optimizer=AdamW", "--model.optimizer.lr=0.001", "--model.optimizer.eps=0.001"]
+
+
+def words_of(here: Path, smallest: list[str], rounds: str) -> list[str]:
+    """Makes the folder of a run, with what it names; returns its words."""
+    here.mkdir()
+    (here / "own.py").write_text(OWN)
+    (here / "base.yaml").write_text(FROM_BASE)
+    return [*smallest, *ROUNDS[rounds], *OPTIMIZER]
 
 
 @pytest.fixture(scope="module")
+def by_one(
+    tmp_path_factory: pytest.TempPathFactory, smallest: list[str], run: Callable[..., int]
+) -> Callable[[str], Path]:
+    """Gives the folder of a finished run of one process, by its ROUNDS."""
+
+    @cache
+    def finish(rounds: str) -> Path:
+        here = tmp_path_factory.mktemp("ranks") / "one"
+        assert run(here, [*words_of(here, smallest, rounds), "--data.batch_size=4"]) == 0
+        return here
+
+    return finish
+
+
+@pytest.fixture(
+    scope="module",
+    params=[
+        ("base", "ddp"),
+        pytest.param(("base", "fsdp"), marks=pytest.mark.slow),
+        pytest.param(("continue", "fsdp"), marks=pytest.mark.slow),
+    ],
+    ids=" ".join,
+)
 def both(
-    tmp_path_factory: pytest.TempPathFactory, smallest: list[str], run: Callable[..., int], start: Start
+    request: pytest.FixtureRequest,
+    tmp_path_factory: pytest.TempPathFactory,
+    smallest: list[str],
+    by_one: Callable[[str], Path],
+    start: Start,
 ) -> tuple[Path, Path]:
-    """Folders of a run of two rounds by one process, and of the same by two with half the batch each."""
-    here = tmp_path_factory.mktemp("ranks")
-    # Muon and Adam divide by what only rounding decides: SGD keeps differences as small as they are.
-    words = [*smallest, "--trainer.max_epochs=2", "--model.optimizer=SGD", "--model.optimizer.lr=0.01"]
-    two = start(here / "two", [*words, *TWO, "--data.batch_size=2"])
-    assert run(here / "one", [*words, "--data.batch_size=4"]) == 0
+    """Folders of a run of three rounds by one process, and of the same by two with half the batch each."""
+    rounds, strategy = request.param
+    here = tmp_path_factory.mktemp("ranks") / "two"
+    two = start(here, [*words_of(here, smallest, rounds), *STRATEGIES[strategy], "--data.batch_size=2"])
+    one = by_one(rounds)
     # Longer than a loaded machine needs, shorter than processes that wait for each other for ever.
-    assert two.wait(timeout=300) == 0, (here / "two" / "log").read_text()[-3000:]
-    return here / "one", here / "two"
+    assert two.wait(timeout=300) == 0, (here / "log").read_text()[-3000:]
+    return one, here
 
 
 class TestTwoAreOne:
@@ -67,22 +148,26 @@ class TestTwoAreOne:
         assert two.equals(one)
 
     def test_the_student_says_nearly_the_same(self, both: tuple[Path, Path]) -> None:
-        one, two = (LabelStore(here / VERSION / "labels").read(round=2) for here in both)
-        keys = ["video_id", "simulator", "level"]
+        one, two = (LabelStore(here / VERSION / "labels").read() for here in both)
+        keys = ["round", "video_id", "simulator", "level"]
         assert two.select(keys).equals(one.select(keys))
-        # Gradients are summed in another order: float32 over ten steps.
+        # Gradients are summed in another order: float32 over fifteen steps.
         assert np.allclose(two["score"], one["score"], atol=1e-5)
 
-    def test_the_next_pair_table_is_nearly_the_same(self, both: tuple[Path, Path]) -> None:
-        one, two = (pq.read_table(here / VERSION / "pairs" / "round-1.parquet") for here in both)
+    def test_later_pair_tables_are_nearly_the_same(self, both: tuple[Path, Path]) -> None:
+        names = [sorted(path.name for path in (here / VERSION / "pairs").iterdir()) for here in both]
+        assert names[0] == names[1]
         drawn = ["levels", "margin"]
-        assert two.drop_columns(drawn).equals(one.drop_columns(drawn))
-        for name in drawn:  # as exact as the scores
-            ours, theirs = (np.array(table[name].to_pylist(), dtype=float) for table in (two, one))
-            assert np.allclose(ours, theirs, atol=1e-4, equal_nan=True)
+        for table in names[0]:
+            one, two = (pq.read_table(here / VERSION / "pairs" / table) for here in both)
+            assert two.drop_columns(drawn).equals(one.drop_columns(drawn))
+            for name in drawn:  # as exact as the scores
+                ours, theirs = (np.array(found[name].to_pylist(), dtype=float) for found in (two, one))
+                assert np.allclose(ours, theirs, atol=1e-4, equal_nan=True)
 
     def test_the_report_is_nearly_the_same(self, both: tuple[Path, Path]) -> None:
         one, two = (rows_of(here / VERSION / "rounds.csv") for here in both)
+        assert sorted(row["verdict"] for row in one) == ["kept", "kept", "rejected"]
         assert [row.keys() for row in two] == [row.keys() for row in one]
         for row, expected in zip(two, one, strict=True):
             for name, cell in row.items():
@@ -90,6 +175,24 @@ class TestTwoAreOne:
                     assert cell == expected[name]
                 elif not name.endswith("seconds"):
                     assert float(cell) == pytest.approx(float(expected[name]), abs=1e-4, nan_ok=True), name
+
+    def test_weights_and_what_the_optimiser_remembers_are_nearly_the_same(
+        self, both: tuple[Path, Path]
+    ) -> None:
+        one, two = (checkpoint_of(here) for here in both)
+        ours, theirs = two["state_dict"], one["state_dict"]
+        assert ours.keys() == theirs.keys()
+        assert all(torch.allclose(ours[name], theirs[name], atol=1e-5) for name in theirs)  # as the scores
+        # Those of the last round: before it the memory was given up.
+        steps = [
+            {float(of["step"]) for of in held["optimizer_states"][0]["state"].values()} for held in (one, two)
+        ]
+        assert steps == [{5.0}, {5.0}]
+
+
+def checkpoint_of(here: Path) -> dict[str, Any]:
+    held: dict[str, Any] = torch.load(here / VERSION / "checkpoints" / "last.ckpt", weights_only=True)
+    return held
 
 
 def rows_of(file: Path) -> list[dict[str, str]]:
@@ -140,11 +243,11 @@ class TestOneDies:
     def test_all_end_with_one_sentence(
         self, rank: str, phase: str, tmp_path: Path, smallest: list[str], start: Start
     ) -> None:
-        (tmp_path / "naps.py").write_text(SLEEPS)
+        (tmp_path / "own.py").write_text(OWN)
         words = [*smallest, *TWO, "--trainer.max_epochs=1000"]
         signs = [tmp_path / VERSION / "checkpoints" / "last.ckpt"]
         if phase == "annotation":
-            words += ["--data.teachers=[{class_path: naps.Sleeps}]"]
+            words += ["--data.teachers=[{class_path: own.Sleeps}]"]
             signs = [tmp_path / f"scoring-{one}" for one in (0, 1)]
         process = start(tmp_path, words)
         with no_process_left(process):

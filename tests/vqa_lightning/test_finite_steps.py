@@ -22,6 +22,7 @@ from datamodules.round_data import RoundDataModule
 from vqa_lightning.finite_steps import PATIENCE, DroppedSteps, drop_unless_finite
 from vqa_lightning.lmm import LMMConfig
 from vqa_lightning.module import RankingModule
+from vqa_lightning.optimizers import MuonAdamW, local
 
 TINY = LMMConfig(image_size=32, hidden_size=32, vision_layers=1, text_layers=1)
 
@@ -33,10 +34,10 @@ def stretched(clips: Tensor, strength: Tensor, times: Tensor | None, generator: 
 
 
 class Watched(Callback):
-    """Begins the round; keeps what was said of its pairs, and the weights after each step."""
+    """Begins the round; keeps what was said of its pairs, and weights and memory after each step."""
 
     def __init__(self) -> None:
-        self.weights: list[list[Tensor]] = []
+        self.held: list[list[Tensor]] = []
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         data = trainer.datamodule  # type: ignore[attr-defined]
@@ -50,7 +51,10 @@ class Watched(Callback):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         self.answers[batch.row] = outputs["answers"]
-        self.weights.append([p.detach().clone() for p in pl_module.parameters()])
+        (optimizer,) = trainer.optimizers
+        state = [value for of in optimizer.state_dict()["state"].values() for value in of.values()]
+        values = [*pl_module.parameters(), *(value for value in state if torch.is_tensor(value))]
+        self.held.append([value.detach().clone() for value in values])
 
 
 def fit(
@@ -115,16 +119,24 @@ class TestTraining:
         (told,) = told_of_lost_pairs(data.round_pairs, watched.answers, (), videos)
         assert told.startswith(f"{int(infinite.sum())} of 24 pairs had no finite loss")
 
-    def test_without_a_memory_the_optimiser_leaves_the_weights_where_they_were(
-        self, mixed_corpus: Path
+    @pytest.mark.parametrize(
+        "optimizer",
+        [
+            None,
+            lambda named: torch.optim.AdamW(list(named), lr=1e-3, fused=True),
+            lambda named: torch.optim.SGD(list(named), lr=0.1),  # has no memory
+        ],
+        ids=["MuonAdamW", "fused", "SGD"],
+    )
+    def test_a_dropped_step_leaves_weights_and_memory_as_they_were(
+        self, mixed_corpus: Path, optimizer: Any
     ) -> None:
         bad = Distortion("stretched", stretched, levels=(1.0, 2.0, 3.0))
-        _, _, watched, _ = fit(
-            mixed_corpus, ["gaussian_blur", bad], lambda named: torch.optim.SGD(list(named), lr=0.1)
-        )
+        _, _, watched, _ = fit(mixed_corpus, ["gaussian_blur", bad], optimizer)
         dropped = watched.answers[:, ANSWERS.index("loss")].isinf().view(-1, 4).any(dim=1)
+        assert 0 < dropped[1:].sum() < len(dropped) - 1
         for step in range(1, len(dropped)):
-            before, after = watched.weights[step - 1 : step + 1]
+            before, after = watched.held[step - 1 : step + 1]
             assert all(torch.equal(p, q) for p, q in zip(before, after, strict=True)) == bool(dropped[step])
 
     def test_a_run_that_learns_nothing_stops_with_one_sentence(self, mixed_corpus: Path) -> None:
@@ -141,17 +153,25 @@ def drop_in_process(rank: int, meeting: str) -> None:
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=2)
     mesh = init_device_mesh("cpu", (2,))
-    gradients = [torch.ones(4, 2), torch.ones(6)]
-    parameters = [nn.Parameter(distribute_tensor(one, mesh, [Shard(0)])) for one in gradients]
-    for bad in (1.0, torch.nan):
-        gradients[1][5] = bad
-        for parameter, gradient in zip(parameters, gradients, strict=True):
-            parameter.grad = distribute_tensor(gradient, mesh, [Shard(0)])
-        expected = 1 if bad == 1 else 0
-        assert bool(drop_unless_finite(parameters)) == bool(expected)
-        for parameter in parameters:
-            assert isinstance(parameter.grad, DTensor)
-            assert parameter.grad.to_local().eq(expected).all()
+    gradients = [torch.ones(8, 8), torch.ones(6)]
+    named = [
+        (name, nn.Parameter(distribute_tensor(one, mesh, [Shard(0)])))
+        for name, one in zip(("hidden", "bias"), gradients, strict=True)
+    ]
+    for optimizer in (MuonAdamW(named), torch.optim.AdamW(named, fused=True)):
+        for bad in (1.0, torch.nan):
+            gradients[1][5] = bad
+            for (_, parameter), gradient in zip(named, gradients, strict=True):
+                parameter.grad = distribute_tensor(gradient, mesh, [Shard(0)])
+            expected = 1 if bad == 1 else 0
+            assert bool(drop_unless_finite(optimizer)) == bool(expected)
+            for _, parameter in named:
+                assert isinstance(parameter.grad, DTensor)
+                assert parameter.grad.to_local().eq(expected).all()
+            before = [local(parameter).detach().clone() for _, parameter in named]
+            optimizer.step()
+            after = [local(parameter) for _, parameter in named]
+            assert [torch.equal(p, q) for p, q in zip(before, after, strict=True)] == 2 * [bad != 1]
     dist.destroy_process_group()
 
 
@@ -169,10 +189,11 @@ class TestDropUnlessFinite:
         ]
         for parameter in parameters[:2]:
             parameter.grad = torch.ones_like(parameter)
-        assert bool(drop_unless_finite(parameters))
+        optimizer = torch.optim.SGD(parameters)
+        assert bool(drop_unless_finite(optimizer))
         assert all(parameter.grad.eq(1).all() for parameter in parameters[:2])  # type: ignore[union-attr]
         parameters[1].grad[2] = bad  # type: ignore[index]
-        assert not bool(drop_unless_finite(parameters))
+        assert not bool(drop_unless_finite(optimizer))
         assert all(parameter.grad.eq(0).all() for parameter in parameters[:2])  # type: ignore[union-attr]
         assert parameters[2].grad is None
 

@@ -46,6 +46,33 @@ class TestMuonAdamW:
             torch.equal(a, b) for a, b in zip(straight.parameters(), stopped.parameters(), strict=True)
         )
 
+    def test_a_step_that_is_dropped_changes_nothing_and_no_other_is_changed(self) -> None:
+        straight, dropping = network(), network()
+        plain, told = MuonAdamW(straight.named_parameters()), MuonAdamW(dropping.named_parameters())
+        for drop in (True, False, False, True, True, False):
+            before = everything(dropping, told)
+            told.found_inf = torch.tensor(float(drop))
+            train(dropping, told, 1)
+            after = everything(dropping, told)
+            if drop:
+                # The first step makes the state, and leaves it at zero.
+                assert all(
+                    torch.equal(before.get(name, torch.zeros_like(one)), one) for name, one in after.items()
+                )
+            else:
+                train(straight, plain, 1)
+        expected = everything(straight, plain)
+        assert after.keys() == expected.keys()
+        assert all(torch.equal(after[name], expected[name]) for name in expected)
+
+
+def everything(net: nn.ModuleDict, optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
+    """Copies of weights and state."""
+    found = {name: parameter.detach().clone() for name, parameter in net.named_parameters()}
+    for number, state in optimizer.state_dict()["state"].items():
+        found |= {f"{number}.{name}": value.clone() for name, value in state.items()}
+    return found
+
 
 class TestCosineWithWarmup:
     def test_rises_then_falls_to_zero_for_both_parts(self) -> None:
