@@ -1,6 +1,7 @@
 """The paper's staircase in small: does a student surpass its teachers, and a round the one before?
 
-    python benchmarks/weak_to_strong.py [--steps 200] [--seeds 3] [--jobs 2] [--page docs/rounds.md]
+    python benchmarks/weak_to_strong.py --corpora embedded [--steps 200] [--seeds 3] [--page docs/rounds.md]
+    python benchmarks/weak_to_strong.py --corpora clips --steps 100 [--page docs/rounds.md]
 
 Each single teacher -> its student -> both teachers -> + synthetic pairs -> + reference pairs (ours) ->
 + confidence loss, which is round 1 -> round 2 -> round 3, by the embedded LMM, every stage with equally many
@@ -21,7 +22,8 @@ the mean over whole ladders.
 
 All figures are means over the seeds, intervals 95 % of a bootstrap over contents, paired for differences.
 Answers are kept in files under `--root`: an interrupted run goes on, a finished one prints at once. `--page`
-puts the tables between the marks `<!-- weak_to_strong -->` and `<!-- /weak_to_strong -->` of a file.
+puts each corpus's tables between its marks, as `<!-- weak_to_strong clips -->` and
+`<!-- /weak_to_strong clips -->`, of a file.
 """
 
 import argparse
@@ -156,11 +158,11 @@ def main() -> None:
     with ThreadPoolExecutor(args.jobs) as pool:
         for group in (first, jobs):
             list(pool.map(lambda job: run(job, root, answers, args), group))
-    judges = {name: judges_of(rows, args.seeds) for name, rows in corpora.items()}
-    found = tables(answers, args.seeds, args.steps, judges)
-    print(found)
-    if args.page is not None:
-        put(args.page, found, "weak_to_strong")
+    for name, rows in corpora.items():
+        found = tables(answers, args.seeds, args.steps, name, judges_of(rows, args.seeds))
+        print(found)
+        if args.page is not None:
+            put(args.page, found, f"weak_to_strong {name}")
 
 
 if __name__ == "__main__":

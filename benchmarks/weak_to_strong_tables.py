@@ -198,31 +198,29 @@ def rounds_table(answered: Mapping[str, Answered]) -> str:
     for name, one in answered.items():
         if "round" not in one.files[0]:
             continue
-
-        counts = [mean(one.files, "round", f"pairs_{kind}") for kind in ("synthetic", "teacher", "hard")]
+        kinds = ("synthetic", "reference", "teacher", "hard")
+        counts = [mean(one.files, "round", f"pairs_{kind}") for kind in kinds]
         kept = sum(file["round"]["verdict"] == "kept" for file in one.files)
         cells = ["/".join(f"{count:.0f}" for count in counts), f"{kept} of {len(one.files)}"]
         cells += [figure(mean(one.files, "round", key)) for key in ROUND_FIGURES]
         found = [mean(one.files, key) for key in ("labels_truth", "easy_right", "hard_right")]
         cells += [figure(value) if np.isfinite(value) else "" for value in found]
         rows.append([name, *cells])
-    columns = ["student", "pairs: synthetic/real/hard", "kept", "probe", "flipped", "label entropy"]
+    columns = ["student", "pairs: synthetic/reference/real/hard", "kept", "probe", "flipped", "label entropy"]
     columns += ["score spread", "labels ~ truth", "pairs right", "hard pairs right"]
     return markdown("", columns, rows).strip() + "\n" if rows else ""
 
 
-def tables(root: Path, seeds: int, steps: int, corpora: Mapping[str, Judges]) -> str:
-    """All tables, with the annotators of which all seeds are there."""
+def tables(root: Path, seeds: int, steps: int, corpus: str, judges: Judges) -> str:
+    """All tables of a corpus, with the annotators of which all seeds are there."""
     order = dict.fromkeys((*BESIDE, *chain.from_iterable(one.rows("embedded") for one in TRAININGS)))
-    parts = []
-    for corpus, judges in corpora.items():
-        answered = {
-            arm: found
-            for arm in order
-            if (found := read_answers(root, arm, corpus, judges.rows, seeds)) is not None
-        }
-        contents = len({row.content for row in judges.rows})
-        what = "Embedded corpus" if corpus == "embedded" else "Real clips"
-        parts.append(f"**{what}**: {contents} contents, {steps} steps a stage, seeds 0 to {seeds - 1}.\n")
-        parts += [staircase(judges, answered), goals(judges, answered), rounds_table(answered)]
+    answered = {
+        arm: found
+        for arm in order
+        if (found := read_answers(root, arm, corpus, judges.rows, seeds)) is not None
+    }
+    contents = len({row.content for row in judges.rows})
+    what = "Embedded corpus" if corpus == "embedded" else "Real clips"
+    head = f"**{what}**: {contents} contents, {steps} steps a stage, seeds 0 to {seeds - 1}.\n"
+    parts = (head, staircase(judges, answered), goals(judges, answered), rounds_table(answered))
     return "\n".join(part for part in parts if part)
