@@ -61,20 +61,16 @@ class TeacherWeight(NamedTuple):
 def synthetic_agreement(table: pa.Table, fingerprint: str, ladders: Sequence[Request]) -> Agreement:
     """Kendall's tau of an annotator's scores with the mildness of the distortion, over complete ladders.
 
-    The source is the mildest step of each ladder; all pairs of steps of all ladders count alike, and a tie
-    of scores is neither right nor wrong.
+    The source is the mildest step of each ladder. Pairs of steps of all ladders of a family of simulators
+    count alike, and so do all families: an annotator that sees compression alone is not saved by the number
+    of codecs. A tie of scores is neither right nor wrong.
 
     Args:
         table: of `LabelStore.read`, of one round.
         fingerprint: the annotator's.
         ladders: the distorted versions, each level of each ladder once, of the select split's videos.
     """
-    found = _orders(table, fingerprint, ladders)
-    if not found:
-        return Agreement(np.nan, (np.nan, np.nan), 0)
-    terms = np.array([(ladder.right, ladder.compared) for ladder in found.values()]).T
-    contents = [ladder.content for ladder in found.values()]
-    return _with_interval(_tau, terms, contents)._replace(comparisons=int(terms[1].sum()))
+    return _mean_over_families(list(_orders(table, fingerprint, ladders).values()))
 
 
 def agreement_change(
@@ -91,19 +87,18 @@ def agreement_change(
         The difference, from -2 to 2, with the interval of a paired bootstrap over contents.
     """
     first, second = (_orders(*annotator, ladders) for annotator in (before, after))
-    both = [name for name in first if name in second]
-    if not both:
-        return Agreement(np.nan, (np.nan, np.nan), 0)
-    terms = np.array([(first[name].right, second[name].right, first[name].compared) for name in both]).T
-    contents = [first[name].content for name in both]
-    change = _with_interval(lambda sums: float((sums[1] - sums[0]) / sums[2]), terms, contents)
-    return change._replace(comparisons=int(terms[2].sum()))
+    return _mean_over_families([
+        second[name]._replace(right=second[name].right - ladder.right)
+        for name, ladder in first.items()
+        if name in second
+    ])  # fmt: skip
 
 
 class _Ladder(NamedTuple):
     """Right orders less wrong ones among the pairs of steps of one ladder."""
 
     content: str
+    family: str
     right: float
     compared: float
 
@@ -113,11 +108,13 @@ def _orders(table: pa.Table, fingerprint: str, ladders: Sequence[Request]) -> di
     own = whole_clips(table, fingerprint)
     versions: defaultdict[str, dict[str, str]] = defaultdict(dict)
     tops: defaultdict[str, int] = defaultdict(int)
+    families: dict[str, str] = {}
     for request in ladders:
-        video_id, simulator, level = request.key
-        if simulator is not None:
-            versions[simulator][video_id] = request.video.content
-            tops[simulator] = max(tops[simulator], level)
+        if request.simulator is not None:
+            simulator = request.simulator.identity
+            versions[simulator][request.video.video_id] = request.video.content
+            tops[simulator] = max(tops[simulator], request.level)
+            families[simulator] = request.simulator.family
     found = {}
     for simulator, content in versions.items():
         ids = list(content)
@@ -128,8 +125,22 @@ def _orders(table: pa.Table, fingerprint: str, ladders: Sequence[Request]) -> di
         right = np.sign(scores[milder] - scores[harsher]).sum(axis=0)
         for name, value in zip(ids, right, strict=True):
             if np.isfinite(value):
-                found[simulator, name] = _Ladder(content[name], float(value), float(len(milder)))
+                ladder = _Ladder(content[name], families[simulator], float(value), float(len(milder)))
+                found[simulator, name] = ladder
     return found
+
+
+def _mean_over_families(ladders: Sequence[_Ladder]) -> Agreement:
+    """Share of right orders less that of wrong ones in each family, the mean over families."""
+    if not ladders:
+        return Agreement(np.nan, (np.nan, np.nan), 0)
+    _, family = np.unique([ladder.family for ladder in ladders], return_inverse=True)
+    own = np.arange(family.max() + 1)[:, None] == family
+    right, compared = np.array([(ladder.right, ladder.compared) for ladder in ladders]).T
+    found = _with_interval(
+        _mean_tau, np.concatenate([own * right, own * compared]), [ladder.content for ladder in ladders]
+    )
+    return found._replace(comparisons=int(compared.sum()))
 
 
 def weigh_teachers(
@@ -232,8 +243,10 @@ def _correlation(sums: Floats) -> float:
     return float((n * xy - x * y) / np.sqrt(spread)) if spread > 1e-9 else np.nan
 
 
-def _tau(sums: Floats) -> float:
-    return float(sums[0] / sums[1])
+def _mean_tau(sums: Floats) -> float:
+    right, compared = np.split(sums, 2)
+    known = compared > 0  # a bootstrap may have drawn no content that has a family
+    return float((right[known] / compared[known]).mean())
 
 
 def _with_interval(statistic: Callable[[Floats], float], terms: Floats, contents: Sequence[str]) -> Agreement:

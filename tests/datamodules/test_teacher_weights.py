@@ -12,7 +12,13 @@ from datamodules.consensus import fit_consensus
 from datamodules.decoding import Video
 from datamodules.distortions import DISTORTIONS
 from datamodules.label_store import READ_SCHEMA
-from datamodules.teacher_weights import TeacherWeight, synthetic_agreement, weigh_teachers
+from datamodules.simulators import Simulator
+from datamodules.teacher_weights import (
+    TeacherWeight,
+    agreement_change,
+    synthetic_agreement,
+    weigh_teachers,
+)
 
 Floats = npt.NDArray[np.float64]
 Kind = Callable[[Floats, np.random.Generator], Floats]
@@ -37,11 +43,13 @@ KINDS: dict[str, Kind] = {
 }
 
 
-def rows_of(name: str, ids: list[str], scores: Floats, level: int = 0) -> pa.Table:
+def rows_of(
+    name: str, ids: list[str], scores: Floats, level: int = 0, simulator: Simulator = SIMULATOR
+) -> pa.Table:
     count = len(ids)
     columns = {
         "video_id": ids,
-        "simulator": [SIMULATOR.identity if level else None] * count,
+        "simulator": [simulator.identity if level else None] * count,
         "level": [level] * count,
         "draw": [0] * count,
         "segment": [None] * count,
@@ -97,6 +105,22 @@ class TestSyntheticAgreement:
             scores = [rows_of("a", SELECT, sign * row, level) for level, row in enumerate(falling)]
             found = synthetic_agreement(pa.concat_tables(scores), "a", LADDERS)
             assert found == (sign, (sign, sign), len(SELECT) * LEVELS * (LEVELS + 1) // 2)
+
+    def test_families_count_alike_however_many_simulators_they_have(self) -> None:
+        seen = ("jpeg", "banding", "gaussian_noise")  # two of compression, both in order, noise upside-down
+        ladders, scores = [], [rows_of("a", SELECT, np.zeros(len(SELECT)))]
+        for name, sign in zip(seen, (-1, -1, 1), strict=True):
+            simulator = DISTORTIONS[name]
+            for level in range(1, len(simulator.levels) + 1):
+                fallen = np.full(len(SELECT), float(sign * level))
+                scores.append(rows_of("a", SELECT, fallen, level, simulator))
+                ladders += [Request(request.video, simulator, level) for request in LADDERS[::LEVELS]]
+        table = pa.concat_tables(scores)
+        assert synthetic_agreement(table, "a", ladders)[:2] == (0, (0, 0))
+        in_order = [request for request in ladders if request.simulator is not DISTORTIONS["gaussian_noise"]]
+        gain = agreement_change((table, "a"), (table, "a"), in_order)
+        assert gain.value == 0
+        assert gain.comparisons == synthetic_agreement(table, "a", in_order).comparisons
 
     def test_an_incomplete_ladder_does_not_count(self) -> None:
         _, table = made_up(0, ["good"])
