@@ -86,7 +86,7 @@ def reference_versions(
     *,
     ladders: int | None = None,
     sources: Consensus | None = None,
-    spread: float = 2.0,
+    spread: float = 1.0,
 ) -> Versions:
     """Score distorted versions of different sources on one scale.
 
@@ -106,8 +106,8 @@ def reference_versions(
             over. None: all.
         sources: teachers' scores of the sources, on any linear scale: they are standardised, and their
             variance with them. Sources that it does not know, or all without it, have mean 0 and variance 1.
-        spread: standard deviations of source quality that the median version lies below its source. At 2,
-            random pairs of sources of unknown quality fall into the five levels as .10, .15, .50, .15, .10.
+        spread: standard deviations of source quality that the median version lies below its source. At 1,
+            random pairs of sources of unknown quality fall into the five levels as .02, .10, .76, .10, .02.
 
     Returns:
         The versions that every one of the metrics scored. Their margins are for pairs of different sources:
