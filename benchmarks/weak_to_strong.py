@@ -5,9 +5,10 @@
 
 Each single teacher -> its student -> both teachers -> + synthetic pairs -> + reference pairs (ours) ->
 + confidence loss, which is round 1 -> round 2 -> round 3, by the embedded LMM, every stage with equally many
-steps; beside them the controls. In these rounds, as by default, weights and schedule go on and a round's
-pairs are drawn anew. "Union and restarts" are the paper's: a stage restarts from the run's first weights,
-here random ones, and trains on the union of pairs so far, later ones all hard, all real ones labelled anew.
+steps; beside them the controls. In these rounds, as in configs/round.yaml, weights and schedule go on, a
+round's pairs are drawn anew, and the student and the teachers label them together. "Union and restarts" are
+the paper's: a stage restarts from the run's first weights, here random ones, and trains on the union of pairs
+so far, later ones all hard, all real ones labelled anew by the student alone.
 
 Families of simulators are left out in turn, so that over the seeds each is once what nobody has trained on
 ("out of domain"; `judging.GROUPS`). Across contents, SRCC is with a truth that labels nothing, over versions

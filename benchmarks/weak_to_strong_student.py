@@ -19,9 +19,9 @@ import torch
 from ablation_student import FirstRound, Job, configured
 from judging import DRAWS, KeptClips, Row, trained
 from lightning.pytorch import LightningModule, Trainer
-from weak_to_strong_trainings import ENSEMBLE, LAPLACIAN, TEACHERS, THIRDS, Control, Training
+from weak_to_strong_trainings import ENSEMBLE, LAPLACIAN, MIXED, TEACHERS, TRUTH, Control, Training
 
-from callbacks.annotators import ids, let_teachers_annotate
+from callbacks.annotators import ids
 from callbacks.finished_round import FinishedRound, RoundListener
 from callbacks.round_report import ensemble_scores, scores_of
 from callbacks.self_improvement import SelfImprovement
@@ -48,20 +48,29 @@ def learnt_from(judges: Path, job: Job) -> Path:
     return judges / (f"fold_{job.seed}.csv" if job.corpus == "clips" else "students/students.csv")
 
 
+def teacher(name: str, learnt: Path) -> dict[str, Any]:
+    """What the config would have for a teacher of the videos of a manifest."""
+    if name != TRUTH:
+        return {"class_path": TEACHERS[name]}
+    file = {"path": str(learnt.with_name("truth.csv")), "name_column": "path", "score_column": "ms_ssim"}
+    return {"class_path": "datamodules.ScoresFile", "init_args": file}
+
+
 def words(training: Training, job: Job, judges: Path, steps: int) -> list[str]:
     """What the command line would say beside the config."""
+    learnt = learnt_from(judges, job)
     pairs = training.length * steps * BATCH
     drawn = {source: int(share * pairs) for source, share in training.shares.items()}
     drawn["teacher"] += pairs - sum(drawn.values())
     data: dict[str, Any] = {
         "batch_size": BATCH,
-        **{f"{source}_pairs": drawn.get(source, 0) for source in THIRDS},
+        **{f"{source}_pairs": drawn.get(source, 0) for source in MIXED},
         "draws": 4,
         "duplicates": False,
         "evaluation_pairs": 96,
         "simulators": trained(job.seed),
-        "teachers": [{"class_path": TEACHERS[name]} for name in training.teachers],
-        "videos": str(learnt_from(judges, job)),
+        "teachers": [teacher(name, learnt) for name in training.teachers],
+        "videos": str(learnt),
         "labels": str(judges / "labels"),
         "seed": job.seed,
         **training.growth,
@@ -127,8 +136,6 @@ class Forking(SelfImprovement):
         data = trainer.datamodule  # type: ignore[attr-defined]
         data.hardness = replace(data.hardness, share=control.hard_share, rule=control.hard)
         self.relabel = control.relabel
-        if control.relabel == "blend":  # weighs the teachers by more than they have scored so far
-            self.teachers = let_teachers_annotate(trainer, data, self.requests, blend=True)
         self.answers.names = {1: name}
         trainer.fit_loop.max_epochs = 2
 
@@ -223,7 +230,7 @@ def run_training(
     improvement = (
         FirstRound(**settings)
         if rounds == 1
-        else Forking(missing, answers, restart=training.restart, **settings)
+        else Forking(missing, answers, relabel=training.relabel, restart=training.restart, **settings)
     )
     trainer = Trainer(
         accelerator="cpu",
