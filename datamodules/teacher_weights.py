@@ -252,12 +252,13 @@ def _mean_tau(sums: Floats) -> float:
 def _with_interval(statistic: Callable[[Floats], float], terms: Floats, contents: Sequence[str]) -> Agreement:
     """A statistic of the sums of terms (k, n), with its percentile interval over whole contents."""
     _, group = np.unique(np.array(contents), return_inverse=True)
-    sums = np.stack([np.bincount(group, row) for row in terms])
+    sums = np.array([np.bincount(group, row) for row in terms], dtype=np.float64)
     generator = np.random.default_rng(0)
     value, count = statistic(sums.sum(axis=1)), sums.shape[1]
     if np.isnan(value):
         return Agreement(value, (np.nan, np.nan), len(contents))
-    drawn = [statistic(sums[:, generator.integers(count, size=count)].sum(axis=1)) for _ in range(_DRAWS)]
+    times = (np.bincount(generator.integers(count, size=count), minlength=count) for _ in range(_DRAWS))
+    drawn = [statistic(sums @ often) for often in times]
     low, high = np.nanquantile(drawn, _COVERED)
     return Agreement(value, (float(low), float(high)), len(contents))
 
