@@ -76,6 +76,8 @@ def words(training: Training, job: Job, judges: Path, steps: int) -> list[str]:
         **training.growth,
     }
     model: dict[str, Any] = {"both_orders": False, "score_draws": DRAWS}
+    if len(training.teachers) == 1:  # nobody to be weighed against, even if it is no better than chance
+        data["teacher_weights"] = "equal"
     if training.confidence:
         model["pairwise_loss"] = {"class_path": "vqa_lightning.losses.ConfidenceCrossEntropy"}
     settings = {f"data.init_args.{name}": value for name, value in data.items()}
