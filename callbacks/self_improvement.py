@@ -266,7 +266,7 @@ class SelfImprovement(Callback):
                 self._end_round(trainer, data, module)
             module.train()
             self._stop_if_exhausted(trainer)
-        pl_module.log("round/probe", self.rows[-1]["probe"] if self.rows else nan)
+        pl_module.log("round/probe", self.rows[-1]["probe"] if self.rows else nan, sync_dist=True)
 
     def _end_round(self, trainer: Trainer, data: RoundDataModule, module: RankingModule) -> None:
         with trainer.precision_plugin.forward_context(), gathered(module.lmm):

@@ -335,9 +335,10 @@ class RankingModule(ScoringModule):
     def _finish_evaluation(self, split: str) -> None:
         for judgement, metric in self.accuracy.items():
             suffix = "" if judgement == self.score_by else f"/{judgement}"
-            self.log_dict({f"{split}/{name}{suffix}": value for name, value in metric.compute().items()})
+            found = {f"{split}/{name}{suffix}": value for name, value in metric.compute().items()}
+            self.log_dict(found, sync_dist=True)
         if "pairwise" in self.judgements:
-            self.log(f"{split}/order_consistency", self.consistency.compute())
+            self.log(f"{split}/order_consistency", self.consistency.compute(), sync_dist=True)
 
     def on_validation_epoch_start(self) -> None:
         """New metrics."""
@@ -360,7 +361,7 @@ class RankingModule(ScoringModule):
         self._finish_evaluation("val")
         if "pairwise" in self.judgements:
             self.temperature.copy_(self.level_temperature.compute())
-            self.log("val/temperature", self.temperature)
+            self.log("val/temperature", self.temperature, sync_dist=True)
 
     @property
     def _tests_pairs(self) -> bool:
