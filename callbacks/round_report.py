@@ -212,6 +212,10 @@ def _cell(name: str, value: Any) -> Any:
     return f"{value:.1f}" if name.endswith("seconds") else f"{value:.6f}"
 
 
+def _shown(value: float, form: str = "+.2f") -> str:
+    return "-" if math.isnan(value) else f"{value:{form}}"
+
+
 def print_report(rows: Sequence[Mapping[str, Any]], teachers: Sequence[str]) -> None:
     """Prints the rounds so far as one table that fits 80 columns."""
     table = Table(title="Rounds (report split)", title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
@@ -224,11 +228,11 @@ def print_report(rows: Sequence[Mapping[str, Any]], teachers: Sequence[str]) -> 
     sources = [name.removeprefix("pairs_") for name in rows[0] if name.startswith("pairs_")]
     for row in rows:
         total = sum(row[f"pairs_{source}"] for source in sources)
-        probe = f"{row['probe']:.3f}" + ("" if row["verdict"] == "kept" else "!")
-        cells = [str(row["round"]), str(total), f"{row['rank_accuracy']:.3f}", probe, f"{row['flipped']:.0%}"]
-        cells += [f"{row[f'teacher_srcc_{name}']:+.2f}" for name in teachers]
-        cells += [f"{row['mos_srcc_student']:+.2f}"] if has_people else []
-        cells += [f"{row['truth_srcc_student']:+.2f}"] if has_truth else []
+        probe = _shown(row["probe"], ".3f") + ("" if row["verdict"] == "kept" else "!")
+        cells = [str(row["round"]), str(total), _shown(row["rank_accuracy"], ".3f"), probe]
+        cells += [_shown(row["flipped"], ".0%"), *(_shown(row[f"teacher_srcc_{name}"]) for name in teachers)]
+        cells += [_shown(row["mos_srcc_student"])] if has_people else []
+        cells += [_shown(row["truth_srcc_student"])] if has_truth else []
         table.add_row(*cells, f"{row['seconds']:.0f}")
     last = rows[-1]
     counts = ", ".join(f"{last[f'pairs_{one}']} {one}" for one in sources if last[f"pairs_{one}"])

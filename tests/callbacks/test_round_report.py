@@ -8,6 +8,7 @@ from callbacks.round_report import (
     Scores,
     human_figures,
     pair_counts,
+    print_report,
     rank_correlations,
     severity_srcc,
     write_report,
@@ -54,6 +55,32 @@ class TestRankCorrelations:
             {"student": {**scores_of_sources(1, 2, 3, 4), **ladder}}, VIDEOS, LADDER, None
         )
         assert row["truth_srcc_student"] == ""
+
+
+class TestPrintReport:
+    def test_fits_eighty_columns_and_leaves_open_what_was_not_measured(
+        self, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("COLUMNS", "80")
+        figures = {
+            "rank_accuracy": 0.75,
+            "probe": 0.5,
+            "truth_srcc_student": 0.25,
+            "teacher_srcc_niqe": np.nan,
+        }
+        times = {"seconds": 10.0, "annotation_seconds": 2.0}
+        row = {
+            "round": 1,
+            "pairs_synthetic": 48,
+            **figures,
+            **times,
+            "flipped": np.nan,
+            "verdict": "rejected",
+        }
+        print_report([row], ["niqe"])
+        lines = capsys.readouterr().out.splitlines()
+        assert max(map(len, lines)) <= 80
+        assert ["1", "48", "0.750", "0.500!", "-", "-", "+0.25", "10"] in [line.split() for line in lines]
 
 
 class TestHumanFigures:
