@@ -3,6 +3,7 @@
 import csv
 import sys
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import pyarrow as pa
@@ -13,23 +14,6 @@ import pytest
 from datamodules.label_store import LabelStore
 from datamodules.pairs import PAIR_SCHEMA
 from vqa_lightning.cli import main
-
-SMALL = [
-    "--trainer.accelerator=cpu",
-    "--trainer.max_epochs=1",
-    "--trainer.enable_progress_bar=false",
-    "--trainer.enable_model_summary=false",
-    "--model.lmm.image_size=32",
-    "--model.lmm.hidden_size=32",
-    "--model.lmm.vision_layers=1",
-    "--model.lmm.text_layers=1",
-    "--model.sampling.window=32",
-    "--model.anchors=3",
-    "--data.batch_size=4",
-    "--data.teacher_pairs=8",
-    "--data.evaluation_pairs=16",
-    "--data.shares=[0.5,0.25,0.25]",
-]
 
 OWN = """
 def fade(clips, strength, times, generator):
@@ -59,13 +43,15 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def fit(corpus: Path, *more: str) -> None:
-    words = ["fit", "--config", "round.yaml", "--config", "simulators.yaml"]
-    main([*words, "--data.videos", str(corpus / "manifest.csv"), *SMALL, *more])
+@pytest.fixture
+def fit(smallest: list[str]) -> Callable[..., None]:
+    """Trains one round with the teachers of `round.yaml` and simulators of several kinds."""
+    words = [*smallest, "--config", "simulators.yaml", "--trainer.max_epochs=1", "--data.teachers=null"]
+    return lambda *more: main([*words, *more])
 
 
-def test_all_kinds_of_labels_in_one_round(here: Path, small_corpus: Path) -> None:
-    fit(small_corpus, "--data.synthetic_pairs=24", "--data.reference_pairs=8", "--data.composed=1.0")
+def test_all_kinds_of_labels_in_one_round(here: Path, fit: Callable[..., None]) -> None:
+    fit("--data.synthetic_pairs=24", "--data.reference_pairs=8", "--data.composed=1.0")
     run = here / "runs" / "round" / "version_0"
     pairs = pq.read_table(run / "pairs" / "round-0.parquet")
     assert Counter(pairs["source"].to_pylist()) == {"synthetic": 24, "teacher": 8, "reference": 8}
@@ -79,7 +65,7 @@ def test_all_kinds_of_labels_in_one_round(here: Path, small_corpus: Path) -> Non
     assert all(row["distortions_first"][0] == row["distortions_second"][0] for row in composed)
     assert {row["distortions_first"][0]["name"] for row in composed} == {"gaussian_blur"}
 
-    stored = LabelStore(here / "cache" / "vqa-lightning" / "labels").read(round=0)
+    stored = LabelStore(here / "labels").read(round=0)
     assert set(stored["annotator"].to_pylist()) == {"ssim", "gmsd", "niqe", "artefacts", "laplacian"}
     versions = {name.split("-")[0] for name in stored["simulator"].to_pylist() if name is not None}
     assert {"gaussian_blur", "h264"} <= versions  # the report's ladders, one simulator a content
@@ -89,14 +75,14 @@ def test_all_kinds_of_labels_in_one_round(here: Path, small_corpus: Path) -> Non
     assert sum(float(row["weight"]) for row in rows) == pytest.approx(1, abs=1e-5)  # six decimals
 
 
-def test_given_pairs_are_added_to_the_round(here: Path, small_corpus: Path) -> None:
-    fit(small_corpus, "--data.synthetic_pairs=24")
+def test_given_pairs_are_added_to_the_round(here: Path, fit: Callable[..., None]) -> None:
+    fit("--data.synthetic_pairs=24")
     first = pq.read_table("runs/round/version_0/pairs/round-0.parquet")
     given = first.filter(pc.equal(first["source"], "teacher"))
     known = given.slice(0, 1).to_pylist()[0]
     table = [known | {"source": "human", "margin": None}, known | {"first": "elsewhere", "source": "human"}]
     pq.write_table(pa.Table.from_pylist(table, schema=PAIR_SCHEMA), "given.parquet")
-    fit(small_corpus, "--data.synthetic_pairs=24", "--data.pairs=given.parquet")
+    fit("--data.synthetic_pairs=24", "--data.pairs=given.parquet")
     second = pq.read_table("runs/round/version_1/pairs/round-0.parquet")
     human = second.filter(pc.equal(second["source"], "human"))
     assert human["first"].to_pylist() == [known["first"]]
@@ -120,10 +106,10 @@ def test_given_pairs_are_added_to_the_round(here: Path, small_corpus: Path) -> N
     ],
 )
 def test_bad_input_is_one_sentence(
-    here: Path, small_corpus: Path, capsys: pytest.CaptureFixture[str], words: list[str], sentence: str
+    here: Path, fit: Callable[..., None], capsys: pytest.CaptureFixture[str], words: list[str], sentence: str
 ) -> None:
     with pytest.raises(SystemExit) as ended:
-        fit(small_corpus, "--data.synthetic_pairs=24", *words)
+        fit("--data.synthetic_pairs=24", *words)
     assert ended.value.code == 2
     error = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
     assert len(error) == 1

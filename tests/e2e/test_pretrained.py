@@ -2,6 +2,7 @@
 
 import csv
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -14,23 +15,12 @@ from vqa_lightning.lmm import LMM, LMMConfig
 
 TINY = LMMConfig(image_size=32, hidden_size=32, vision_layers=1, text_layers=1)
 SMALL = [
-    "--trainer.accelerator=cpu",
     "--trainer.max_epochs=1",
-    "--trainer.enable_progress_bar=false",
-    "--trainer.enable_model_summary=false",
     "--model.lmm.pretrained=base",
     "--model.sampling.segments=2",
-    "--model.sampling.frames=2",
     "--model.sampling.window=null",
-    "--model.score_draws=2",
-    "--model.anchors=3",
-    "--data.batch_size=4",
     "--data.synthetic_pairs=8",
     "--data.teacher_pairs=4",
-    "--data.evaluation_pairs=4",
-    "--data.draws=2",
-    "--data.simulators=[gaussian_blur,jpeg]",
-    "--data.shares=[0.5,0.25,0.25]",
 ]
 
 
@@ -47,8 +37,10 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def fit(corpus: Path, *more: str) -> None:
-    main(["fit", "--config", "round.yaml", "--data.videos", str(corpus / "manifest.csv"), *SMALL, *more])
+@pytest.fixture
+def fit(smallest: list[str]) -> Callable[..., None]:
+    """Trains one round, beginning with the saved model."""
+    return lambda *more: main([*smallest, *SMALL, *more])
 
 
 @pytest.mark.parametrize(
@@ -76,12 +68,12 @@ def test_bad_input_is_one_sentence_before_anything_runs(
     words: list[str],
     sentence: str,
     here: Path,
-    small_corpus: Path,
+    fit: Callable[..., None],
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     Qwen2ForCausalLM(Qwen2Config(vocab_size=8, hidden_size=32, num_hidden_layers=1)).save_pretrained("text")
     with pytest.raises(SystemExit) as ended:
-        fit(small_corpus, *words)
+        fit(*words)
     assert ended.value.code == 2
     message = capsys.readouterr().err.strip().splitlines()[-1]
     assert message.startswith("error: ")
@@ -89,8 +81,10 @@ def test_bad_input_is_one_sentence_before_anything_runs(
     assert not (here / "runs").exists()
 
 
-def test_adapters_in_mixed_precision_and_a_base_that_has_moved(here: Path, small_corpus: Path) -> None:
-    fit(small_corpus, "--trainer.precision=bf16-mixed", "--model.lmm.feature_cache=features")
+def test_adapters_in_mixed_precision_and_a_base_that_has_moved(
+    here: Path, fit: Callable[..., None], small_corpus: Path
+) -> None:
+    fit("--trainer.precision=bf16-mixed", "--model.lmm.feature_cache=features")
     run = here / "runs" / "round" / "version_0"
     checkpoint = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
     assert any("lora_B" in name for name in checkpoint["state_dict"])
@@ -108,9 +102,9 @@ def test_adapters_in_mixed_precision_and_a_base_that_has_moved(here: Path, small
 
 
 def test_other_settings_of_the_model_are_named_one_by_one(
-    here: Path, small_corpus: Path, capsys: pytest.CaptureFixture[str]
+    here: Path, fit: Callable[..., None], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    fit(small_corpus)
+    fit()
     checkpoint = here / "runs" / "round" / "version_0" / "checkpoints" / "last.ckpt"
     with pytest.raises(SystemExit):
         main(["predict", "--ckpt_path", str(checkpoint), "--model.lmm.view", "crop"])

@@ -58,6 +58,7 @@ def rounds(here: Path) -> list[str]:
         return [row["round"] for row in csv.DictReader(file)]
 
 
+@pytest.mark.slow
 def test_a_sharded_run_goes_on_and_its_checkpoint_scores(
     tmp_path: Path, fit: list[str], small_corpus: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
