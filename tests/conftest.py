@@ -66,6 +66,19 @@ def mixed_corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture
+def sound_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An MP4 that has a second of silence and no picture."""
+    path = tmp_path_factory.mktemp("sound") / "sound.mp4"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("aac", rate=16000)
+        frame = av.AudioFrame.from_ndarray(np.zeros((1, 16000), np.float32), format="fltp", layout="mono")
+        frame.sample_rate = 16000
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    return path
+
+
 @pytest.fixture(scope="session")
 def save_checkpoint() -> Callable[..., Path]:
     """Saves the untrained weights of a tiny model as fit does: with the command line's hyper-parameters."""

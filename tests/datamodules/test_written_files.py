@@ -16,10 +16,9 @@ DATA = Path(__file__).resolve().parents[2].parent / "shared/data"
 needs_data = pytest.mark.skipif(not DATA.is_dir(), reason="the real clips under ../shared/data are absent")
 
 
-def write_video(
-    path: Path, stamps: list[int], *, codec: str = "libx264", size: int = 64, gop: int = 250
-) -> Path:
+def write_video(path: Path, stamps: list[int], *, gop: int = 250) -> Path:
     """One grey frame per stamp (ms), whose brightness is 40 + 4 * its index; B-frames as x264 chooses."""
+    size = 64
     with av.open(str(path), "w") as container:
         stream = container.add_stream("libx264", rate=25)
         stream.width = stream.height = size
@@ -106,24 +105,14 @@ def test_tags_in_another_encoding_are_no_obstacle(tmp_path: Path) -> None:
     assert probe(path).width == 64
 
 
-def write_sound(path: Path) -> Path:
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("aac", rate=16000)
-        frame = av.AudioFrame.from_ndarray(np.zeros((1, 16000), np.float32), format="fltp", layout="mono")
-        frame.sample_rate = 16000
-        container.mux(stream.encode(frame))
-        container.mux(stream.encode(None))
-    return path
-
-
 @needs_data
-def test_files_without_frames_end_in_one_sentence(tmp_path: Path) -> None:
+def test_files_without_frames_end_in_one_sentence(tmp_path: Path, sound_file: Path) -> None:
     (tmp_path / "empty.mp4").touch()
     (tmp_path / "text.mp4").write_text("not a video\n" * 100)
     (tmp_path / "notes.txt").write_text("not a video\n" * 100)
     (tmp_path / "head.mp4").write_bytes((DATA / "clips/carphone_pristine.mp4").read_bytes()[:20000])
     (tmp_path / "folder.mp4").mkdir()
-    write_sound(tmp_path / "sound.mp4")
+    sound_file.rename(tmp_path / "sound.mp4")
     for name in ("empty.mp4", "text.mp4", "notes.txt", "head.mp4", "folder.mp4", "sound.mp4", "missing.mp4"):
         with pytest.raises(UnreadableVideo, match=name) as caught:
             probe(tmp_path / name)

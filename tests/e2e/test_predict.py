@@ -8,7 +8,6 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-import av
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
@@ -284,20 +283,12 @@ class TestCalibration:
 
 
 class TestBadInput:
-    def sound(self, path: Path) -> None:
-        with av.open(str(path), "w") as container:
-            stream = container.add_stream("aac", rate=16000)
-            frame = av.AudioFrame.from_ndarray(np.zeros((1, 16000), np.float32), format="fltp", layout="mono")
-            frame.sample_rate = 16000
-            container.mux(stream.encode(frame))
-            container.mux(stream.encode(None))
-
     def test_files_without_frames_are_rows(
-        self, here: Path, tiny_checkpoint: Path, edge_folder: Path
+        self, here: Path, tiny_checkpoint: Path, edge_folder: Path, sound_file: Path
     ) -> None:
         folder = here / "bad"
         folder.mkdir()
-        self.sound(folder / "a_sound.mp4")
+        sound_file.rename(folder / "a_sound.mp4")
         (folder / "b_text.mp4").write_text("no video")
         shutil.copy(edge_folder / "testsrc2_mpeg4.mp4", folder / "c_one_frame.mp4")
         shutil.copy(edge_folder / "corrupted.mp4", folder / "d_corrupted.mp4")
@@ -311,10 +302,9 @@ class TestBadInput:
         assert one_frame["score"] == rows[2]["score"]  # there is but one frame to look at
 
     def test_only_sound_is_an_error_of_the_command(
-        self, here: Path, tiny_checkpoint: Path, capsys: pytest.CaptureFixture[str]
+        self, here: Path, tiny_checkpoint: Path, sound_file: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
-        self.sound(here / "sound.mp4")
-        assert "has no video stream" in refused(words(tiny_checkpoint, here / "sound.mp4"), capsys)
+        assert "has no video stream" in refused(words(tiny_checkpoint, sound_file), capsys)
         assert rows_of(here / "scores.csv")[0]["status"] == "error"
 
     def test_no_videos_named(
