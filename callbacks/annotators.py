@@ -71,7 +71,8 @@ def annotate(
     trainer.strategy.barrier()
     if done:
         rank_zero_info(
-            f"round {round}: {annotator.name} scored {done} clips in {time.monotonic() - began:.0f} s"
+            f"labels of round {round}: {annotator.name} scored {done} clips "
+            f"in {time.monotonic() - began:.0f} s"
         )
 
 

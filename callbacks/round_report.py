@@ -78,6 +78,8 @@ def print_teachers(rows: Sequence[Mapping[str, Any]]) -> None:
         numbers = (f"{row['agreement']:+.2f}", between, row["with"], f"{row['weight']:.2f}")
         table.add_row(row["teacher"], *numbers, row["verdict"])
     table.caption = "with order: Kendall's tau with known severities; with teachers: correlation"
+    if any(row["verdict"] == "noise" for row in rows):
+        table.caption += "; noise: it may be chance, for the interval holds 0"
     table.caption_justify = "left"
     Console().print(table)
 

@@ -9,6 +9,7 @@ from callbacks.round_report import (
     human_figures,
     pair_counts,
     print_report,
+    print_teachers,
     rank_correlations,
     severity_srcc,
     write_report,
@@ -81,6 +82,19 @@ class TestPrintReport:
         lines = capsys.readouterr().out.splitlines()
         assert max(map(len, lines)) <= 80
         assert ["1", "48", "0.750", "0.500!", "-", "-", "+0.25", "10"] in [line.split() for line in lines]
+
+
+class TestPrintTeachers:
+    @pytest.mark.parametrize("verdict", ["sound", "noise"])
+    def test_fits_eighty_columns_and_says_what_noise_is(
+        self, verdict: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("COLUMNS", "80")
+        agreement = {"agreement": 0.3, "low": -0.02, "high": 0.52, "with": "order", "weight": 1.0}
+        print_teachers([{"teacher": "artefacts", **agreement, "verdict": verdict}])
+        printed = capsys.readouterr().out
+        assert max(map(len, printed.splitlines())) <= 80
+        assert ("may be chance" in " ".join(printed.split())) == (verdict == "noise")
 
 
 class TestHumanFigures:
