@@ -37,16 +37,18 @@ import torch
 from ablation_student import BASELINE, Job, run_student
 from labels import XPSNR, Scores, across, drawn
 
-from callbacks.round_report import scores_of
-from datamodules.annotation import Request, annotate_missing
-from datamodules.corpus import build_corpus, cache_folder, videos
-from datamodules.decoding import Video
-from datamodules.duplicates import find_duplicates, join_contents
-from datamodules.label_store import LabelStore
+from callbacks.rounds.report import scores_of
+from datamodules.corpus.duplicates import find_duplicates, join_contents
+from datamodules.corpus.table import build_corpus, videos
+from datamodules.files.cache_folder import cache_folder
+from datamodules.labels.annotation import Request, annotate_missing
+from datamodules.labels.label_store import LabelStore
+from datamodules.labels.reference_labels import eligible
 from datamodules.procedural import read_truth, write_corpus
-from datamodules.reference_labels import eligible
 from datamodules.round_data import EMBEDDED_CONTENTS, RoundDataModule
-from vqa_lightning.metrics import bootstrap_interval, rank_accuracy, srcc
+from datamodules.video.probing import Video
+from vqa_lightning.metrics.agreement import rank_accuracy, srcc
+from vqa_lightning.metrics.bootstrap import bootstrap_interval
 
 BASE = "base: llava_onevision, both judgements, both orders, crop of 72"
 

@@ -3,8 +3,8 @@
     python benchmarks/budget.py [--height 1080] [--width 1920] [--pairs 500000] [--utilisation 0.4]
 
 Nothing is downloaded and no GPU is used: each config's checkpoint is replaced by its published sizes on the
-meta device. Memory is for a training step (vqa_lightning/memory.py), hours for one H100 or H200 at that share
-of its peak (vqa_lightning/flops.py); neither is measured.
+meta device. Memory is for a training step (budget/memory.py), hours for one H100 or H200 at that share
+of its peak (vqa_lightning/budget/flops.py); neither is measured.
 """
 
 import argparse
@@ -19,12 +19,12 @@ from rich.console import Console
 from rich.table import Table
 
 from datamodules.round_data import RoundDataModule
-from vqa_lightning.building import build_lmm
-from vqa_lightning.families.stand_in import write_stand_in
-from vqa_lightning.flops import step_flops, step_shape
-from vqa_lightning.memory import GB, estimate, training_hours
-from vqa_lightning.module import RankingModule
-from vqa_lightning.sharding import build_on_meta
+from vqa_lightning.budget.flops import step_flops, step_shape
+from vqa_lightning.budget.memory import GB, estimate, training_hours
+from vqa_lightning.budget.stand_in import write_stand_in
+from vqa_lightning.lmm.sharding import build_on_meta
+from vqa_lightning.training.building import build_lmm
+from vqa_lightning.training.module import RankingModule
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 RUNS = {

@@ -19,9 +19,11 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from datamodules.codec_cache import CodecCache
-from datamodules.codecs import CODECS, Codec
-from datamodules.decoding import Sampling, probe, read_clip
+from datamodules.codecs.codec import CODECS, Codec
+from datamodules.codecs.codec_cache import CodecCache
+from datamodules.video.decoding import read_clip
+from datamodules.video.probing import probe
+from datamodules.video.sampling import Sampling
 
 PAIRS, STEP_SECONDS = 24, 0.2
 SECONDS = 1.0

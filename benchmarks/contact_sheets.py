@@ -15,9 +15,11 @@ import torch
 from PIL import Image, ImageDraw  # comes with torchvision
 from torch import Tensor
 
-from datamodules.codecs import CODECS, Codec
-from datamodules.decoding import Sampling, Video, probe, read_clip
+from datamodules.codecs.codec import CODECS, Codec
 from datamodules.distortions import DISTORTIONS, Distortion
+from datamodules.video.decoding import read_clip
+from datamodules.video.probing import Video, probe
+from datamodules.video.sampling import Sampling
 
 FRAMES = 8
 TILE = 160  # pixels of a clip's window in sheets of levels

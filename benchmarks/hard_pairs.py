@@ -14,9 +14,9 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from datamodules.hard_pairs import hard_real
-from datamodules.pairs import Consensus
-from datamodules.relabelling import positions
+from datamodules.labels.consensus import Consensus
+from datamodules.pairs.hard import hard_real
+from datamodules.pairs.relabelling import positions
 
 
 def main() -> None:

@@ -16,18 +16,20 @@ import numpy as np
 import torch
 from labels import XPSNR, versions
 
-from callbacks.round_report import scores_of
-from datamodules.annotation import ClipDataset, ClipItem, Request, annotate_missing, distorted
-from datamodules.codecs import Codec
-from datamodules.decoding import Sampling, Video
-from datamodules.label_store import LabelStore
+from callbacks.rounds.report import scores_of
+from datamodules.codecs.codec import Codec
+from datamodules.labels.annotation import Request, annotate_missing
+from datamodules.labels.clips import ClipDataset, ClipItem, distorted
+from datamodules.labels.label_store import LabelStore
+from datamodules.labels.reference_labels import eligible
 from datamodules.procedural.shots import develop, film
 from datamodules.procedural.uploads import draw_content, structural_similarity
-from datamodules.reference_labels import eligible
 from datamodules.simulators import SIMULATORS
-from datamodules.teachers import luma
-from vqa_lightning.defaults import default_sampling
-from vqa_lightning.lmm import LMMConfig
+from datamodules.video.luma import luma
+from datamodules.video.probing import Video
+from datamodules.video.sampling import Sampling
+from vqa_lightning.lmm.config import LMMConfig
+from vqa_lightning.training.defaults import default_sampling
 
 GROUPS = (("sharpness", "temporal"), ("noise", "tone", "geometry"), ("compression",))
 """Families that the student of a seed never sees, six or seven simulators; over three seeds all of them."""

@@ -21,10 +21,11 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from datamodules.annotation import PART_ROWS
-from datamodules.consensus import fit_consensus
-from datamodules.label_store import Annotation, LabelStore
-from datamodules.pairs import Consensus, draw_pairs
+from datamodules.labels.annotation import PART_ROWS
+from datamodules.labels.consensus import Consensus
+from datamodules.labels.fitted_consensus import fit_consensus
+from datamodules.labels.label_store import Annotation, LabelStore
+from datamodules.pairs.drawing import draw_pairs
 
 RANKS = 8
 Result = TypeVar("Result")

@@ -32,13 +32,14 @@ from rich.console import Console
 from rich.table import Table
 from torch.utils.data import DataLoader
 
-from datamodules.batches import PairCollate, PairDataset, distort
-from datamodules.corpus import videos
-from datamodules.decoding import Sampling
-from datamodules.pairs import draw_pairs
+from datamodules.batches.device import distort
+from datamodules.batches.pair_dataset import PairCollate, PairDataset
+from datamodules.corpus.table import videos
+from datamodules.pairs.drawing import draw_pairs
 from datamodules.round_data import RoundDataModule
-from vqa_lightning.metrics import bootstrap_interval
-from vqa_lightning.module import RankingModule
+from datamodules.video.sampling import Sampling
+from vqa_lightning.metrics.bootstrap import bootstrap_interval
+from vqa_lightning.training.module import RankingModule
 
 SIMULATORS = ["stutter", "jitter", "frame_rate"]
 SAMPLING = Sampling(segments=1, frames=4, window=72)

@@ -19,16 +19,17 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from datamodules.annotation import ClipItem, Request, annotate_missing
-from datamodules.codecs import Codec
-from datamodules.corpus import build_corpus, videos
-from datamodules.decoding import Video
-from datamodules.duplicates import THRESHOLD, distances, find_duplicates, hash_video
-from datamodules.full_reference import FullReference, xpsnr
-from datamodules.label_store import LabelStore
-from datamodules.reference_labels import COMPARABLE, eligible, reference_versions
+from datamodules.codecs.codec import Codec
+from datamodules.corpus.duplicates import THRESHOLD, distances, find_duplicates, hash_video
+from datamodules.corpus.table import build_corpus, videos
+from datamodules.labels.annotation import Request, annotate_missing
+from datamodules.labels.clips import ClipItem
+from datamodules.labels.label_store import LabelStore
+from datamodules.labels.reference_labels import COMPARABLE, eligible, reference_versions
 from datamodules.simulators import SIMULATORS, Simulator
-from vqa_lightning.metrics import srcc
+from datamodules.teachers.full_reference import FullReference, xpsnr
+from datamodules.video.probing import Video
+from vqa_lightning.metrics.agreement import srcc
 
 SEGMENTS, FRAMES, WINDOW = 4, 2, 256
 

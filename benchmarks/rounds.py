@@ -17,13 +17,15 @@ import yaml
 from rich.console import Console
 from rich.table import Table
 
-from callbacks.round_report import Scores, ensemble_scores, scores_of, severity_srcc
-from datamodules.consensus import fit_consensus
-from datamodules.label_store import LabelStore
+from callbacks.rounds.report import Scores, ensemble_scores, scores_of, severity_srcc
+from datamodules.labels.fitted_consensus import fit_consensus
+from datamodules.labels.label_store import LabelStore
 from datamodules.procedural import read_truth
 from datamodules.round_data import RoundDataModule
-from datamodules.teachers import Laplacian, Teacher
-from vqa_lightning.metrics import bootstrap_interval, srcc
+from datamodules.teachers.laplacian import Laplacian
+from datamodules.teachers.teacher import Teacher
+from vqa_lightning.metrics.agreement import srcc
+from vqa_lightning.metrics.bootstrap import bootstrap_interval
 
 
 def read_scores(run: Path, data: RoundDataModule) -> dict[str, Scores]:

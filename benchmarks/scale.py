@@ -24,20 +24,25 @@ from label_store import RANKS, fingerprints, in_fresh_process, video_ids
 from rich.console import Console
 from rich.table import Table
 
-from callbacks.round_report import scores_of
-from datamodules.annotation import PART_ROWS, PART_SECONDS, Request, annotate_missing
-from datamodules.batches import ClipCache, PairDataset
-from datamodules.consensus import fit_consensus
-from datamodules.corpus import PROBE_VERSION, SCHEMA, assign_splits, build_corpus, videos
-from datamodules.decoding import Clip, Sampling, Video
-from datamodules.file_cache import FileCache
-from datamodules.gmad import gmad_pairs
-from datamodules.label_store import Annotation, LabelStore
-from datamodules.pairs import Consensus, balance_of, cuts_for_balance, read_pairs
-from datamodules.relabelling import relabelled
+from callbacks.rounds.report import scores_of
+from datamodules.batches.clip_cache import ClipCache
+from datamodules.batches.pair_dataset import PairDataset
+from datamodules.corpus.splits import assign_splits
+from datamodules.corpus.table import PROBE_VERSION, SCHEMA, build_corpus, videos
+from datamodules.files.file_cache import FileCache
+from datamodules.labels.annotation import PART_ROWS, PART_SECONDS, Request, annotate_missing
+from datamodules.labels.consensus import Consensus, balance_of, cuts_for_balance
+from datamodules.labels.fitted_consensus import fit_consensus
+from datamodules.labels.label_store import Annotation, LabelStore
+from datamodules.labels.teacher_weights import weigh_teachers
+from datamodules.pairs.gmad import gmad_pairs
+from datamodules.pairs.relabelling import relabelled
+from datamodules.pairs.table import read_pairs
 from datamodules.round_data import RoundDataModule
 from datamodules.simulators import SIMULATORS
-from datamodules.teacher_weights import weigh_teachers
+from datamodules.video.decoding import Clip
+from datamodules.video.probing import Video
+from datamodules.video.sampling import Sampling
 
 TEACHERS, STUDENTS = 5, 3
 SPEED = {"teacher": 40.0, "student": 4.0}

@@ -3,7 +3,7 @@
     python benchmarks/scale_gpus.py [--videos 3000000] [--utilisation 0.2 0.5]
 
 One table of gigabytes on each GPU, by what is trained and by strategy, at the peak of a training step on
-1080p videos (vqa_lightning/memory.py), and of what stays there while the student annotates, a video's pixels
+1080p videos (budget/memory.py), and of what stays there while the student annotates, a video's pixels
 and activations apart. One of operations, and of GPU-hours at two assumed shares of an H100's bfloat16 peak:
 for the pairs of three rounds, and for scoring every video once.
 """
@@ -20,10 +20,10 @@ from rich.table import Table
 from scoring import ANCHORS, published_lmm
 from scoring_ways import operations
 
-from vqa_lightning.building import build_lmm
-from vqa_lightning.flops import step_flops, step_shape
-from vqa_lightning.memory import GB, Budget, estimate, training_hours
-from vqa_lightning.sharding import build_on_meta
+from vqa_lightning.budget.flops import step_flops, step_shape
+from vqa_lightning.budget.memory import GB, Budget, estimate, training_hours
+from vqa_lightning.lmm.sharding import build_on_meta
+from vqa_lightning.training.building import build_lmm
 
 MODELS = {
     "0.5B": ("llava_onevision_0.5b", "llava-hf/llava-onevision-qwen2-0.5b-ov-hf"),

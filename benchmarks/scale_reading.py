@@ -21,8 +21,10 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from datamodules.decoding import Cut, Sampling, Video, probe, read_clip, read_clips
-from datamodules.duplicates import hash_video
+from datamodules.corpus.duplicates import hash_video
+from datamodules.video.decoding import read_clip, read_clips
+from datamodules.video.probing import Video, probe
+from datamodules.video.sampling import Cut, Sampling
 
 CLIPS = Path(__file__).resolve().parents[2] / "shared" / "data" / "clips"
 REAL = ("vsfa_test.mp4", "bigbuckbunny.mp4")

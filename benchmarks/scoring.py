@@ -33,16 +33,18 @@ from rich.table import Table
 from scaling import adam_values, now
 from scoring_ways import PARTS, WAYS, Clock, Operations, Setting, bordered, operations
 
-from callbacks.score_writer import ScoreWriter
-from datamodules.decoding import Sampling, probe
+from callbacks.scores.writer import ScoreWriter
 from datamodules.procedural import write_corpus
+from datamodules.video.probing import probe
+from datamodules.video.sampling import Sampling
 from datamodules.video_data import VideoDataModule
-from vqa_lightning.checkpoint_teacher import load_checkpoint
-from vqa_lightning.families.stand_in import write_stand_in
-from vqa_lightning.lmm import LMM, LMMConfig
-from vqa_lightning.module import RankingModule
+from vqa_lightning.annotators.checkpoint_teacher import load_checkpoint
+from vqa_lightning.budget.stand_in import write_stand_in
+from vqa_lightning.lmm.config import LMMConfig
+from vqa_lightning.lmm.lmm import LMM
+from vqa_lightning.lmm.sharding import build_on_meta
 from vqa_lightning.scaling import map_scores
-from vqa_lightning.sharding import build_on_meta
+from vqa_lightning.training.module import RankingModule
 
 CLIPS = Path(__file__).resolve().parents[2] / "shared" / "data" / "clips"
 PUBLISHED = ("llava-hf/llava-onevision-qwen2-0.5b-ov-hf", "llava-hf/llava-onevision-qwen2-7b-ov-hf")

@@ -18,11 +18,13 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import DynamicCache
 
-from datamodules.decoding import Cut, Video, read_clips
-from datamodules.levels import preference
-from vqa_lightning.lmm import LMM
-from vqa_lightning.module import RankingModule
-from vqa_lightning.tokens import Tokens
+from datamodules.labels.levels import preference
+from datamodules.video.decoding import read_clips
+from datamodules.video.probing import Video
+from datamodules.video.sampling import Cut
+from vqa_lightning.families.tokens import Tokens
+from vqa_lightning.lmm.lmm import LMM
+from vqa_lightning.training.module import RankingModule
 
 PARTS = ("decode", "vision", "prefill", "optimum")
 
@@ -204,7 +206,7 @@ class Operations:
 def operations(lmm: LMM, clip: Tensor, anchors: int) -> Operations:
     """Counts the operations for one clip, on the meta device too.
 
-    Of causal attention half the square, as in vqa_lightning/flops.py; the head's five words are left out.
+    Of causal attention half the square, as in budget/flops.py; the head's five words are left out.
 
     Args:
         lmm: of a family whose tokens stand at places that just count.

@@ -14,7 +14,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from datamodules.selection import Array, bin_edges, histograms, select
+from datamodules.selection.matching import Array, bin_edges, histograms, select
 
 METRICS, FACTORS = 9, 3
 SHARES = {"TikTok": 0.35, "YouTube": 0.25, "Bilibili": 0.2, "Youku": 0.2}

@@ -14,7 +14,7 @@ ways of training the same weights on the same pairs take turns, step by step, in
 
 Overhead is what ours takes more than the bare loop once the distortions are taken out. Both orders ask every
 pair twice; ours shows each clip to the tower once, the bare loop as often as it is named. Medians over the
-steps, with quartiles. Utilisation is of the operations that the step needs (vqa_lightning/flops.py), not of
+steps, with quartiles. Utilisation is of the operations that the step needs (budget/flops.py), not of
 those computed again. The shares are of a second run in which every part is waited for and no clip is cached.
 """
 
@@ -38,15 +38,16 @@ from rich.table import Table
 from step_loops import Step, bare_loop, released_loop, write_checkpoint
 from torch.utils.data import DataLoader
 
-from datamodules.batches import ClipCache, PairBatch
-from datamodules.decoding import Sampling
-from datamodules.pairs import Consensus
+from datamodules.batches.clip_cache import ClipCache
+from datamodules.batches.pair_batch import PairBatch
+from datamodules.labels.consensus import Consensus
 from datamodules.procedural import write_corpus
 from datamodules.round_data import RoundDataModule
-from vqa_lightning.flops import step_flops, step_shape
-from vqa_lightning.lmm import LMMConfig
-from vqa_lightning.module import RankingModule
-from vqa_lightning.trained_parts import TrainedParts
+from datamodules.video.sampling import Sampling
+from vqa_lightning.budget.flops import step_flops, step_shape
+from vqa_lightning.lmm.config import LMMConfig
+from vqa_lightning.lmm.trained_parts import TrainedParts
+from vqa_lightning.training.module import RankingModule
 
 PEAKS = {"H100 PCIe": 756, "H100": 989, "H200": 989, "A100": 312, "4090": 165}
 """Dense bf16 operations a second, in units of 10^12: the makers' figures, by words of the card's name."""

@@ -23,16 +23,16 @@ from rich.console import Console
 from rich.table import Table
 from scipy.stats import norm
 
-from datamodules.annotation import Request
-from datamodules.consensus import fit_consensus
-from datamodules.decoding import Video
 from datamodules.distortions import DISTORTIONS
-from datamodules.label_store import READ_SCHEMA
-from datamodules.pairs import Consensus
-from datamodules.reference_labels import reference_versions
+from datamodules.labels.annotation import Request
+from datamodules.labels.consensus import Consensus
+from datamodules.labels.fitted_consensus import fit_consensus
+from datamodules.labels.label_store import READ_SCHEMA
+from datamodules.labels.reference_labels import reference_versions
+from datamodules.labels.teacher_weights import weigh_teachers
 from datamodules.simulators import SIMULATORS
-from datamodules.teacher_weights import weigh_teachers
-from vqa_lightning.metrics import srcc
+from datamodules.video.probing import Video
+from vqa_lightning.metrics.agreement import srcc
 
 Floats = npt.NDArray[np.float64]
 

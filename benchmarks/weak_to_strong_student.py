@@ -21,21 +21,21 @@ from judging import DRAWS, KeptClips, Row, trained
 from lightning.pytorch import LightningModule, Trainer
 from weak_to_strong_trainings import ENSEMBLE, LAPLACIAN, MIXED, TEACHERS, TRUTH, Control, Training
 
-from callbacks.annotators import ids
-from callbacks.finished_round import FinishedRound, RoundListener
-from callbacks.round_report import ensemble_scores, scores_of
-from callbacks.self_improvement import SelfImprovement
-from datamodules.annotation import Request, annotate_missing
-from datamodules.consensus import fit_consensus
-from datamodules.decoding import Video
-from datamodules.levels import preference
+from callbacks.rounds.annotators import ids
+from callbacks.rounds.finished_round import FinishedRound, RoundListener
+from callbacks.rounds.report import ensemble_scores, scores_of
+from callbacks.rounds.self_improvement import SelfImprovement
+from datamodules.labels.annotation import Request, annotate_missing
+from datamodules.labels.fitted_consensus import fit_consensus
+from datamodules.labels.levels import preference
 from datamodules.procedural import read_truth
 from datamodules.round_data import RoundDataModule
 from datamodules.simulators import SIMULATORS
-from datamodules.teachers import Laplacian
-from vqa_lightning.metrics import srcc
-from vqa_lightning.module import RankingModule
-from vqa_lightning.student import Student
+from datamodules.teachers.laplacian import Laplacian
+from datamodules.video.probing import Video
+from vqa_lightning.annotators.student import Student
+from vqa_lightning.metrics.agreement import srcc
+from vqa_lightning.training.module import RankingModule
 
 BATCH = 24
 

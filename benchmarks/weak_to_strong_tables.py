@@ -17,7 +17,8 @@ from ablation_student import Job
 from judging import Row
 from weak_to_strong_trainings import BESIDE, FIRST_OF_ALL, RESTARTED, ROUNDS, SINGLE, TEACHERS, TRAININGS
 
-from vqa_lightning.metrics import bootstrap_interval, srcc
+from vqa_lightning.metrics.agreement import srcc
+from vqa_lightning.metrics.bootstrap import bootstrap_interval
 
 GOAL = 0.10
 """SRCC by which the last student is to surpass the best teacher, across contents and out of domain."""

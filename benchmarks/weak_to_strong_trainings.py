@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from callbacks.annotators import Relabel
-from datamodules.hard_pairs import Rule
+from callbacks.rounds.annotators import Relabel
+from datamodules.pairs.hard import Rule
 
-TEACHERS = {"niqe": "datamodules.niqe.NIQE", "artefacts": "datamodules.artefacts.Artefacts"}
+TEACHERS = {"niqe": "datamodules.teachers.niqe.NIQE", "artefacts": "datamodules.teachers.artefacts.Artefacts"}
 TRUTH = "truth"
 """In the teachers' place: the hidden truth of the procedural contents. No method, but a ceiling."""
 

@@ -8,20 +8,21 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from datamodules.arniqa import ARNIQA
-    from datamodules.artefacts import Artefacts
     from datamodules.benchmark_data import BenchmarkDataModule
-    from datamodules.clip_iqa import CLIPIQA
-    from datamodules.exported import ExportedModel
-    from datamodules.ffmpeg_filters import FFmpegDetector
-    from datamodules.full_reference import FullReference
-    from datamodules.niqe import NIQE
-    from datamodules.pyiqa_teacher import PyIQA
-    from datamodules.qalign import QAlign
     from datamodules.round_data import RoundDataModule
-    from datamodules.scores_file import ScoresFile
-    from datamodules.siti import SITI
-    from datamodules.teachers import Laplacian, Teacher
+    from datamodules.teachers.artefacts import Artefacts
+    from datamodules.teachers.ffmpeg_filters import FFmpegDetector
+    from datamodules.teachers.full_reference import FullReference
+    from datamodules.teachers.laplacian import Laplacian
+    from datamodules.teachers.networks.arniqa import ARNIQA
+    from datamodules.teachers.networks.clip_iqa import CLIPIQA
+    from datamodules.teachers.networks.exported import ExportedModel
+    from datamodules.teachers.networks.pyiqa import PyIQA
+    from datamodules.teachers.networks.qalign import QAlign
+    from datamodules.teachers.niqe import NIQE
+    from datamodules.teachers.scores_file import ScoresFile
+    from datamodules.teachers.siti import SITI
+    from datamodules.teachers.teacher import Teacher
     from datamodules.video_data import VideoDataModule
 
 __all__ = [
@@ -50,21 +51,21 @@ TEACHERS = (
 """Names of the annotators that need no model of ours."""
 
 _HOMES = {
-    "ARNIQA": "arniqa",
-    "Artefacts": "artefacts",
+    "ARNIQA": "teachers.networks.arniqa",
+    "Artefacts": "teachers.artefacts",
     "BenchmarkDataModule": "benchmark_data",
-    "CLIPIQA": "clip_iqa",
-    "ExportedModel": "exported",
-    "FFmpegDetector": "ffmpeg_filters",
-    "FullReference": "full_reference",
-    "Laplacian": "teachers",
-    "NIQE": "niqe",
-    "PyIQA": "pyiqa_teacher",
-    "QAlign": "qalign",
+    "CLIPIQA": "teachers.networks.clip_iqa",
+    "ExportedModel": "teachers.networks.exported",
+    "FFmpegDetector": "teachers.ffmpeg_filters",
+    "FullReference": "teachers.full_reference",
+    "Laplacian": "teachers.laplacian",
+    "NIQE": "teachers.niqe",
+    "PyIQA": "teachers.networks.pyiqa",
+    "QAlign": "teachers.networks.qalign",
     "RoundDataModule": "round_data",
-    "SITI": "siti",
-    "ScoresFile": "scores_file",
-    "Teacher": "teachers",
+    "SITI": "teachers.siti",
+    "ScoresFile": "teachers.scores_file",
+    "Teacher": "teachers.teacher",
     "VideoDataModule": "video_data",
 }
 

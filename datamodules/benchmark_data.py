@@ -14,13 +14,13 @@ from rich.console import Console
 from rich.table import Table
 from torch.utils.data import DataLoader
 
-from datamodules.benchmarks import BENCHMARKS
-from datamodules.corpus import build_corpus
-from datamodules.decoding import Video
+from datamodules.corpus.table import build_corpus
+from datamodules.corpus.video_names import match_names
 from datamodules.errors import InputError
-from datamodules.opinions import Opinions, read_opinions
+from datamodules.opinions.benchmarks import BENCHMARKS
+from datamodules.opinions.mos import Opinions, read_opinions
+from datamodules.video.probing import Video
 from datamodules.video_data import VideoDataModule
-from datamodules.video_names import match_names
 
 NAMED = 3
 """How many names of a kind the check of a set gives as examples."""

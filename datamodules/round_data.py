@@ -18,28 +18,36 @@ import torch
 from lightning.pytorch.trainer.states import TrainerFn
 from torch.utils.data import DataLoader
 
-from datamodules.annotation import Annotator, Request
-from datamodules.artefacts import Artefacts
-from datamodules.batches import ClipCache, PairBatch, PairDataset, distort
-from datamodules.codecs import Codec
-from datamodules.corpus import assign_splits, cache_folder, videos
-from datamodules.decoding import Video
+from datamodules.batches.clip_cache import ClipCache
+from datamodules.batches.device import distort
+from datamodules.batches.pair_batch import PairBatch
+from datamodules.batches.pair_dataset import PairDataset
+from datamodules.batches.pair_loader import pair_loader
+from datamodules.codecs.codec import Codec
+from datamodules.corpus.duplicates import find_duplicates, join_contents
+from datamodules.corpus.splits import assign_splits
+from datamodules.corpus.table import videos
 from datamodules.distortions import Distortion
-from datamodules.duplicates import find_duplicates, join_contents
 from datamodules.errors import InputError
-from datamodules.full_reference import FullReference, Metric
-from datamodules.growth import Growth, counts, drawn_among, versions_among
-from datamodules.hard_pairs import Hardness, Rule, find_hard
-from datamodules.human_pairs import HumanScores, MOSList, draw_human_pairs, read_mos, scores_among
-from datamodules.label_store import LabelStore, default_labels
-from datamodules.niqe import NIQE
-from datamodules.pair_loader import pair_loader
-from datamodules.pairs import PAIR_SCHEMA, SOURCES, Consensus, Versions, draw_pairs, read_pairs
+from datamodules.files.cache_folder import cache_folder
+from datamodules.labels.annotation import Annotator, Request
+from datamodules.labels.consensus import Consensus, Versions, versions_among
+from datamodules.labels.human_labels import HumanScores, MOSList, read_mos, scores_among
+from datamodules.labels.label_store import LabelStore, default_labels
+from datamodules.labels.reference_labels import drawn_ladders, eligible, reference_versions
+from datamodules.pairs.drawing import draw_pairs
+from datamodules.pairs.growth import Growth, counts, drawn_among
+from datamodules.pairs.hard import Hardness, Rule, find_hard
+from datamodules.pairs.human import draw_human_pairs
+from datamodules.pairs.relabelling import relabelled
+from datamodules.pairs.table import PAIR_SCHEMA, SOURCES, read_pairs
 from datamodules.procedural import MOS, write_corpus, write_mos
-from datamodules.reference_labels import drawn_ladders, eligible, reference_versions
-from datamodules.relabelling import relabelled
-from datamodules.scores_file import ScoresFile
 from datamodules.simulators import bases, find_simulators
+from datamodules.teachers.artefacts import Artefacts
+from datamodules.teachers.full_reference import FullReference, Metric
+from datamodules.teachers.niqe import NIQE
+from datamodules.teachers.scores_file import ScoresFile
+from datamodules.video.probing import Video
 from datamodules.video_data import VideoDataModule
 
 EMBEDDED_CONTENTS = 128

@@ -6,7 +6,7 @@ pair is decided here too, by the stage of a video's life in which a simulator ac
 
 from collections.abc import Mapping, Sequence
 
-from datamodules.codecs import CODECS, Codec
+from datamodules.codecs.codec import CODECS, Codec
 from datamodules.distortions import DISTORTIONS, Distortion
 from datamodules.errors import InputError
 

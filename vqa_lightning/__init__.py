@@ -7,24 +7,24 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from vqa_lightning.checkpoint_teacher import Checkpoint
-    from vqa_lightning.module import RankingModule
-    from vqa_lightning.scorer import Comparison, Scorer, VideoScore
-    from vqa_lightning.teacher_module import TeacherModule
+    from vqa_lightning.annotators.checkpoint_teacher import Checkpoint
+    from vqa_lightning.annotators.scorer import Comparison, Scorer, VideoScore
+    from vqa_lightning.annotators.teacher_module import TeacherModule
+    from vqa_lightning.training.module import RankingModule
 
 __all__ = ["Checkpoint", "Comparison", "RankingModule", "Scorer", "TeacherModule", "VideoScore"]
 
 _HOMES = {
-    "Checkpoint": "vqa_lightning.checkpoint_teacher",
-    "Comparison": "vqa_lightning.scorer",
-    "RankingModule": "vqa_lightning.module",
-    "Scorer": "vqa_lightning.scorer",
-    "TeacherModule": "vqa_lightning.teacher_module",
-    "VideoScore": "vqa_lightning.scorer",
+    "Checkpoint": "annotators.checkpoint_teacher",
+    "Comparison": "annotators.scorer",
+    "RankingModule": "training.module",
+    "Scorer": "annotators.scorer",
+    "TeacherModule": "annotators.teacher_module",
+    "VideoScore": "annotators.scorer",
 }
 
 
 def __getattr__(name: str) -> object:
     if name in _HOMES:
-        return getattr(import_module(_HOMES[name]), name)
+        return getattr(import_module(f"vqa_lightning.{_HOMES[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

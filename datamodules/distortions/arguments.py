@@ -3,6 +3,7 @@
 A leaf of the package: operators import it, the built-in simulators import the operators.
 """
 
+import hashlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -57,3 +58,10 @@ def draw(
     if isinstance(generator, torch.Generator):
         return sample(tuple(shape), generator=generator, device=clips.device)
     return torch.stack([sample(tuple(shape[1:]), generator=one, device=clips.device) for one in generator])
+
+
+def generator_for(key: tuple[Any, ...], device: torch.device) -> torch.Generator:
+    """Return a generator whose numbers follow from the key alone."""
+    # A hash, since the CPU's generators look at the last 32 bits of a seed only.
+    seed = int.from_bytes(hashlib.sha256(repr(key).encode()).digest()[:7])
+    return torch.Generator(device).manual_seed(seed)

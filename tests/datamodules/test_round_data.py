@@ -10,16 +10,19 @@ import torch
 from lightning.pytorch import Trainer
 from torch.utils.data import DataLoader, DistributedSampler
 
-from datamodules.batches import PairBatch, PairCollate, VideoBatch
-from datamodules.buckets import BucketBatchSampler, ResumedBatchSampler
-from datamodules.decoding import Sampling
+from datamodules.batches.buckets import BucketBatchSampler, ResumedBatchSampler
+from datamodules.batches.pair_batch import PairBatch
+from datamodules.batches.pair_dataset import PairCollate
+from datamodules.batches.video_batch import VideoBatch
 from datamodules.errors import InputError
-from datamodules.hard_pairs import Rule
-from datamodules.pairs import PAIR_SCHEMA, SOURCES, Consensus, Versions, read_pairs
+from datamodules.labels.consensus import Consensus, Versions
+from datamodules.pairs.hard import Rule
+from datamodules.pairs.table import PAIR_SCHEMA, SOURCES, read_pairs
 from datamodules.round_data import RoundDataModule
+from datamodules.video.sampling import Sampling
 from datamodules.video_data import VideoDataModule
-from vqa_lightning.lmm import LMMConfig
-from vqa_lightning.module import RankingModule
+from vqa_lightning.lmm.config import LMMConfig
+from vqa_lightning.training.module import RankingModule
 
 WHOLE = Sampling(frames=2, window=None)
 TINY = LMMConfig(image_size=32, hidden_size=32, vision_layers=1, text_layers=1)

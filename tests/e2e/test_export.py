@@ -12,13 +12,13 @@ from torch import Tensor
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from datamodules.errors import InputError
-from datamodules.levels import LEVELS
+from datamodules.labels.levels import LEVELS
 from vqa_lightning.cli import main
-from vqa_lightning.embedded import EmbeddedSizes
-from vqa_lightning.export_command import export_model
+from vqa_lightning.commands.export import export_model
 from vqa_lightning.families import FAMILIES
-from vqa_lightning.lmm import ANSWER, QUESTION, QWEN_CHAT, SYSTEM
-from vqa_lightning.module import RankingModule
+from vqa_lightning.families.embedded import EmbeddedSizes
+from vqa_lightning.lmm.prompt import ANSWER, QUESTION, QWEN_CHAT, SYSTEM
+from vqa_lightning.training.module import RankingModule
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ from PIL import Image
 
 from vqa_lightning import Scorer
 from vqa_lightning.cli import main
-from vqa_lightning.human_scale import HumanScale
+from vqa_lightning.metrics.human_scale import HumanScale
 
 ON_CPU = ["--trainer.accelerator=cpu", "--trainer.enable_progress_bar=false"]
 

@@ -9,9 +9,10 @@ import pytest
 import torch
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
-from datamodules.decoding import Sampling
+from datamodules.video.sampling import Sampling
 from vqa_lightning.cli import main
-from vqa_lightning.lmm import LMM, LMMConfig
+from vqa_lightning.lmm.config import LMMConfig
+from vqa_lightning.lmm.lmm import LMM
 
 TINY = LMMConfig(image_size=32, hidden_size=32, vision_layers=1, text_layers=1)
 SMALL = [

@@ -16,9 +16,10 @@ import torch
 import yaml
 from torch import Tensor
 
-from datamodules.decoding import Sampling
-from datamodules.label_store import LabelStore
-from vqa_lightning.lmm import LMM, LMMConfig
+from datamodules.labels.label_store import LabelStore
+from datamodules.video.sampling import Sampling
+from vqa_lightning.lmm.config import LMMConfig
+from vqa_lightning.lmm.lmm import LMM
 
 Run = Callable[..., int]
 Start = Callable[..., "subprocess.Popen[bytes]"]

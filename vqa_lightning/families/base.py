@@ -16,8 +16,8 @@ from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase,
 from transformers.image_utils import PILImageResampling
 from transformers.video_utils import VideoMetadata
 
-from vqa_lightning.embedded import EmbeddedSizes
-from vqa_lightning.tokens import Tokens
+from vqa_lightning.families.embedded import EmbeddedSizes
+from vqa_lightning.families.tokens import Tokens
 
 INTERPOLATIONS = {
     PILImageResampling.BILINEAR: transforms.InterpolationMode.BILINEAR,

@@ -18,7 +18,8 @@ from transformers import (
     Qwen2Config,
 )
 
-from vqa_lightning.embedded import (
+from vqa_lightning.families.base import Family
+from vqa_lightning.families.embedded import (
     CHAT_TEMPLATE,
     EmbeddedSizes,
     build_tokenizer,
@@ -26,7 +27,6 @@ from vqa_lightning.embedded import (
     shuffled_grid,
     whitened_cosines,
 )
-from vqa_lightning.families.base import Family
 
 
 class InternVL(Family):

@@ -15,8 +15,8 @@ from transformers import (
     LlavaOnevisionProcessor,
 )
 
-from vqa_lightning.embedded import EmbeddedSizes, build_model, build_tokenizer, build_video_processor
 from vqa_lightning.families.base import Family
+from vqa_lightning.families.embedded import EmbeddedSizes, build_model, build_tokenizer, build_video_processor
 
 
 class LlavaOnevision(Family):

@@ -20,15 +20,15 @@ from transformers import (
     Qwen3VLVisionConfig,
 )
 
-from vqa_lightning.embedded import (
+from vqa_lightning.families.base import Family, timed
+from vqa_lightning.families.embedded import (
     CHAT_TEMPLATE,
     EmbeddedSizes,
     build_tokenizer,
     decoder_sizes,
     whitened_cosines,
 )
-from vqa_lightning.families.base import Family, timed
-from vqa_lightning.tokens import Tokens
+from vqa_lightning.families.tokens import Tokens
 
 
 class Qwen3VL(Family):

@@ -21,14 +21,14 @@ from transformers import (
 from transformers.models.smolvlm.processing_smolvlm import DEFAULT_VIDEO_INTRO, FRAME_TIMESTAMP_MESSAGE
 from transformers.models.smolvlm.video_processing_smolvlm import get_resize_output_image_size
 
-from vqa_lightning.embedded import (
+from vqa_lightning.families.base import Family, timed
+from vqa_lightning.families.embedded import (
     EmbeddedSizes,
     build_tokenizer,
     decoder_sizes,
     shuffled_grid,
     whitened_cosines,
 )
-from vqa_lightning.families.base import Family, timed
 
 CHAT_TEMPLATE = (
     "<|im_start|>{% for message in messages %}{{ message['role'] | capitalize }}: "

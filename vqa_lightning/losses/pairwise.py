@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from datamodules.errors import InputError
-from datamodules.levels import hard_levels
+from datamodules.labels.levels import hard_levels
 
 
 def level_cross_entropy(logits: Tensor, target: Tensor, hard: bool = False) -> Tensor:

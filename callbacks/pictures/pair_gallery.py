@@ -1,0 +1,203 @@
+"""The hardest pairs of a round for TensorBoard: what was shown, what should have been said, what was said.
+
+Of the select split those that validation found hardest, of each source of training pairs those with the
+largest loss. Only their rows are kept while batches pass: clips are read again, and judged by the student of
+the round's end.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import torch
+from lightning.pytorch import LightningModule, Trainer
+from lightning_utilities.core.rank_zero import rank_zero_warn
+from PIL import Image
+from tensorboard.compat.proto.summary_pb2 import Summary
+from torch import Tensor
+from torch.utils.data import DataLoader
+from torch.utils.hooks import RemovableHandle
+
+from callbacks.pictures.cards import add_summaries, draws, writers
+from callbacks.pictures.pair_picture import ShownPair, animated_png, draw_pairs
+from callbacks.rounds.finished_round import FinishedRound, RoundListener
+from datamodules.batches.pair_batch import PairBatch
+from datamodules.batches.pair_dataset import PairDataset
+from datamodules.corpus.table import videos
+from datamodules.errors import InputError, UnreadableVideo
+from datamodules.pairs.hard import ANSWERS
+from datamodules.pairs.table import SOURCES
+from datamodules.round_data import RoundDataModule
+from vqa_lightning.lmm.lmm import Judged
+from vqa_lightning.training.module import RankingModule
+
+Loader = DataLoader[dict[str, Any]]
+
+
+class PairGallery(RoundListener):
+    """Draws `pairs/select` and `pairs/SOURCE` after each round, hardest first.
+
+    Each pair is a row: both clips, moving, with what was done to them; the level distributions given and
+    predicted as bars; the source of the label, whether it was drawn as a hard pair, and the loss: the
+    cross-entropy of the levels on the select split, that of the training step elsewhere.
+
+    Args:
+        pairs: how many of the select split and of each source.
+    """
+
+    def __init__(self, pairs: int = 4) -> None:
+        if pairs < 1:
+            raise InputError(f"PairGallery has pairs {pairs}: give 1 or more, or take it out.")
+        self.pairs = pairs
+        self._surprise = torch.empty(0)
+        self._judged: list[Judged] = []
+        self._hook: RemovableHandle | None = None
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Listens to what the validation asks, not to ask it twice."""
+        if draws(trainer) and not trainer.sanity_checking and isinstance(pl_module, RankingModule):
+            rows = len(_pairs(trainer.datamodule.val_dataloader()))  # type: ignore[attr-defined]
+            self._surprise = torch.full((rows,), -torch.inf, device=pl_module.device)
+            self._hook = pl_module.lmm.register_forward_hook(
+                lambda module, given, judged: self._judged.append(judged)
+            )
+
+    def on_validation_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Keeps how surprising the pairs were."""
+        if self._hook is not None and isinstance(pl_module, RankingModule):
+            _, levels = pl_module.answers(batch, self._judged.pop())[pl_module.score_by]
+            self._surprise[batch.row] = cross_entropy(batch.levels, levels)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Listens no more."""
+        if self._hook is not None:
+            self._hook.remove()
+            self._hook = None
+
+    def on_round_end(self, trainer: Trainer, pl_module: RankingModule, finished: FinishedRound) -> None:
+        """Draws the galleries of the round."""
+        if not draws(trainer):
+            return
+        data = trainer.datamodule  # type: ignore[attr-defined]
+        paths = {video.video_id: video.path for video in videos(data.corpus)}
+        for name, loader, rows, losses in self._hardest(trainer, data, finished):
+            try:
+                batch = _read(trainer, loader, rows)
+            except UnreadableVideo as error:
+                rank_zero_warn(f"pairs/{name} of round {finished.number} is not drawn: {error}")
+                continue
+            # On every process, for a sharded model computes on all or on none.
+            with trainer.precision_plugin.forward_context():
+                told = pl_module.answers(batch, pl_module.judge(batch.sides()))[pl_module.score_by]
+            for writer in writers(trainer):
+                named = zip(_pairs(loader).take(rows).to_pylist(), losses, strict=True)
+                shown = _shown(dict(zip(rows, named, strict=True)), paths, batch, *told)
+                picture = draw_pairs(f"round {finished.number}, {name}", shown)
+                add_summaries(writer, [_summary(f"pairs/{name}", picture)], trainer.global_step)
+
+    def _hardest(
+        self, trainer: Trainer, data: RoundDataModule, finished: FinishedRound
+    ) -> Iterator[tuple[str, Loader, list[int], list[float]]]:
+        """Of the select split and of each source: a name, the loader and the rows of its hardest pairs."""
+        # Each process knows of the pairs that it was shown.
+        own = self._surprise.to(trainer.strategy.root_device)
+        every = trainer.strategy.all_gather(own).view(-1, *own.shape)
+        hardness = {"select": (data.val_dataloader(), every.amax(dim=0).cpu())}
+        loss = finished.answers[:, ANSWERS.index("loss")]
+        training = data.train_dataloader()
+        for source in SOURCES:
+            own = torch.tensor(pc.equal(finished.pairs["source"], source).to_numpy())
+            hardness[source] = (training, loss.where(own, torch.nan))
+        for name, (loader, values) in hardness.items():
+            rows = hardest(values, self.pairs)
+            if rows:
+                yield name, loader, rows, values[rows].tolist()
+
+
+def hardest(values: Tensor, count: int) -> list[int]:
+    """Rows of the `count` largest values (n,), largest first; those that are no number were not met."""
+    order = values.nan_to_num(-torch.inf).argsort(descending=True, stable=True)
+    return [row for row in order[:count].tolist() if values[row].isfinite()]
+
+
+def cross_entropy(given: Tensor, predicted: Tensor) -> Tensor:
+    """Of predicted distributions over the levels against those given, both (B, 5): (B,) in nats."""
+    return -(given * predicted.clamp_min(1e-6).log()).sum(dim=-1)
+
+
+def _pairs(loader: Loader) -> pa.Table:
+    assert isinstance(loader.dataset, PairDataset)
+    return loader.dataset.rows
+
+
+def _read(trainer: Trainer, loader: Loader, rows: list[int]) -> PairBatch:
+    """Pairs as they were shown, on the device; unreadable ones are left out.
+
+    Raises:
+        UnreadableVideo: none can be read.
+    """
+    batch = loader.collate_fn([loader.dataset[row] for row in rows])
+    moved: PairBatch = trainer.strategy.batch_to_device(batch)  # Lightning's hooks, the device pass included
+    return moved
+
+
+def _shown(
+    pairs: dict[int, tuple[dict[str, Any], float]],
+    paths: dict[str, str],
+    batch: PairBatch,
+    difference: Tensor,
+    levels: Tensor,
+) -> list[ShownPair]:
+    """What is to be drawn of a batch.
+
+    Args:
+        pairs: row -> the pair and its loss, hardest first.
+        paths: video_id -> path.
+        batch: of some of these rows.
+        difference: (B,) how far the second side is preferred.
+        levels: (B, 5) predicted.
+    """
+    ranks = {row: rank for rank, row in enumerate(pairs, start=1)}
+    wrong = (difference * batch.order() < 0).tolist()
+    sides, count = batch.sides(), len(batch.row)
+    shown = []
+    for place, row in enumerate(batch.row.tolist()):
+        pair, loss = pairs[row]
+        hard = ", drawn as hard" if pair["hard"] else ""
+        shown.append(
+            ShownPair(
+                (sides[place], sides[count + place]),
+                (_caption(pair, "first", paths), _caption(pair, "second", paths)),
+                f"{ranks[row]}  {pair['source']}{hard}, loss {loss:.2f}",
+                "wrong order" if wrong[place] else "",
+                batch.levels[place],
+                levels[place],
+            )
+        )
+    return shown
+
+
+def _caption(pair: dict[str, Any], side: str, paths: dict[str, str]) -> tuple[str, str]:
+    """The video's name, and what was done to it, such as `gaussian_blur 2 + h264 1`."""
+    applied = (f"{one['name']} {one['level']}" for one in pair[f"distortions_{side}"])
+    return Path(paths[pair[side]]).stem, " + ".join(applied) or "source"
+
+
+def _summary(tag: str, frames: list[Image.Image]) -> Summary:
+    encoded = Summary.Image(
+        height=frames[0].height,
+        width=frames[0].width,
+        colorspace=3,
+        encoded_image_string=animated_png(frames),
+    )
+    return Summary(value=[Summary.Value(tag=tag, image=encoded)])

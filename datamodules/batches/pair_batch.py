@@ -1,0 +1,73 @@
+"""Pairs as they cross to the device: uint8 clips of both sides with severities and labels beside them."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from datamodules.labels.levels import preference
+from datamodules.pairs.table import SOURCES
+
+
+def together(clips: Sequence[Tensor]) -> Tensor | list[Tensor]:
+    """Lay clips (..., H, W) that may differ in size into one piece of memory.
+
+    Returns:
+        One tensor (N, ..., H, W) where all have one size, else the N clips as they came.
+    """
+    if len({clip.shape for clip in clips}) == 1:
+        return torch.stack(list(clips))
+    # A worker hands over each storage as an open file, of which a process may have few: one a batch, not
+    # one a clip.
+    packed = torch.cat([clip.flatten() for clip in clips])
+    parts = torch.split(packed, [clip.numel() for clip in clips])
+    return [values.view(clip.shape) for values, clip in zip(parts, clips, strict=True)]
+
+
+class PairBatch(NamedTuple):
+    """B pairs. Before the device pass `clips` is uint8, after it float in [0, 1].
+
+    Attributes:
+        clips: (2, B, T, 3, H, W), the first sides and the second sides; where frames differ in size, a list
+            of 2 B clips (T, 3, H, W), the first sides and then the second sides.
+        times: (2, B, T) in seconds from each video's start.
+        simulators: (2, B, depth) index into the simulators' names, in the order in which they act, -1 where
+            there is none.
+        severities: (2, B, depth) level of each, 0 for none.
+        done: (2, B, depth) bool, those that a worker has applied already: codecs, and what lies under them.
+        levels: (B, 5) the label, inferior first.
+        margin: (B,) D / sD where the label comes from scores, else nan.
+        source: (B,) index into `pairs.SOURCES`.
+        row: (B,) row in the round's pair table.
+        seed: of the device pass, the same for all pairs of an epoch; with its row it decides what a pair
+            looks like.
+        lost: ids of videos of which a clip could not be read; their pairs are not in the batch.
+    """
+
+    clips: Tensor | list[Tensor]
+    times: Tensor
+    simulators: Tensor
+    severities: Tensor
+    done: Tensor
+    levels: Tensor
+    margin: Tensor
+    source: Tensor
+    row: Tensor
+    seed: int
+    lost: tuple[str, ...] = ()
+
+    def sides(self) -> Tensor | list[Tensor]:
+        """All clips in one row, (2 B, T, 3, H, W) or a list of 2 B: those of pair b are b and B + b."""
+        return self.clips.flatten(0, 1) if isinstance(self.clips, Tensor) else self.clips
+
+    def simulator(self) -> Tensor:
+        """The simulator (B,) whose severities a pair compares, -1 for pairs of different videos."""
+        differ = (self.simulators[0] != self.simulators[1]) | (self.severities[0] != self.severities[1])
+        compared = torch.where(differ, self.simulators.amax(dim=0), -1).amax(dim=-1)
+        return torch.where(self.source == SOURCES.index("synthetic"), compared, -1)
+
+    def order(self) -> Tensor:
+        """(B,): 1 where the second side should look better, -1 where the first should, 0 if similar."""
+        lean = preference(self.levels) - 0.5
+        return torch.where(lean.abs() < 1e-3, 0.0, lean.sign())

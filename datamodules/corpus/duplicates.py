@@ -1,0 +1,254 @@
+"""Near-duplicates: videos of the same pictures, found by perceptual hashes and kept together by one content.
+
+Frames at relative times are hashed by the signs of their low frequencies, so that another size, codec or tone
+and a moderate distortion change few bits. Black bars are cut off and flat frames left out, for the same bars
+and the same black would make unlike videos alike.
+"""
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import torch
+import torch.nn.functional as F
+from scipy.fft import dctn
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+from torch import Tensor
+
+from datamodules.corpus.table import videos
+from datamodules.errors import UnreadableVideo
+from datamodules.files.cache_folder import cache_folder
+from datamodules.files.file_cache import FileCache
+from datamodules.video.frame_runs import read_runs
+from datamodules.video.luma import luma
+from datamodules.video.probing import Video
+
+FRAMES = 8  # hashed frames of a video, in the middles of equal parts of its duration
+
+GRID = 16  # lowest frequencies along each axis
+
+BITS = GRID * GRID - 1  # of a frame, without the mean
+
+THRESHOLD = 0.25
+"""Largest share of differing bits of near-duplicates. Of two unrelated frames half the bits differ, with a
+deviation of .032 (measured; .031 if bits were independent): at .25, 7.8 deviations away, the 5e11 pairs of a
+million videos give 2e-3 false ones even if every video is a still, whose frames all have one hash."""
+
+FLAT = 2.0  # deviation over a thumbnail, of 255, below which what is left is noise
+
+BLACK = 12.0  # brightest luma of a bar, of 255: black after compression
+
+THUMBNAIL, PICTURE = 128, 32  # pixels of a side, before and after bars are cut off
+
+BAND_BITS = 16
+"""Two videos are compared if the same 16 of some frame's 63 lowest bits are equal: with one bit in ten
+differing, one of the 32 bands is so with probability .998."""
+
+NEIGHBOURS = 256
+"""Videos that each one is compared with in a band at most, so that no crowd of alike ones costs its square;
+such a crowd is chained by neighbours."""
+
+HASH_VERSION = 1  # to be raised when the same file would hash otherwise
+
+_SCHEMA = pa.schema([("hash", pa.binary(FRAMES * GRID * GRID // 8)), ("frames", pa.int32())])
+
+_log = logging.getLogger(__name__)
+
+
+def hash_video(video: Video) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.bool_]]:
+    """Hash the frames of a video by the DCT of a thumbnail (pHash; Zauner, 2010).
+
+    Returns:
+        (FRAMES, GRID^2 / 8) packed bits, row by row: whether a frequency exceeds the frame's median; the bit
+        of the mean is 0. And (FRAMES,) which of the frames are there and not flat.
+
+    Raises:
+        UnreadableVideo: if the file gives no frame.
+    """
+    times = [(index + 0.5) / FRAMES * video.duration for index in range(FRAMES)]
+    thumbnails = torch.stack([_thumbnail(run[0]) for run in read_runs(video, times, 1)])
+    inside = thumbnails.amax(dim=0) > BLACK
+    rows, columns = inside.any(dim=1).nonzero(), inside.any(dim=0).nonzero()
+    if len(rows):
+        thumbnails = thumbnails[:, rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    pictures = F.interpolate(thumbnails[:, None], (PICTURE, PICTURE), mode="area")[:, 0].numpy()
+
+    frequencies = dctn(pictures, axes=(1, 2))[:, :GRID, :GRID].reshape(len(pictures), -1)[:, 1:]
+    bits = np.zeros((FRAMES, GRID * GRID), dtype=bool)
+    bits[: len(pictures), 1:] = frequencies > np.median(frequencies, axis=1, keepdims=True)
+    seen = np.zeros(FRAMES, dtype=bool)
+    seen[: len(pictures)] = pictures.std(axis=(1, 2)) > FLAT
+    return np.packbits(bits, axis=1), seen
+
+
+def _thumbnail(frame: Tensor) -> Tensor:
+    """Luma (THUMBNAIL, THUMBNAIL) of RGB uint8 (3, H, W)."""
+    return F.interpolate(luma(frame.float())[None, None], (THUMBNAIL, THUMBNAIL), mode="area")[0, 0]
+
+
+def find_duplicates(
+    corpus: pa.Table, *, cache: Path | None = None, workers: int | None = None, progress: bool = True
+) -> list[list[str]]:
+    """Group the videos of the same pictures; hashes are computed once per file and kept beside the corpus.
+
+    A copy that was cut shorter or mirrored is not found, nor one with other borders than black.
+
+    Args:
+        corpus: as `build_corpus` returns it.
+        cache: folder of the cache; by default the user's.
+        workers: threads; by default as many as there are cores.
+        progress: whether to show a bar on stderr while files are hashed.
+
+    Returns:
+        Groups of two or more video ids, in the order of the corpus.
+
+    Raises:
+        InputError: if the cache folder cannot be written.
+    """
+    by_path = {Path(video.path): video for video in videos(corpus)}
+    store = FileCache((cache or cache_folder()) / "hashes.parquet", _SCHEMA, HASH_VERSION)
+
+    def compute(path: Path) -> dict[str, object]:
+        torch.set_num_threads(1)  # of this thread: videos are the parallelism
+        hashes, seen = hash_video(by_path[path])
+        return {"hash": hashes.tobytes(), "frames": int(np.packbits(seen)[0])}
+
+    rows = store.rows(
+        list(by_path), compute, workers=workers, description="Looking for duplicates", progress=progress
+    )
+    hashed = [(by_path[p].video_id, row) for p, row in rows.items() if not isinstance(row, UnreadableVideo)]
+    if not hashed:
+        return []
+    hashes = np.frombuffer(b"".join(row["hash"] for _, row in hashed), np.uint8)
+    seen = np.unpackbits(np.array([[row["frames"]] for _, row in hashed], np.uint8), axis=1).astype(bool)
+    groups: dict[int, list[str]] = {}
+    for (video_id, _), label in zip(
+        hashed, group_hashes(hashes.reshape(*seen.shape, -1), seen).tolist(), strict=True
+    ):
+        groups.setdefault(label, []).append(video_id)
+    return [group for group in groups.values() if len(group) > 1]
+
+
+def group_hashes(hashes: npt.NDArray[np.uint8], seen: npt.NDArray[np.bool_]) -> npt.NDArray[np.int32]:
+    """Number the groups of videos that are connected by near-duplicates.
+
+    Args:
+        hashes: (n, FRAMES, GRID^2 / 8) packed bits.
+        seen: (n, FRAMES) which frames count.
+
+    Returns:
+        (n,) equal numbers within a group.
+    """
+    count = len(hashes)
+    words = np.ascontiguousarray(hashes).view(np.uint64)
+    generator = np.random.default_rng(0)
+    links = [np.empty((0, 2), dtype=np.int64)]
+    for frame in range(FRAMES):
+        members = np.flatnonzero(seen[:, frame])
+        bits = np.unpackbits(hashes[members, frame], axis=1).reshape(-1, GRID, GRID)
+        low = bits[:, : GRID // 2, : GRID // 2].reshape(len(members), (GRID // 2) ** 2)
+        # Other bits in every frame's bands: the frames of a still video are all alike. Bit 0 says nothing.
+        shuffled = 1 + generator.permutation(low.shape[1] - 1)
+        for band in np.array_split(shuffled, low.shape[1] // BAND_BITS):
+            keys = low[:, band] @ (1 << np.arange(len(band)))
+            links.append(_links_in_band(keys, members, frame, words, seen))
+    first, second = np.concatenate(links).T
+    graph = coo_array((np.ones(len(first), dtype=bool), (first, second)), shape=(count, count))
+    labels: npt.NDArray[np.int32] = connected_components(graph, directed=False)[1]
+    return labels
+
+
+def _links_in_band(
+    keys: npt.NDArray[np.int64],
+    members: npt.NDArray[np.int64],
+    frame: int,
+    words: npt.NDArray[np.uint64],
+    seen: npt.NDArray[np.bool_],
+) -> npt.NDArray[np.int64]:
+    """Near-duplicate pairs (m, 2) among the members with equal keys."""
+    order = np.argsort(keys, kind="stable")
+    keys, members = keys[order], members[order]
+    links = []
+    starts = np.arange(len(keys))
+    for step in range(1, NEIGHBOURS + 1):
+        starts = starts[starts + step < len(keys)]
+        starts = starts[keys[starts] == keys[starts + step]]
+        if not len(starts):
+            break
+        first, second = members[starts], members[starts + step]
+        # If the frames are alike on average one of them is: this one is tried before all are fetched.
+        alike = np.bitwise_count(words[first, frame] ^ words[second, frame]).sum(axis=1) <= THRESHOLD * BITS
+        first, second = first[alike], second[alike]
+        links.append(np.column_stack([first, second])[distances(words, seen, first, second) <= THRESHOLD])
+    return np.concatenate(links) if links else np.empty((0, 2), dtype=np.int64)
+
+
+def distances(
+    words: npt.NDArray[np.uint64],
+    seen: npt.NDArray[np.bool_],
+    first: npt.NDArray[np.int64],
+    second: npt.NDArray[np.int64],
+) -> npt.NDArray[np.float64]:
+    """Return the share of differing bits over the frames that both videos of a pair have, 0 to 1.
+
+    Args:
+        words: (n, FRAMES, GRID^2 / 64) hashes.
+        seen: (n, FRAMES) which frames count.
+        first: (m,) one video of each pair.
+        second: (m,) the other.
+
+    Returns:
+        (m,); 1 where less than half of the frames count.
+    """
+    both = seen[first] & seen[second]
+    differing = np.bitwise_count(words[first] ^ words[second]).sum(axis=2)
+    frames = both.sum(axis=1)
+    shares = (differing * both).sum(axis=1) / np.maximum(frames, 1) / BITS
+    return np.where(frames >= FRAMES / 2, shares, 1.0)
+
+
+def join_contents(corpus: pa.Table, groups: Sequence[Sequence[str]]) -> pa.Table:
+    """Make near-duplicates one content, so that splits, intervals and pairs treat them as such.
+
+    Contents that share a group become one, named as the first of them. Where a manifest itself put the videos
+    of a group into different splits, that stands, with a warning: it was typed and the group is a finding.
+
+    Args:
+        corpus: as `build_corpus` returns it, before `assign_splits`.
+        groups: as `find_duplicates` returns them.
+
+    Returns:
+        The corpus with its column `content` changed.
+    """
+    readable = videos(corpus)
+    contents = {video.video_id: video.content for video in readable}
+    names = list(dict.fromkeys(contents.values()))
+    number = {name: index for index, name in enumerate(names)}
+    given = {video.content: video.split for video in readable if video.split}
+    links = []
+    for group in groups:
+        members = [contents[video_id] for video_id in group]
+        splits = sorted({given[content] for content in members if content in given})
+        if len(splits) > 1:
+            paths = [video.path for video in readable if video.video_id in group]
+            _log.warning(
+                "%s look the same, but the manifest puts them into the splits %s; they stay there.",
+                " and ".join(paths),
+                " and ".join(splits),
+            )
+            continue
+        links += [(number[members[0]], number[content]) for content in members[1:]]
+    first, second = np.array(links, dtype=np.int64).reshape(-1, 2).T
+    graph = coo_array((np.ones(len(first), dtype=bool), (first, second)), shape=(len(names), len(names)))
+    labels = connected_components(graph, directed=False)[1]
+    joint: dict[int, str] = {}
+    for name, label in zip(names, labels.tolist(), strict=True):
+        joint.setdefault(label, name)
+    renamed = {name: joint[label] for name, label in zip(names, labels.tolist(), strict=True)}
+    column = [renamed.get(content, content) for content in corpus["content"].to_pylist()]
+    place = corpus.schema.get_field_index("content")
+    return corpus.set_column(place, "content", pa.array(column, pa.string()))

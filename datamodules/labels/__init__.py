@@ -1,0 +1,25 @@
+"""Labels: who scores which clips, where the scores are kept, and what all of them say together.
+
+Imports simulators, opinions and what lies below them; teachers and pairs are built on it.
+"""
+
+from datamodules.labels.annotation import Annotator, Request, annotate_missing
+from datamodules.labels.consensus import Consensus, Versions
+from datamodules.labels.fitted_consensus import FittedConsensus, fit_consensus
+from datamodules.labels.label_store import Annotation, Key, LabelStore
+from datamodules.labels.levels import CUTS, LEVELS
+
+__all__ = [
+    "CUTS",
+    "LEVELS",
+    "Annotation",
+    "Annotator",
+    "Consensus",
+    "FittedConsensus",
+    "Key",
+    "LabelStore",
+    "Request",
+    "Versions",
+    "annotate_missing",
+    "fit_consensus",
+]

@@ -1,0 +1,8 @@
+"""The pair table of a round: one module for each source of pairs, and one that puts them together.
+
+Imports labels and what lies below them; batches are built on it.
+"""
+
+from datamodules.pairs.table import PAIR_SCHEMA, SOURCES, read_pairs
+
+__all__ = ["PAIR_SCHEMA", "SOURCES", "read_pairs"]

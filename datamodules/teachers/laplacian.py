@@ -1,0 +1,38 @@
+"""The baseline beside which every figure is printed: the mean absolute Laplacian."""
+
+import torch
+from torch import Tensor
+
+from datamodules.teachers.teacher import Teacher
+from datamodules.video.luma import luma
+from datamodules.video.sampling import Sampling
+
+
+class Laplacian(Teacher):
+    """The one-line baseline: mean absolute Laplacian of the luma.
+
+    It orders the levels of one content's blur or codec ladder nearly perfectly and knows nothing of quality
+    across contents, which is why it stands in every table of results.
+
+    Args:
+        segments: single frames taken over the duration.
+        window: frames larger than this are cut to a square of this side, in pixels.
+        device: where frames are scored.
+        name: under which scores are stored; as a teacher it needs another than the baseline's.
+    """
+
+    def __init__(
+        self,
+        segments: int = 4,
+        window: int | None = 512,
+        device: str | torch.device = "cpu",
+        name: str = "laplacian",
+    ) -> None:
+        super().__init__(name, Sampling(segments=segments, frames=1, window=window), device=device)
+
+    def score(self, clips: Tensor) -> Tensor:
+        """Score clips (B, T, C, H, W) in [0, 1]: (B,), the mean over all pixels and frames."""
+        y = luma(clips)
+        inner = 4 * y[..., 1:-1, 1:-1]
+        around = y[..., :-2, 1:-1] + y[..., 2:, 1:-1] + y[..., 1:-1, :-2] + y[..., 1:-1, 2:]
+        return (inner - around).abs().mean(dim=(1, 2, 3))

@@ -1,0 +1,149 @@
+"""Any model that was saved as a file with its graph, TorchScript or torch.export, as a teacher.
+
+The file's own hash is in the fingerprint. Loading such a file can run code that its maker chose: TorchScript
+is a program, and an exported program may hold pickled objects, which `torch.export.load` unpickles.
+"""
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.export.passes import move_to_device_pass
+from torch.export.pt2_archive import is_pt2_package
+
+from datamodules.errors import InputError
+from datamodules.files.fingerprints import file_hash
+from datamodules.teachers.teacher import Teacher
+from datamodules.video.sampling import Sampling
+
+Layout = Literal["btchw", "bcthw", "bchw"]
+"""Axes of the model's input; with "bchw" each frame is scored by itself and a clip has their mean."""
+
+AXES = {"btchw": (0, 1, 2, 3, 4), "bcthw": (0, 2, 1, 3, 4)}
+
+
+class ExportedModel(Teacher):
+    """A TorchScript file (`torch.jit.save`) or an exported program (`torch.export.save`).
+
+    The model takes float RGB, (x - mean) / std of x in [0, 1], and returns one number for each of the batch.
+    Export it with a dynamic batch size: the last batch is smaller, and with "bchw" frames are the batch.
+
+    Only load files whose maker you trust: see above.
+
+    Args:
+        path: the file.
+        layout: axes of the model's input: "btchw", "bcthw", or "bchw" for a model of single frames.
+        size: height and width to which frames are resized, bilinear and antialiased; None keeps their own.
+        mean: of each channel, on [0, 1].
+        std: of each channel, on [0, 1].
+        higher_is_better: False turns the sign of the model's output.
+        segments: runs of frames taken over the duration.
+        frames: consecutive frames of a run, what a "btchw" or "bcthw" model sees at once.
+        window: frames larger than this are cut to a square of this side, in pixels; None keeps them whole.
+        name: under which the scores are stored; the file's stem by default.
+        device: where the model runs.
+
+    Raises:
+        InputError: if the layout is not known, a std is 0, or the file is absent or no such model.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        layout: Layout = "btchw",
+        size: tuple[int, int] | None = None,
+        mean: Sequence[float] = (0.0, 0.0, 0.0),
+        std: Sequence[float] = (1.0, 1.0, 1.0),
+        higher_is_better: bool = True,
+        segments: int = 4,
+        frames: int = 8,
+        window: int | None = 512,
+        name: str | None = None,
+        device: str | torch.device = "cpu",
+    ) -> None:
+        file = Path(path)
+        if layout not in (*AXES, "bchw"):
+            raise InputError(f"The layout {layout!r} is not known; give one of {', '.join((*AXES, 'bchw'))}.")
+        if len(mean) != 3 or len(std) != 3 or not all(value > 0 for value in std):
+            raise InputError(f"The mean {mean} and std {std} must be three numbers each, the std above 0.")
+        sampling = Sampling(segments=segments, frames=frames, window=window)
+        super().__init__(name or re.sub(r"[^\w.+-]", "_", file.stem, flags=re.ASCII), sampling, device=device)
+        self.layout = layout
+        self.size = None if size is None else (size[0], size[1])
+        self.mean, self.std = list(mean), list(std)
+        self.higher_is_better = higher_is_better
+        self._path, self._loaded_on = file, self.device
+        self._model = _load(file, self.device)
+        self._file = file_hash(file)
+
+    def fit(self, workers: int) -> None:
+        """Loads the model anew where it is to run elsewhere than it lies.
+
+        Raises:
+            InputError: if the file is absent or no such model any more.
+        """
+        if self._loaded_on != self.device:  # moved, a traced graph would leave its constants behind
+            self._model, self._loaded_on = _load(self._path, self.device), self.device
+
+    @property
+    def settings(self) -> Mapping[str, object]:
+        """Also a hash of the file, and how its input is made and its output read."""
+        return {
+            **super().settings,
+            "file": self._file,
+            "layout": self.layout,
+            "size": self.size,
+            "mean": self.mean,
+            "std": self.std,
+            "higher_is_better": self.higher_is_better,
+        }
+
+    def score(self, clips: Tensor) -> Tensor:
+        """Score clips (B, T, C, H, W) in [0, 1]: (B,), the model's output with its sign turned if asked.
+
+        Raises:
+            InputError: if the model refuses the input, or returns another number of scores than it was given.
+        """
+        images = clips.flatten(0, 1)
+        if self.size is not None:
+            images = F.interpolate(images, self.size, mode="bilinear", antialias=True)
+        mean, std = (images.new_tensor(values)[:, None, None] for values in (self.mean, self.std))
+        images = (images - mean) / std
+        if self.layout != "bchw":
+            images = images.view(*clips.shape[:3], *images.shape[2:]).permute(AXES[self.layout])
+        try:
+            scores = self._model(images)
+        except torch.OutOfMemoryError:  # a RuntimeError too, but no fault of the input
+            raise
+        except (RuntimeError, AssertionError) as error:  # what a guard of either kind of file raises
+            reason = str(error).strip().rpartition("\n")[2].rstrip(".")
+            raise InputError(
+                f"The model of teacher {self.name} refuses input of shape {tuple(images.shape)} ({reason}); "
+                "give the layout, size and frames that it was exported for; the batch must be dynamic."
+            ) from error
+        if scores.numel() != len(images):
+            raise InputError(
+                f"The model of teacher {self.name} returns the shape {tuple(scores.shape)} for a batch of "
+                f"{len(images)}; export one that returns one score each."
+            )
+        scores = scores.reshape(len(clips), -1).mean(dim=1)
+        return scores if self.higher_is_better else -scores
+
+
+def _load(path: Path, device: torch.device) -> Callable[[Tensor], Tensor]:
+    if not path.is_file():
+        raise InputError(f"The model file {path} is missing; name a TorchScript file or an exported program.")
+    try:
+        if is_pt2_package(str(path)):
+            return move_to_device_pass(torch.export.load(path), device).module()
+        script: torch.jit.ScriptModule = torch.jit.load(path, map_location=device)  # type: ignore[no-untyped-call]
+    except (RuntimeError, ValueError, OSError) as error:
+        raise InputError(
+            f"The model file {path} is neither a TorchScript file nor an exported program that this PyTorch "
+            f"({torch.__version__}) can load; save the model by torch.export.save or torch.jit.save."
+        ) from error
+    return script.eval()

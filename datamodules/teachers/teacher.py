@@ -1,0 +1,177 @@
+"""Teachers: scores of clips that need neither a download nor a human label.
+
+A teacher only scores clips; reading, distorting, batching and averaging over segments and draws are done once
+here, so that every teacher's standard error means the same: the spread of its scores within one video. A
+teacher that raises something costs that video its score, and ends the run only where nothing else is heard
+of it.
+"""
+
+import logging
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict
+
+import torch
+from torch import Tensor
+
+from datamodules.errors import InputError
+from datamodules.labels.annotation import Request, fingerprint_of
+from datamodules.labels.clips import ClipDataset, ClipItem, distorted
+from datamodules.labels.label_store import Annotation
+from datamodules.video.probing import Video
+from datamodules.video.sampling import Sampling
+
+FIRST_FAILURES = 8
+"""Videos on which a teacher may fail before it has scored any: then it is the teacher, and not the videos."""
+
+_log = logging.getLogger(__name__)
+
+
+class Teacher(ABC):
+    """An annotator that scores clips.
+
+    A subclass gives `score`, adds to `settings` what it depends on, and raises `version` if its code changes.
+
+    Args:
+        name: under which the scores are stored.
+        sampling: how clips are cut; unless `pad`, the window is an upper bound and smaller frames come whole.
+        draws: clips per video.
+        device: where clips are distorted and scored; no part of the fingerprint.
+    """
+
+    version = 1
+    batch_clips = 8
+    """Clips read before they are scored together: enough whole frames for a GPU, few enough for a laptop."""
+    pad = False
+    """Whether smaller frames are padded to the window, as for models trained on windows of one size."""
+    by_segment = True
+    """Whether each segment is scored by itself; False: all segments of a clip are one clip to `score`."""
+
+    def __init__(
+        self, name: str, sampling: Sampling, draws: int = 1, device: str | torch.device = "cpu"
+    ) -> None:
+        self.name = name
+        self.sampling = sampling
+        self.draws = draws
+        self.device = torch.device(device)
+        self._proven = False  # whether it has scored anything
+        self._failed: set[str] = set()
+
+    @abstractmethod
+    def score(self, clips: Tensor) -> Tensor:
+        """Score clips (B, T, C, H, W) in [0, 1] on the teacher's device.
+
+        Returns:
+            (B,), higher better whatever the metric's own sign; NaN where the clip gives nothing to judge.
+        """
+
+    def prepare(self, train: Sequence[Video]) -> None:  # noqa: B027 - most teachers have nothing to fit
+        """Take note of the train split; to be called before the fingerprint is read.
+
+        It must cost little: the fitting itself waits for the first clip that has no score yet.
+        """
+
+    def fit(self, workers: int) -> None:  # noqa: B027 - most teachers have nothing to fit
+        """Fit to what `prepare` took note of, reading in that many processes; called before any score."""
+
+    @property
+    def settings(self) -> Mapping[str, object]:
+        """Everything that decides a score, in plain types; subclasses add theirs."""
+        # Draws were once placed by the video: scores of several are no longer those.
+        placed = {"placed": "alike"} if self.draws > 1 else {}
+        return {"version": self.version, "sampling": asdict(self.sampling), "draws": self.draws, **placed}
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of name and settings."""
+        return fingerprint_of(self.name, self.settings)
+
+    def annotate(self, requests: Sequence[Request], workers: int = 0) -> Iterator[Annotation]:
+        """Yield the mean score over draws and segments of each request that can be read.
+
+        The standard error is the standard deviation over draws and segments divided by the root of their
+        number; NaN where there is one.
+
+        Raises:
+            InputError: `FIRST_FAILURES` videos came first on which `score` raised something.
+        """
+        self.fit(workers)
+        dataset = ClipDataset(requests, self.sampling, self.draws, self.pad)
+        yield from self.annotate_clips(requests, dataset.read(workers))
+
+    def annotate_clips(self, requests: Sequence[Request], clips: Iterable[ClipItem]) -> Iterator[Annotation]:
+        """Yield the same of clips that were read elsewhere, their positions pointing into the requests.
+
+        Clips of one size that follow each other are scored together, `batch_clips` at most.
+        """
+        items: list[ClipItem] = []
+        for item in clips:
+            if items and (
+                item.frames.shape != items[0].frames.shape or (len(items) + 1) * self.draws > self.batch_clips
+            ):
+                yield from self._annotate_batch([requests[i.position] for i in items], items)
+                items = []
+            items.append(item)
+        if items:
+            yield from self._annotate_batch([requests[i.position] for i in items], items)
+
+    def _annotate_batch(self, requests: Sequence[Request], items: Sequence[ClipItem]) -> Iterator[Annotation]:
+        try:
+            scores = self._scores(requests, items)
+        except (InputError, torch.AcceleratorError):
+            raise  # a mistake that has its sentence, and a device that will do nothing more
+        except Exception as error:  # whatever a user's teacher may raise
+            if len(items) == 1:
+                self._fail(requests[0], error)
+            else:
+                for request, item in zip(requests, items, strict=True):
+                    yield from self._annotate_batch([request], [item])
+            return
+        self._proven = True
+        for request, values in zip(requests, scores, strict=True):
+            values = values[values.isfinite()]
+            if not len(values):
+                _log.warning("%s makes no statement on %s; it is left out.", self.name, request.video.path)
+                continue
+            stderr = values.std().item() / math.sqrt(len(values)) if len(values) > 1 else math.nan
+            yield Annotation(*request.key, values.mean().item(), stderr)
+
+    @torch.inference_mode()
+    def _scores(self, requests: Sequence[Request], items: Sequence[ClipItem]) -> Tensor:
+        """Scores (V, parts) of V items, float64 on the CPU."""
+        clips = torch.stack(
+            [
+                distorted(item.frames.to(self.device), item.times.to(self.device), request)
+                for request, item in zip(requests, items, strict=True)
+            ]
+        )
+        return self.score_items(clips, items).double().cpu().view(len(items), -1)
+
+    def _fail(self, request: Request, error: Exception) -> None:
+        version = "" if request.simulator is None else f" under {request.simulator.name} {request.level}"
+        reason = next(iter(str(error).splitlines()), "")
+        what = f"{self.name} failed on {request.video.path}{version} ({type(error).__name__}: {reason})"
+        _log.warning("%s; it is left out.", what)
+        _log.debug("%s", what, exc_info=error)
+        self._failed.add(request.video.video_id)
+        if not self._proven and len(self._failed) >= FIRST_FAILURES:
+            raise InputError(
+                f"{what}, as on all of the first {len(self._failed)} videos: mend it, or take it out "
+                "of data.teachers."
+            ) from error
+
+    def score_items(self, clips: Tensor, items: Sequence[ClipItem]) -> Tensor:
+        """Score the distorted clips (V, D, T, C, H, W) in [0, 1] of V items with D draws.
+
+        A teacher that compares them with their sources finds those in the items.
+
+        Returns:
+            (V x parts,): the scores of all parts of the first item, then of the second, and so on.
+        """
+        return self.score(self.apart(clips))
+
+    def apart(self, clips: Tensor) -> Tensor:
+        """Split clips (V, D, T, C, H, W) into the parts that are scored by themselves, (B, T', C, H, W)."""
+        frames = self.sampling.frames if self.by_segment else clips.shape[2]
+        return clips.reshape(-1, frames, *clips.shape[3:])

@@ -1,0 +1,95 @@
+"""What is known of a video before a frame of it is decoded, and the id that all findings are kept under."""
+
+import hashlib
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+from datamodules.errors import UnreadableVideo
+from datamodules.video.readers import FileReader, Reader
+
+FINGERPRINT_CHUNK = 1 << 16  # bytes read at the head, the middle and the tail of a file to name its content
+
+
+@dataclass(frozen=True)
+class Video:
+    """One row of a corpus.
+
+    Attributes:
+        video_id: hash of the content, the same wherever the file lies.
+        path: the file.
+        width: pixels of a frame as displayed, after rotation; pixels are taken as square.
+        height: lines of a frame as displayed, after rotation.
+        fps: average frames per second.
+        duration: seconds from the first frame to the end of the last.
+        codec: FFmpeg's name of the decoder's format, such as "h264".
+        interlaced: whether frames are two interleaved fields; they are decoded as they are, combing included.
+        status: "ok" or "error".
+        error: why no frame can be read; empty when ok.
+        content: name of the scene, shared by versions of one source; by default the video_id.
+        split: "train", "select", "report", or empty.
+    """
+
+    video_id: str
+    path: str
+    width: int = 0
+    height: int = 0
+    fps: float = 0.0
+    duration: float = 0.0
+    codec: str = ""
+    interlaced: bool = False
+    status: str = "ok"
+    error: str = ""
+    content: str = ""
+    split: str = ""
+
+    def open(self) -> Reader:
+        """Open it for reading; raise UnreadableVideo if that cannot be done."""
+        return FileReader(self.path)
+
+
+def fingerprint(path: Path) -> str:
+    """Hash the file's size and three chunks of it: 16 hex digits, however large the file at the same cost."""
+    digest = hashlib.blake2b(digest_size=8)
+    size = path.stat().st_size
+    digest.update(size.to_bytes(8, "little"))
+    with path.open("rb") as file:
+        for offset in (0, (size - FINGERPRINT_CHUNK) // 2, size - FINGERPRINT_CHUNK):
+            file.seek(max(offset, 0))
+            digest.update(file.read(FINGERPRINT_CHUNK))
+    return digest.hexdigest()
+
+
+def probe(path: str | Path) -> Video:
+    """Read what a corpus row needs and decode the first frame, to know that frames come out.
+
+    The duration is taken from the last packets' time stamps, for declared ones may be absent or wrong.
+
+    Raises:
+        UnreadableVideo: if there is no such file, or no frame of it can be decoded.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise UnreadableVideo(f"{path} is {'not a file' if path.exists() else 'missing'}.")
+    try:
+        video_id = fingerprint(path)
+    except OSError as error:
+        raise UnreadableVideo(f"{path} cannot be read: {error.strerror}.") from error
+    with closing(FileReader(str(path))) as reader:
+        _, first = next(reader.frames(), (0.0, None))
+        if first is None:
+            raise UnreadableVideo(
+                f"{path} holds a video stream of which no frame can be decoded{reader.reason}."
+            )
+        turned = first.rotation % 180 != 0
+        return Video(
+            video_id=video_id,
+            path=str(path),
+            width=first.height if turned else first.width,
+            height=first.width if turned else first.height,
+            fps=reader.fps,
+            duration=reader.measure_duration(),
+            codec=reader.stream.codec_context.codec.canonical_name,
+            interlaced=bool(first.interlaced_frame),
+            content=video_id,
+        )

@@ -1,0 +1,198 @@
+"""One opened video file: probing its stream, seeking by time stamps, runs of consecutive frames.
+
+Every frame is found by its presentation time, never by its number. A run that begins inside the one before
+takes its frames over, so that a file may be read densely in one pass.
+"""
+
+import math
+from collections import deque
+from collections.abc import Iterator
+from typing import Protocol
+
+import av
+from av.container import InputContainer
+from av.stream import Disposition
+from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
+
+from datamodules.errors import UnreadableVideo
+
+SEEK_BACK = (
+    5.0  # seconds by which a seek that landed late is repeated earlier, before decoding from the start
+)
+
+BLIND_GAP = 2.0  # seconds of frames worth decoding rather than seeking over, where the container has no index
+
+UNSKIPPED = (
+    1.0  # seconds before a wanted frame in which every frame is decoded, in case fewer than wanted follow it
+)
+
+Run = list[tuple[float, VideoFrame]]
+"""Consecutive frames with their seconds from the video's start."""
+
+
+class Reader(Protocol):
+    """Hands out frames of one video by time."""
+
+    reason: str
+    """Why no more frames come, to be put behind a sentence; empty where none is known."""
+
+    def run(self, time: float, count: int) -> Run:
+        """Return `count` consecutive frames, from the one nearest to `time` or the last ones of all."""
+
+    def close(self) -> None:
+        """Let go of the video."""
+
+
+class FileReader:
+    """One opened file: hands out runs of frames by time and seeks only where that saves decoding."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self.reason = ""
+        self._open()
+        codec_rate = self.stream.codec_context.framerate
+        self.fps = float(self.stream.average_rate or self.stream.guessed_rate or codec_rate or 25)
+
+    def _open(self) -> None:
+        try:
+            # "file:" keeps a colon in a name from being read as a protocol.
+            self.container: InputContainer = av.open(f"file:{self.path}", metadata_errors="ignore")
+        except (av.FFmpegError, OSError) as error:
+            raise UnreadableVideo(f"{self.path} cannot be opened as a video: {error.strerror}.") from error
+        # Cover pictures of sound files are video streams too; "tty" is how FFmpeg plays plain text.
+        streams = [s for s in self.container.streams.video if not s.disposition & Disposition.attached_pic]
+        if not streams or self.container.format.name == "tty":
+            self.container.close()
+            raise UnreadableVideo(f"{self.path} has no video stream.")
+        self.stream: VideoStream = streams[0]
+        self.stream.codec_context.thread_count = 1  # workers are the parallelism
+        self.tick = float(self.stream.time_base or 1)
+        self.start = (self.stream.start_time or 0) * self.tick
+        self._frames: Iterator[tuple[float, VideoFrame]] = self.frames()
+        self._position = -math.inf  # seconds of the frame decoded last
+        self._skip_until = -math.inf  # seconds before which frames that no other refers to are skipped
+        self._last: Run = []  # the run handed out last
+        self._again: deque[tuple[float, VideoFrame]] = deque()  # decoded, and to be handed out once more
+
+    def close(self) -> None:
+        """Close the file."""
+        self.container.close()
+
+    def frames(self) -> Iterator[tuple[float, VideoFrame]]:
+        """Yield (seconds from the start, frame) until the end or the first damage."""
+        time = -1 / self.fps
+        codec = self.stream.codec_context
+        skipping = None
+        try:
+            for packet in self.container.demux(self.stream):
+                # H.264 marks what no other frame refers to; other codecs' decoders may drop more than that.
+                skips = (
+                    codec.name == "h264"
+                    and packet.pts is not None
+                    and packet.pts * self.tick - self.start < self._skip_until
+                )
+                if skips != skipping:
+                    codec.skip_frame = "NONREF" if skips else "DEFAULT"
+                    skipping = skips
+                for frame in packet.decode():
+                    time = time + 1 / self.fps if frame.time is None else frame.time - self.start
+                    yield time, frame
+        except av.FFmpegError as error:
+            self.reason = f": {error.strerror}"
+
+    def run(self, time: float, count: int) -> Run:
+        """Return `count` consecutive frames, from the one nearest to `time` or the last ones of all."""
+        self._last = self._find(time, count)
+        return self._last
+
+    def _find(self, time: float, count: int) -> Run:
+        wanted_from = time - 0.5 / self.fps
+        held: deque[tuple[float, VideoFrame]] = deque(maxlen=count)
+        for attempt, origin in enumerate(self._origins(time)):
+            if origin is not None and not self._seek(origin):
+                continue
+            self._skip_until = -math.inf if attempt else time - UNSKIPPED
+            held.clear()
+            wanted = 0
+            for position, frame in self._upcoming():
+                self._position = position
+                late = frame.time is None or position > time + 0.5 / self.fps
+                if origin is not None and not held and late:
+                    break  # the seek landed behind the wanted frame, or one cannot tell
+                held.append((position, frame))
+                wanted += position >= wanted_from
+                if wanted == count:
+                    return list(held)
+            else:
+                if len(held) == count and held[0][0] >= self._skip_until:
+                    return list(held)
+        return list(held)
+
+    def _upcoming(self) -> Iterator[tuple[float, VideoFrame]]:
+        while self._again:
+            yield self._again.popleft()
+        # `yield from` would end the frames for good when a run has enough of them.
+        for timed in self._frames:  # noqa: UP028
+            yield timed
+
+    def _origins(self, time: float) -> Iterator[float | None]:
+        """Places from which to decode, the cheapest first; None: go on from where the decoder is."""
+        if self._last and self._last[0][0] < time - 0.5 / self.fps <= self._last[-1][0]:
+            self._again.extendleft(reversed(self._last))
+            yield None
+        elif self._position < time - 0.5 / self.fps and self._goes_on_to(time):
+            yield None
+        yield from (origin for origin in (time, time - SEEK_BACK) if origin > 0)
+        self.container.close()
+        self._open()
+        yield None
+
+    def _goes_on_to(self, time: float) -> bool:
+        """Whether no keyframe lies between the decoder and `time`, so that seeking would save nothing."""
+        if self._position == -math.inf:
+            return time <= 0  # some containers load their index at the first seek
+        index = self.stream.index_entries.search_timestamp(self._stamp(time))
+        if index < 0:
+            return time - self._position < BLIND_GAP
+        return self.stream.index_entries[index].timestamp * self.tick - self.start <= self._position
+
+    def _seek(self, time: float) -> bool:
+        try:
+            self.container.seek(self._stamp(time), stream=self.stream)
+        except av.FFmpegError:
+            return False  # not every container can: the caller then decodes from the start
+        self._again.clear()
+        self._frames = self.frames()
+        return True
+
+    def _stamp(self, time: float) -> int:
+        return round((time + self.start) / self.tick)
+
+    def measure_duration(self) -> float:
+        """Seconds from the first frame to the end of the last, by the packets near the end of the file."""
+        declared = (self.stream.duration or 0) * self.tick
+        if not declared and self.container.duration:
+            declared = self.container.duration / av.time_base
+        end = self._last_end() if self._seek(declared) else 0.0
+        if not end:
+            self.container.close()
+            self._open()
+            end = self._last_end()
+        return max(end, 1 / self.fps)
+
+    def _last_end(self) -> float:
+        """Seconds at which the last frame from here on ends; by their number where packets carry no times."""
+        end = 0.0
+        untimed = 0
+        try:
+            for packet in self.container.demux(self.stream):
+                stamp = packet.dts if packet.pts is None else packet.pts
+                if stamp is not None:
+                    lasting = packet.duration * self.tick if packet.duration else 1 / self.fps
+                    end = max(end, stamp * self.tick - self.start + lasting)
+                elif packet.size:
+                    untimed += 1
+        except av.FFmpegError as error:
+            self.reason = f": {error.strerror}"
+        return end or untimed / self.fps

@@ -1,0 +1,259 @@
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+from datamodules.errors import InputError
+from datamodules.labels.consensus import Consensus, Versions, balance_of, cuts_for_balance
+from datamodules.labels.levels import LEVELS, hard_levels
+from datamodules.pairs.drawing import draw_pairs
+from datamodules.pairs.table import PAIR_SCHEMA, read_pairs
+
+LADDER = {"gaussian_blur": 5, "jitter": 3}
+VIDEOS = [f"v{i:02d}" for i in range(40)]
+
+
+def consensus(seed: int = 0, spread: float = 0.2) -> Consensus:
+    generator = np.random.default_rng(seed)
+    return Consensus(tuple(VIDEOS), generator.normal(size=40), np.full(40, spread))
+
+
+class TestDrawPairs:
+    def test_depends_on_seed_and_round_alone(self) -> None:
+        def draw(seed: int, round: int) -> object:
+            return draw_pairs(
+                VIDEOS, LADDER, seed=seed, round=round, synthetic=50, teacher=50, consensus=consensus()
+            )
+
+        assert draw(1, 2) == draw(1, 2)
+        assert draw(1, 2) != draw(1, 3)
+        assert draw(1, 2) != draw(2, 2)
+
+    def test_synthetic_labels_follow_from_the_severities(self) -> None:
+        pairs = draw_pairs(VIDEOS, LADDER, seed=0, round=0, synthetic=400)
+        for row in pairs.to_pylist():
+            sides = [{d["name"]: d["level"] for d in row[f"distortions_{s}"]} for s in ("first", "second")]
+            (name,) = {*sides[0], *sides[1]}
+            step = sides[0].get(name, 0) - sides[1].get(name, 0)
+            expected = {1: "better", -1: "worse"}.get(step, "superior" if step > 0 else "inferior")
+            assert step != 0
+            assert LEVELS[int(np.argmax(row["levels"]))] == expected
+            assert max(sides[0].get(name, 0), sides[1].get(name, 0)) <= LADDER[name]
+            assert row["first"] == row["second"]
+            assert row["draw_first"] == row["draw_second"]
+
+    def test_simulators_have_equal_shares(self) -> None:
+        pairs = draw_pairs(VIDEOS, LADDER, seed=0, round=0, synthetic=101)
+        names = Counter(
+            (row["distortions_first"] or row["distortions_second"])[0]["name"] for row in pairs.to_pylist()
+        )
+        assert sorted(names.values()) == [50, 51]
+
+    def test_teacher_pairs_are_balanced_over_levels(self) -> None:
+        pairs = draw_pairs(
+            VIDEOS, LADDER, seed=0, round=0, synthetic=0, teacher=200, consensus=consensus(), blur=0
+        )
+        levels = Counter(hard_levels(torch.tensor(pairs["levels"].to_pylist())).tolist())
+        assert [levels[i] for i in range(5)] == [40] * 5
+        assert pc.all(pc.not_equal(pairs["first"], pairs["second"])).as_py()
+
+    def test_margins_are_the_scores_difference_over_the_joint_deviation(self) -> None:
+        known = Consensus(("a", "b"), np.array([1.0, 4.0]), np.array([1.0, 3.0]))
+        pairs = draw_pairs(["a", "b"], LADDER, seed=0, round=0, synthetic=0, teacher=2, consensus=known)
+        found = dict(zip(pairs["first"].to_pylist(), pairs["margin"].to_pylist(), strict=True))
+        assert found == pytest.approx({"a": 1.5, "b": -1.5})
+
+    def test_nothing_to_draw_from(self) -> None:
+        with pytest.raises(InputError, match="no videos"):
+            draw_pairs([], LADDER, seed=0, round=0, synthetic=5)
+        with pytest.raises(InputError, match="teacher scores"):
+            draw_pairs(VIDEOS, LADDER, seed=0, round=0, synthetic=5, teacher=5)
+
+
+class TestCompositions:
+    BASES = {"jitter": ["gaussian_blur"]}
+
+    def test_the_base_lies_first_and_alike_under_both_sides(self) -> None:
+        pairs = draw_pairs(
+            VIDEOS, LADDER, seed=0, round=0, synthetic=400, bases=self.BASES, composed=0.5
+        ).to_pylist()
+        composed = 0
+        for row in pairs:
+            first, second = row["distortions_first"], row["distortions_second"]
+            if {entry["name"] for entry in first + second} == {"gaussian_blur", "jitter"}:
+                composed += 1
+                assert first[0] == second[0]
+                assert first[0]["name"] == "gaussian_blur"
+                step = sum(e["level"] for e in first[1:]) - sum(e["level"] for e in second[1:])
+                assert np.sign(np.array(row["levels"]) @ np.arange(-2, 3)) == np.sign(step) != 0
+        # Half of the 200 pairs of the one simulator that has a base: six deviations of a binomial count.
+        assert composed == pytest.approx(100, abs=42)
+
+    def test_without_a_share_there_are_none(self) -> None:
+        pairs = draw_pairs(VIDEOS, LADDER, seed=0, round=0, synthetic=100, bases=self.BASES)
+        for side in ("distortions_first", "distortions_second"):
+            assert pc.max(pc.list_value_length(pairs[side])).as_py() == 1
+
+
+class TestReferencePairs:
+    def versions(self) -> Versions:
+        generator = np.random.default_rng(0)
+        ids = tuple(name for name in VIDEOS for _ in range(4))
+        scores = Consensus(ids, generator.normal(size=160), np.full(160, 0.3))
+        return Versions(
+            scores, ("gaussian_blur", "gaussian_blur", "jitter", "jitter") * 40, np.arange(160) % 2 + 1
+        )
+
+    def test_different_sources_balanced_levels_and_the_margin_of_their_versions(self) -> None:
+        versions = self.versions()
+        pairs = draw_pairs(
+            VIDEOS, LADDER, seed=0, round=0, synthetic=0, reference=200, versions=versions, blur=0
+        )
+        levels = Counter(hard_levels(torch.tensor(pairs["levels"].to_pylist())).tolist())
+        assert [levels[i] for i in range(5)] == [40] * 5
+        known = zip(
+            versions.consensus.video_ids,
+            versions.simulators,
+            versions.levels,
+            versions.consensus.score,
+            strict=True,
+        )
+        score = {(name, simulator, level): value for name, simulator, level, value in known}
+        for row in pairs.to_pylist():
+            assert row["source"] == "reference"
+            assert row["first"] != row["second"]
+            sides = [
+                score[row[side], entry["name"], entry["level"]]
+                for side in ("first", "second")
+                for entry in row[f"distortions_{side}"]
+            ]
+            assert row["margin"] == pytest.approx((sides[1] - sides[0]) / np.sqrt(0.6), abs=1e-5)
+
+    def test_without_scores_there_are_none(self) -> None:
+        with pytest.raises(InputError, match="reference_pairs"):
+            draw_pairs(VIDEOS, LADDER, seed=0, round=0, synthetic=0, reference=5)
+
+
+class TestReadPairs:
+    def written(self, folder: Path, **changed: object) -> Path:
+        row = draw_pairs(VIDEOS, LADDER, seed=0, round=0, synthetic=1).to_pylist()[0]
+        file = folder / "pairs.parquet"
+        pq.write_table(pa.Table.from_pylist([row | changed], schema=PAIR_SCHEMA), file)
+        return file
+
+    def test_what_a_run_wrote_is_read_as_it_was(self, tmp_path: Path) -> None:
+        pairs = draw_pairs(VIDEOS, LADDER, seed=0, round=0, synthetic=20, teacher=20, consensus=consensus())
+        pq.write_table(pairs, tmp_path / "round-0.parquet")
+        assert read_pairs(tmp_path / "round-0.parquet", LADDER).equals(pairs)
+
+    @pytest.mark.parametrize(
+        ("changed", "sentence"),
+        [
+            ({"levels": [float("nan")] * 5}, "no distribution"),
+            ({"levels": [0.5, 0.5, 0.5, 0.0, 0.0]}, "no distribution"),
+            ({"distortions_first": [{"name": "sepia", "level": 1}]}, "sepia at level 1"),
+            ({"distortions_second": [{"name": "jitter", "level": 4}]}, "jitter at level 4"),
+        ],
+    )
+    def test_what_cannot_be_trained_on_is_one_sentence(
+        self, tmp_path: Path, changed: dict[str, object], sentence: str
+    ) -> None:
+        with pytest.raises(InputError, match=sentence):
+            read_pairs(self.written(tmp_path, **changed), LADDER)
+
+
+class TestConfidence:
+    def test_unsure_pairs_are_not_drawn(self) -> None:
+        pairs = draw_pairs(
+            VIDEOS,
+            LADDER,
+            seed=0,
+            round=0,
+            synthetic=0,
+            teacher=200,
+            consensus=consensus(),
+            min_confidence=0.6,
+        )
+        assert min(max(levels) for levels in pairs["levels"].to_pylist()) >= 0.6
+
+    def test_nothing_is_sure_enough(self) -> None:
+        with pytest.raises(InputError, match=r"data\.min_confidence"):
+            draw_pairs(
+                VIDEOS,
+                LADDER,
+                seed=0,
+                round=0,
+                synthetic=0,
+                teacher=9,
+                consensus=consensus(spread=9.0),
+                min_confidence=1.0,
+            )
+
+
+def test_cuts_keep_the_balance_whatever_the_unit_of_the_spread() -> None:
+    before = consensus()
+    after = Consensus(before.video_ids, before.score * 3, before.variance * 0.01)
+    cuts = cuts_for_balance(after, balance_of(before))
+    again = balance_of(Consensus(after.video_ids, after.score, after.variance, cuts))
+    assert again == pytest.approx(balance_of(before), abs=0.01)  # quantiles of 4096 random pairs
+
+
+class TestSmoothing:
+    def drawn(self, known: Consensus, smoothing: float, synthetic: int = 0) -> pa.Table:
+        return draw_pairs(
+            VIDEOS,
+            LADDER,
+            seed=0,
+            round=0,
+            synthetic=synthetic,
+            teacher=50,
+            consensus=known,
+            smoothing=smoothing,
+        )
+
+    def test_by_hand(self) -> None:
+        # The scores' variance is 4, that of the difference 1 + 3: a doubt of one half.
+        known = Consensus(("a", "b"), np.array([0.0, 4.0]), np.array([1.0, 3.0]))
+        rows = []
+        for smoothing in (0.0, 0.2):
+            ids = list(known.video_ids)
+            pairs = draw_pairs(
+                ids, {}, seed=0, round=0, synthetic=0, teacher=2, consensus=known, smoothing=smoothing
+            )
+            rows.append(pairs.to_pylist())
+        for plain, smooth in zip(*rows, strict=True):
+            assert smooth["levels"] == pytest.approx([0.9 * p + 0.1 / 5 for p in plain["levels"]], abs=1e-6)
+            assert smooth["margin"] == plain["margin"]
+
+    def test_the_more_annotators_disagree_the_smoother_the_label(self) -> None:
+        generator = np.random.default_rng(0)
+        known = Consensus(tuple(VIDEOS), generator.normal(size=40), generator.uniform(0.01, 2, size=40))
+        plain, smooth = self.drawn(known, 0.0), self.drawn(known, 0.5)
+        before, after = (np.array(table["levels"].to_pylist()) for table in (plain, smooth))
+        position = {name: index for index, name in enumerate(VIDEOS)}
+        first, second = ([position[name] for name in plain[side].to_pylist()] for side in ("first", "second"))
+        spread = known.variance[first] + known.variance[second]
+        weight = 1 - np.ptp(after, axis=1) / np.ptp(before, axis=1)
+        assert (np.diff(weight[np.argsort(spread)]) > -1e-5).all()  # float32
+        assert (before.argmax(axis=1) == after.argmax(axis=1)).all()
+        assert np.allclose(after.sum(axis=1), 1, atol=1e-6)
+
+    def test_the_unit_of_the_scores_does_not_matter(self) -> None:
+        known = consensus()
+        scaled = Consensus(known.video_ids, 10 * known.score + 50, 100 * known.variance)
+        first, second = np.arange(20), np.arange(20, 40)
+        assert known.doubt(first, second) == pytest.approx(scaled.doubt(first, second))
+
+    def test_agreeing_annotators_are_believed(self) -> None:
+        known = consensus(spread=0.0)
+        assert self.drawn(known, 0.5).equals(self.drawn(known, 0.0))
+
+    def test_labels_from_severities_stay(self) -> None:
+        pairs = self.drawn(consensus(), 0.5, synthetic=20)
+        synthetic = pairs.filter(pc.equal(pairs["source"], "synthetic"))
+        assert {max(levels) for levels in synthetic["levels"].to_pylist()} == {1.0}

@@ -1,0 +1,156 @@
+import doctest
+import inspect
+import math
+import shutil
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+import torch
+
+from datamodules.errors import InputError, UnreadableVideo
+from datamodules.labels.levels import LEVELS
+from datamodules.video.decoding import read_clip
+from datamodules.video.probing import probe
+from datamodules.video.sampling import Sampling
+from vqa_lightning import Scorer
+from vqa_lightning.annotators import scorer
+from vqa_lightning.metrics.human_scale import HumanScale
+
+
+@pytest.fixture(scope="module")
+def tiny(tiny_checkpoint: Path) -> Scorer:
+    return Scorer(tiny_checkpoint, device="cpu")
+
+
+@pytest.fixture
+def files(mixed_corpus: Path) -> list[Path]:
+    return sorted(mixed_corpus.glob("*.mp4"))[:4]
+
+
+class TestScore:
+    def test_gives_a_score_for_each_in_order(self, tiny: Scorer, files: list[Path], tmp_path: Path) -> None:
+        (tmp_path / "broken.mp4").write_bytes(b"no video")
+        first, broken, second = tiny.score([files[0], tmp_path / "broken.mp4", str(files[1])])
+        assert (first.path, second.path) == (str(files[0]), str(files[1]))
+        assert first.status == second.status == "ok"
+        assert first.score != second.score
+        assert first.stderr > 0
+        assert first.error == ""
+        assert first.calibrated is None
+        assert broken.status == "error"
+        assert broken.error.endswith(".")
+        assert math.isnan(broken.score)
+
+    def test_is_the_same_in_any_company(self, tiny: Scorer, files: list[Path]) -> None:
+        together = tiny.score(files)
+        assert [tiny.score(file)[0] for file in reversed(files)] == together[::-1]
+
+    def test_is_the_same_with_workers(self, tiny_checkpoint: Path, tiny: Scorer, files: list[Path]) -> None:
+        assert Scorer(tiny_checkpoint, "cpu", workers=1).score(files[:2]) == tiny.score(files[:2])
+
+    def test_is_the_same_from_many_threads(self, tiny: Scorer, files: list[Path]) -> None:
+        with ThreadPoolExecutor(4) as pool:
+            found = list(pool.map(tiny.score, files * 3))
+        assert [row for (row,) in found] == tiny.score(files) * 3
+
+    def test_takes_frames(self, tiny: Scorer, files: list[Path]) -> None:
+        video = probe(files[0])
+        whole = Sampling(frames=round(video.duration * video.fps), window=None)
+        frames = read_clip(video, whole).frames
+        assert len(frames) > 1
+        rows = tiny.score([frames, frames / 255, files[0]], fps=video.fps)
+        assert [row.status for row in rows] == ["ok"] * 3
+        assert rows[0].path == ""
+        assert rows[0] == rows[1]  # the same frames, whatever their type
+        # The file's draws lie elsewhere: they follow from its bytes.
+        assert rows[0].score == pytest.approx(rows[2].score, abs=5 * rows[2].stderr + 1)
+        assert tiny.score(frames, fps=video.fps) == rows[:1]
+
+    def test_refuses_what_is_no_video(self, tiny: Scorer) -> None:
+        with pytest.raises(InputError, match="shape"):
+            tiny.score(torch.zeros(3, 8, 8))
+
+    def test_a_folder_is_no_video(self, tiny: Scorer, mixed_corpus: Path) -> None:
+        (row,) = tiny.score(mixed_corpus)
+        assert row.status == "error"
+        assert "not a file" in row.error
+
+    def test_pairwise_scores_need_only_the_checkpoint(
+        self, save_checkpoint: Callable[..., Path], tmp_path: Path, files: list[Path]
+    ) -> None:
+        path = save_checkpoint(tmp_path / "pairs.ckpt", "score_by=pairwise")
+        rows = Scorer(path, "cpu").score(files[:2])
+        assert [row.status for row in rows] == ["ok", "ok"]
+        assert rows == Scorer(path, "cpu").score(files[:2])
+
+
+class TestCompare:
+    def test_agrees_with_the_scores(self, tiny: Scorer, files: list[Path]) -> None:
+        found = tiny.compare(files[0], files[1])
+        assert [found.first, found.second] == tiny.score(files[:2])
+        gap = found.second.score - found.first.score
+        joint = math.hypot(found.first.stderr, found.second.stderr)
+        # Phi as the standard library has it.
+        expected = (1 + math.erf(gap / joint / math.sqrt(2))) / 2
+        assert found.probability == pytest.approx(expected, abs=1e-12)
+
+    @pytest.mark.parametrize("judgements", ["[pairwise,pointwise]", "[pointwise]"])
+    def test_gives_distributions_in_both_orders(
+        self, save_checkpoint: Callable[..., Path], tmp_path: Path, files: list[Path], judgements: str
+    ) -> None:
+        path = save_checkpoint(tmp_path / "last.ckpt", f"judgements={judgements}")
+        found = Scorer(path, "cpu").compare(files[0], files[1])
+        swapped = Scorer(path, "cpu").compare(files[1], files[0])
+        for levels in (found.levels_ab, found.levels_ba):
+            assert tuple(levels) == LEVELS
+            assert sum(levels.values()) == pytest.approx(1, abs=1e-6)  # float32
+        # Another place in the batch: float32 sums in another order.
+        assert list(found.levels_ab.values()) == pytest.approx(list(swapped.levels_ba.values()), abs=1e-5)
+        assert found.probability == pytest.approx(1 - swapped.probability, abs=1e-12)
+
+    def test_a_video_beside_itself_is_even(self, tiny: Scorer, files: list[Path]) -> None:
+        found = tiny.compare(files[0], files[0])
+        assert found.probability == 0.5
+        assert found.levels_ab == pytest.approx(found.levels_ba, abs=1e-5)  # two rows of one batch
+
+    def test_frames_of_two_sizes(self, save_checkpoint: Callable[..., Path], tmp_path: Path) -> None:
+        path = save_checkpoint(tmp_path / "last.ckpt", "sampling={segments: 1, frames: 2, window: null}")
+        clips = [torch.randint(256, (6, 3, side, 48), dtype=torch.uint8) for side in (40, 64)]
+        found = Scorer(path, "cpu").compare(*clips)
+        assert 0 <= found.probability <= 1
+
+    def test_an_unreadable_one_is_told(self, tiny: Scorer, files: list[Path], tmp_path: Path) -> None:
+        with pytest.raises(UnreadableVideo, match=r"absent\.mp4 is missing"):
+            tiny.compare(files[0], tmp_path / "absent.mp4")
+
+
+class TestCalibration:
+    def scale(self, model: str) -> HumanScale:
+        return HumanScale("mos", model, b1=5.0, b2=1.0, b3=50.0, b4=10.0, n=9, srcc=0.9, rmse=0.2)
+
+    def test_is_written_beside_the_score(
+        self, tiny: Scorer, tiny_checkpoint: Path, files: list[Path], tmp_path: Path
+    ) -> None:
+        scale = self.scale(tiny.model)
+        scale.save(tmp_path / "scale.json")
+        (row,) = Scorer(tiny_checkpoint, "cpu", calibration=tmp_path / "scale.json").score(files[0])
+        assert row.calibrated == float(scale(row.score))
+        assert Scorer(tiny_checkpoint, "cpu", calibration=scale).score(files[0]) == [row]
+
+    def test_of_another_model_is_refused(self, tiny_checkpoint: Path) -> None:
+        with pytest.raises(InputError, match="was fitted for RankingModule-0"):
+            Scorer(tiny_checkpoint, "cpu", calibration=self.scale("RankingModule-0"))
+
+
+def test_the_example_runs(
+    tiny_checkpoint: Path, files: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, source in (("last.ckpt", tiny_checkpoint), ("a.mp4", files[0]), ("b.mp4", files[1])):
+        shutil.copy(source, tmp_path / name)
+    monkeypatch.chdir(tmp_path)
+    assert "Example:" in inspect.getdoc(Scorer) or ""
+    (test,) = doctest.DocTestFinder(recurse=False).find(Scorer, "Scorer", module=scorer)
+    assert test.examples
+    assert doctest.DocTestRunner().run(test).failed == 0

@@ -1,0 +1,61 @@
+from pathlib import Path
+
+import pytest
+import torch
+
+from datamodules.corpus.table import build_corpus, videos
+from datamodules.distortions import DISTORTIONS
+from datamodules.labels.annotation import Request
+from datamodules.labels.clips import ClipDataset, distorted
+from datamodules.video.sampling import Sampling
+from vqa_lightning.annotators.student import Student
+from vqa_lightning.lmm.config import LMMConfig
+from vqa_lightning.training.module import RankingModule
+
+TINY = LMMConfig(image_size=32, hidden_size=32, vision_layers=1, text_layers=1)
+
+
+@pytest.fixture(scope="module")
+def requests(mixed_corpus: Path) -> list[Request]:
+    found = videos(build_corpus(mixed_corpus, cache=mixed_corpus / "cache", progress=False))
+    return [Request(video) for video in found] + [Request(found[0], DISTORTIONS["gaussian_blur"], 4)]
+
+
+def student(window: int | None) -> Student:
+    torch.manual_seed(0)
+    module = RankingModule(lmm=TINY, sampling=Sampling(frames=2, window=window), score_draws=2)
+    module.configure_model()
+    return Student(module.eval())
+
+
+def test_scores_whole_frames_of_any_size_as_each_alone(requests: list[Request]) -> None:
+    annotator = student(None)
+    found = {(row.video_id, row.level): row.score for row in annotator.annotate(requests)}
+    assert len(found) == len(requests)
+    for request in requests[:3]:
+        clips = ClipDataset([request], annotator.sampling, 2)[0].frames / 255
+        assert clips.shape[-2:] == (request.video.height, request.video.width)
+        # Batches of other sizes: float32 sums differ in their last digits.
+        expected = pytest.approx(annotator.module.rate(clips).mean().item(), abs=1e-5)
+        assert found[request.video.video_id, 0] == expected
+    assert found[requests[0].video.video_id, 4] != found[requests[0].video.video_id, 0]
+
+
+def test_judges_one_whole_clip_at_a_time(requests: list[Request], monkeypatch: pytest.MonkeyPatch) -> None:
+    annotator = student(None)
+    rate, taken = annotator.module.rate, []
+    monkeypatch.setattr(annotator.module, "rate", lambda clips: taken.append(len(clips)) or rate(clips))
+    assert len(list(annotator.annotate(requests))) == len(requests)
+    assert taken == [1] * annotator.draws * len(requests)
+
+
+def test_draws_of_whole_frames_do_not_share_their_noise(requests: list[Request]) -> None:
+    noisy = Request(requests[0].video, DISTORTIONS["gaussian_noise"], 5)
+    clip = ClipDataset([noisy], student(None).sampling)[0]
+    first, again, second = (distorted(clip.frames, clip.times, noisy, draw) for draw in (0, 0, 1))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, second)
+
+
+def test_takes_fewer_whole_frames_at_once_than_windows() -> None:
+    assert student(None).batch_clips < student(40).batch_clips

@@ -1,0 +1,80 @@
+"""A trained checkpoint of ours as a teacher of another run, or as the one that labels a corpus.
+
+It is the Student's way of scoring with weights that no longer change, on the published scale.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+import torch
+from lightning.pytorch.cli import instantiate_module
+
+from datamodules.errors import InputError
+from datamodules.labels.annotation import Request
+from datamodules.labels.clips import ClipItem
+from datamodules.labels.label_store import Annotation
+from vqa_lightning.annotators.student import Student
+from vqa_lightning.checkpoints.resumable import read_checkpoint
+from vqa_lightning.training.module import RankingModule
+
+
+class Checkpoint(Student):
+    """Scores videos by a checkpoint that fit wrote, by the judgement it was trained to score by.
+
+    Scores and their standard errors are those of `predict` with the same checkpoint: 50 is the middle of the
+    corpus it was trained on and 10 its standard deviation. The fingerprint is a hash of the weights.
+
+    Args:
+        path: a .ckpt of a run.
+        device: where clips are scored.
+        name: under which the scores are stored; by default `checkpoint-` and the first digits of the hash.
+
+    Raises:
+        InputError: if the file is missing, cannot be read, or holds another model.
+    """
+
+    def __init__(self, path: str, device: str | torch.device = "cpu", name: str | None = None) -> None:
+        super().__init__(load_checkpoint(Path(path)))
+        self.name = name or f"checkpoint-{self._weights[:6]}"
+        self.device = torch.device(device)
+
+    def fit(self, workers: int) -> None:
+        """Moves the model to where it is to score."""
+        self.module.to(self.device)
+
+    def annotate_clips(self, requests: Sequence[Request], clips: Iterable[ClipItem]) -> Iterator[Annotation]:
+        """Yield each request's published score with its calibrated standard error."""
+        for annotation in super().annotate_clips(requests, clips):
+            score, stderr = self.module.published(
+                torch.tensor(annotation.score), torch.tensor(annotation.stderr)
+            )
+            yield annotation._replace(score=score.item(), stderr=stderr.item())
+
+
+def load_checkpoint(path: Path) -> RankingModule:
+    """Loads a model for scoring from its checkpoint, with `weights_only`.
+
+    What was frozen in training is loaded from where it was then: the published checkpoint, or the run's
+    base.ckpt beside this one.
+
+    Raises:
+        InputError: if one of the files is missing, cannot be read, or holds another model.
+    """
+    if not path.is_file():
+        raise InputError(f"The checkpoint {path} is not a file; give a .ckpt that fit has written.")
+    try:
+        checkpoint = read_checkpoint(path)
+        settings = dict(checkpoint["hyper_parameters"])
+        settings.pop("_instantiator", None)  # which class it names is not for the file to say
+        module = instantiate_module(RankingModule, settings)
+        module.configure_model()
+        module.on_load_checkpoint(checkpoint)
+        module.load_state_dict(checkpoint["state_dict"])
+    except InputError:
+        raise
+    except Exception as error:  # whatever the damage, or the other model, happens to cause
+        raise InputError(
+            f"The checkpoint {path} cannot be loaded ({str(error).splitlines()[0].rstrip('.')}); "
+            "give a .ckpt that vqa-lightning's fit wrote."
+        ) from error
+    return module.eval()

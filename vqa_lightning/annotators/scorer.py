@@ -1,0 +1,232 @@
+"""Scores of videos from Python: the same numbers as `vqa-lightning predict` gives in float32, to the bit.
+
+Every video is scored by itself, from the very clips that predict reads; frames in memory are cut as a file
+with these frames would be.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from math import hypot, nan
+from pathlib import Path
+from sys import float_info
+from threading import Lock
+
+import numpy as np
+import torch
+from scipy.special import ndtr
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from datamodules.errors import InputError, UnreadableVideo
+from datamodules.labels.annotation import Request
+from datamodules.labels.clips import ClipDataset, ClipItem
+from datamodules.labels.levels import LEVELS
+from datamodules.pairs.table import SOURCES
+from datamodules.video.memory_video import MemoryVideo, memory_video
+from datamodules.video.probing import Video, probe
+from vqa_lightning.annotators.checkpoint_teacher import load_checkpoint
+from vqa_lightning.annotators.student import Student
+from vqa_lightning.metrics.human_scale import HumanScale
+from vqa_lightning.training.module import RankingModule
+
+Item = str | Path | Tensor
+"""A file, or frames (T, 3, H, W), uint8 or float in [0, 1]."""
+
+
+@dataclass(frozen=True)
+class VideoScore:
+    """One row of predict's output.
+
+    Attributes:
+        path: the file as it was given; empty for frames in memory.
+        score: 50 is the middle of the corpus that the model was trained on and 10 its standard deviation,
+            higher better; NaN where the video cannot be read.
+        stderr: standard error in the same unit.
+        status: "ok" or "error".
+        error: why the video cannot be read, in one sentence; empty when ok.
+        calibrated: the score on the human scale that the Scorer was given; None without one.
+    """
+
+    path: str
+    score: float
+    stderr: float
+    status: str
+    error: str
+    calibrated: float | None = None
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """How the second of two videos looks beside the first.
+
+    Attributes:
+        probability: that the second looks better: Phi of the difference of the scores over its standard
+            error.
+        levels_ab: how likely each level is for the second beside the first, inferior to superior: the mean
+            over the clips that are drawn from both.
+        levels_ba: the same for the first beside the second, asked in that order.
+        first: score of the first.
+        second: score of the second.
+    """
+
+    probability: float
+    levels_ab: dict[str, float]
+    levels_ba: dict[str, float]
+    first: VideoScore
+    second: VideoScore
+
+
+def model_name(module: RankingModule) -> str:
+    """Name and hash of a model, as they stand in the column `model`."""
+    return f"{type(module).__name__}-{Student(module).fingerprint}"
+
+
+class Scorer:
+    """Scores videos by a checkpoint; safe to share between threads, which decode side by side.
+
+    Example:
+        >>> from vqa_lightning import Scorer
+        >>> scorer = Scorer("last.ckpt")
+        >>> [video.status for video in scorer.score(["a.mp4", "b.mp4"])]
+        ['ok', 'ok']
+        >>> comparison = scorer.compare("a.mp4", "b.mp4")
+        >>> 0 <= comparison.probability <= 1
+        True
+        >>> list(comparison.levels_ab)
+        ['inferior', 'worse', 'similar', 'better', 'superior']
+        >>> frames = torch.zeros(60, 3, 270, 480, dtype=torch.uint8)
+        >>> (black,) = scorer.score(frames, fps=30)
+        >>> black.score < 100
+        True
+
+    Args:
+        checkpoint: a .ckpt that fit wrote.
+        device: where clips are scored; "auto": the machine's accelerator, else its CPU.
+        calibration: a HumanScale fitted to this model's scores, or the file it was saved to.
+        workers: processes that read clips; 0 reads in the thread that asks.
+
+    Attributes:
+        model: name and hash, as in predict's column `model`.
+
+    Raises:
+        InputError: the checkpoint or the calibration cannot be read, or the calibration is another model's.
+    """
+
+    def __init__(
+        self,
+        checkpoint: str | Path,
+        device: str | torch.device = "auto",
+        calibration: HumanScale | str | Path | None = None,
+        workers: int = 0,
+    ) -> None:
+        module = load_checkpoint(Path(checkpoint))
+        self.model = model_name(module)
+        if isinstance(calibration, str | Path):
+            calibration = HumanScale.load(calibration)
+        if calibration is not None and calibration.model != self.model:
+            raise InputError(
+                f"The calibration was fitted for {calibration.model}, not for {self.model}: fit one on this "
+                "model's scores."
+            )
+        self.human_scale = calibration
+        self.workers = workers
+        if device == "auto":
+            device = torch.accelerator.current_accelerator(check_available=True) or "cpu"
+        self.device = torch.device(device)
+        self._module = module.to(self.device)
+        self._lock = Lock()
+
+    def score(self, videos: Item | Sequence[Item], fps: float = 30.0) -> list[VideoScore]:
+        """Scores each video; one that cannot be read is told in its row and stops nothing.
+
+        Args:
+            videos: files or frames (T, 3, H, W) in RGB, uint8 or float in [0, 1]; one alone is a list of one.
+            fps: of frames in memory, in frames per second.
+
+        Returns:
+            One score a video, in order.
+
+        Raises:
+            InputError: frames of another shape, type or range.
+        """
+        items = [videos] if isinstance(videos, str | Path | Tensor) else list(videos)
+        given = [self._video(item, fps) for item in items]
+        return [self._rate(video, item) for video, item in zip(given, self._read(given), strict=True)]
+
+    def compare(self, first: Item, second: Item, fps: float = 30.0) -> Comparison:
+        """Says how the second video looks beside the first.
+
+        The levels come from the pairwise judgement where the model has learnt it, else from the difference of
+        the clips' pointwise scores.
+
+        Args:
+            first: a file or frames, as in `score`.
+            second: the same.
+            fps: of frames in memory.
+
+        Raises:
+            UnreadableVideo: one of the two cannot be read.
+            InputError: frames of another shape, type or range.
+        """
+        given = [self._video(item, fps) for item in (first, second)]
+        read = list(self._read(given))
+        for item in read:
+            if item.error is not None:
+                raise UnreadableVideo(item.error)
+        one, other = (self._rate(video, item) for video, item in zip(given, read, strict=True))
+        joint = max(hypot(one.stderr, other.stderr), float_info.min)
+        forward, backward = self._levels(read[0].frames, read[1].frames)
+        return Comparison(
+            probability=float(ndtr((other.score - one.score) / joint)),
+            levels_ab=dict(zip(LEVELS, forward, strict=True)),
+            levels_ba=dict(zip(LEVELS, backward, strict=True)),
+            first=one,
+            second=other,
+        )
+
+    def _video(self, item: Item, fps: float) -> Video:
+        if isinstance(item, Tensor):
+            return memory_video(item, fps)
+        try:
+            return probe(item)
+        except UnreadableVideo as error:
+            return Video("", str(item), status="error", error=str(error))
+
+    def _read(self, videos: Sequence[Video]) -> Iterator[ClipItem]:
+        module = self._module
+        dataset = ClipDataset([Request(video) for video in videos], module.sampling, module.score_draws)
+        # Frames in memory need no decoding, and those on a GPU cannot be seen from a forked process.
+        in_memory = any(isinstance(video, MemoryVideo) for video in videos)
+        return iter(DataLoader(dataset, batch_size=None, num_workers=0 if in_memory else self.workers))
+
+    @torch.inference_mode()
+    def _rate(self, video: Video, item: ClipItem) -> VideoScore:
+        path = "" if isinstance(video, MemoryVideo) else video.path
+        if item.error is not None:
+            return VideoScore(path, nan, nan, "error", item.error)
+        with self._lock:
+            raw = self._module.rate_video(item.frames.to(self.device))
+            score, stderr = (values.item() for values in self._module.t_scores(raw[None]))
+        found = VideoScore(path, score, stderr, "ok", "")
+        if self.human_scale is None:
+            return found
+        return replace(found, calibrated=float(self.human_scale(np.array([score]))[0]))
+
+    @torch.inference_mode()
+    def _levels(self, first: Tensor, second: Tensor) -> tuple[list[float], list[float]]:
+        """Of the second video's clips (n, T, 3, H, W) beside the first's, and the other way round."""
+        module = self._module
+        found = []
+        for pair in zip(first, second, strict=True):  # one at a time: whole frames are large
+            with self._lock:
+                judged = module.judge([clip.to(self.device) / 255 for clip in pair])
+                if judged.levels is not None:
+                    found.append(module.levels(judged.levels)[:, 0])
+                    continue
+                assert judged.scores is not None
+                difference = judged.scores[1] - judged.scores[0]
+                source = torch.full_like(difference, SOURCES.index("teacher"), dtype=torch.long)
+                levels = module.pointwise_loss.log_levels(difference, source).exp()
+                found.append(torch.cat([levels, levels.flip(-1)]))
+        forward, backward = torch.stack(found).double().mean(dim=0).tolist()
+        return forward, backward

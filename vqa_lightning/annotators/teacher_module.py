@@ -1,0 +1,70 @@
+"""A teacher as the model of `predict`: any corpus annotated on any Lightning strategy, with no checkpoint.
+
+The teacher keeps its own way of reading and batching; Lightning gives each rank its share and its device.
+"""
+
+from lightning.pytorch import LightningModule
+from lightning_utilities.core.rank_zero import rank_zero_info
+
+from datamodules.corpus.table import videos
+from datamodules.errors import InputError
+from datamodules.labels.annotation import Annotator
+from datamodules.labels.clips import ClipItem
+from datamodules.labels.label_store import Annotation
+from datamodules.round_data import RoundDataModule
+from datamodules.teachers.teacher import Teacher
+
+
+class TeacherModule(LightningModule):
+    """Scores videos by a teacher, in the teacher's own unit, higher better.
+
+    A teacher that has to see good videos first, and was given none, is prepared with the corpus itself (NIQE
+    without `pristine`): its scores then compare the videos of that corpus.
+
+    Args:
+        teacher: who scores; a `datamodules.Teacher`, for a file of scores has them already.
+
+    Raises:
+        InputError: the teacher scores no clips.
+    """
+
+    def __init__(self, teacher: Annotator) -> None:
+        super().__init__()
+        if not isinstance(teacher, Teacher):
+            raise InputError(
+                f"model.teacher is a {type(teacher).__name__}, which scores no clips: name one that does."
+            )
+        self.teacher = teacher
+
+    @property
+    def data(self) -> RoundDataModule:
+        """Where the clips come from."""
+        data = self.trainer.datamodule  # type: ignore[attr-defined]
+        assert isinstance(data, RoundDataModule)
+        return data
+
+    def setup(self, stage: str) -> None:
+        """Prepares the teacher, and has the datamodule read as it says."""
+        self.teacher.device = self.trainer.strategy.root_device
+        self.teacher.prepare(videos(self.data.corpus))
+        if type(self.teacher).prepare is not Teacher.prepare:
+            rank_zero_info(
+                f"{self.teacher.name}: prepared with these videos, where no others are named for it"
+            )
+        self.data.teacher = self.teacher
+
+    def predict_step(self, batch: list[ClipItem]) -> tuple[list[Annotation], dict[str, str]]:
+        """Scores of the batch's videos, and for those without one the reason, by video id."""
+        requests = self.data.requests
+        readable = [item for item in batch if item.error is None]
+        if readable:
+            self.teacher.fit(self.data.workers)
+        found = list(self.teacher.annotate_clips(requests, readable))
+        reasons = {
+            requests[item.position].video.video_id: item.error
+            or f"{self.teacher.name} makes no statement on {requests[item.position].video.path}."
+            for item in batch
+        }
+        for annotation in found:
+            del reasons[annotation.video_id]
+        return found, reasons

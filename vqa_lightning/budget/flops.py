@@ -1,0 +1,188 @@
+"""Floating-point operations that a training step needs, counted from the modules' own shapes.
+
+Needed is what the mathematics asks for: a token costs 2 N in the forward pass through N weights, 2 N more
+where gradients pass through them and 2 N more where they are trained. What a run does besides, such as
+computing activations again instead of keeping them, is no use of the card and is not counted, so that
+utilisation compares runs that keep different things. Weights are never read: the meta device will do.
+"""
+
+from collections.abc import Iterable
+from copy import deepcopy
+from dataclasses import dataclass
+from math import ceil
+from typing import Any, cast
+
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from datamodules.labels.levels import LEVELS
+from vqa_lightning.lmm.lmm import LMM
+from vqa_lightning.lmm.motion import FrameDifferences, VideoBackbone
+
+
+@dataclass(frozen=True)
+class StepShape:
+    """How much of everything one training step shows to the model.
+
+    Attributes:
+        clips: that pass the tower, once each.
+        pictures: of a clip, as the tower groups them.
+        patches: of a picture, each attending to those of its own picture alone.
+        asked: prompts in which levels are asked for; the first ones of `sequences`.
+        sequences: tokens of every sequence that passes the language model.
+    """
+
+    clips: int
+    pictures: int
+    patches: int
+    asked: int
+    sequences: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class StepFlops:
+    """Operations of one training step, forward and backward; a multiplication and an addition are two.
+
+    Attributes:
+        tower: in the weights of the vision tower.
+        projector: in the weights of the vision projector.
+        motion: in the motion path.
+        language_model: in the weights of the decoder, adapters included.
+        heads: for level words and scores.
+        attention: in the products of queries, keys and values; in a causal decoder half the square.
+    """
+
+    tower: int
+    projector: int
+    motion: int
+    language_model: int
+    heads: int
+    attention: int
+
+    @property
+    def total(self) -> int:
+        """All of them."""
+        parts = (self.tower, self.projector, self.motion, self.language_model, self.heads)
+        return sum(parts) + self.attention
+
+
+def step_shape(
+    lmm: LMM,
+    pairs: int,
+    height: int,
+    width: int,
+    *,
+    pairwise: bool = True,
+    pointwise: bool = True,
+    both_orders: bool = True,
+) -> StepShape:
+    """What one training step on pairs of clips of one size shows to the model.
+
+    Args:
+        lmm: of any family; may be on the meta device.
+        pairs: B of the step.
+        height: of the clips, in pixels.
+        width: of the clips, in pixels.
+        pairwise: whether levels are asked for.
+        pointwise: whether scores are.
+        both_orders: whether each pair is asked in both orders.
+    """
+    size = lmm.family.size_for(height, width, len(lmm.seconds))
+    opening, block, between, _, question = (len(ids) for ids in lmm.prompt_ids(size))
+    block += 0 if lmm.motion is None else lmm.sampling.segments
+    asked = pairs * (2 if both_orders else 1) if pairwise else 0
+    alone = 0 if not pointwise or (pairwise and both_orders) else pairs if pairwise else 2 * pairs
+    time, *side = _patch(lmm)
+    return StepShape(
+        clips=2 * pairs,
+        pictures=ceil(len(lmm.seconds) / time),
+        patches=(size[0] // side[0]) * (size[1] // side[1]),
+        asked=asked,
+        sequences=(opening + 2 * block + between + question,) * asked + (opening + block,) * alone,
+    )
+
+
+def _patch(lmm: LMM) -> tuple[int, int, int]:
+    """Pictures, height and width that the tower's first convolution makes one patch of."""
+    layers = lmm.family.tower.modules()
+    kernel = next(layer.kernel_size for layer in layers if isinstance(layer, nn.Conv2d | nn.Conv3d))
+    time, height, width = (1, *kernel)[-3:]
+    return time, height, width
+
+
+def step_flops(lmm: LMM, shape: StepShape, *, all_positions: bool = False) -> StepFlops:
+    """Operations that a training step needs with what `requires_grad` says is trained now.
+
+    A frozen part that passes gradients on costs 4 N a token, a trained one 6 N, a frozen one behind which
+    nothing is trained 2 N; adapters are weights like others. That the first layer of all passes no gradient
+    on is counted for the patches alone: it is one layer in dozens. Normalisations, activations, embeddings
+    and class tokens are left out, as is usual (Kaplan et al. 2020, section 2.1).
+
+    Args:
+        lmm: whose parameters say what is trained; may be on the meta device.
+        shape: of the step.
+        all_positions: whether the next word's entropy is computed at every position.
+    """
+    family = lmm.family
+    patches = shape.clips * shape.pictures * shape.patches
+    tokens = sum(shape.sequences)
+    seen = [family.tower, family.projector, *([] if lmm.motion is None else [lmm.motion])]
+    in_tower = _is_trained(family.tower)
+    in_decoder = any(_is_trained(part) for part in (*seen, family.language_model))
+    # Projectors may take several patches as one.
+    merged = next(
+        int(layer.in_features) for layer in family.projector.modules() if isinstance(layer, nn.Linear)
+    )
+    vision = cast(Any, family.tower).config
+    tower_width = int(vision.hidden_size)
+    square = 4 * patches * shape.patches * tower_width * int(vision.num_hidden_layers)
+    layers = cast(Any, family.language_model).layers
+    # The decoder's heads may be narrower or wider together than its hidden states.
+    decoder_width = sum(int(layer.self_attn.o_proj.in_features) for layer in layers)
+    triangle = sum(2 * length**2 for length in shape.sequences) * decoder_width
+
+    words = shape.asked * len(LEVELS) + (tokens * family.head.out_features if all_positions else 0)
+    return StepFlops(
+        tower=patches * _per_token(family.tower, passes=in_tower, without=family.projector),
+        projector=patches * tower_width // merged * _per_token(family.projector, passes=in_tower),
+        motion=0 if lmm.motion is None else _motion_flops(lmm.motion, shape.clips * lmm.sampling.segments),
+        language_model=tokens * _per_token(family.language_model, passes=in_decoder),
+        heads=words * family.head.in_features * _factor(family.head, in_decoder)
+        + shape.clips * _per_token(lmm.score_head, passes=in_decoder),
+        attention=square * (3 if in_tower else 1) + triangle * (3 if in_decoder else 1),
+    )
+
+
+def _is_trained(part: nn.Module) -> bool:
+    return any(parameter.requires_grad for parameter in part.parameters())
+
+
+def _factor(layer: nn.Linear | nn.Conv2d | nn.Conv3d, passes: bool) -> int:
+    """Operations a weight and token: the product, its input's gradient, its own gradient."""
+    return 2 + 2 * passes + 2 * layer.weight.requires_grad
+
+
+def _per_token(part: nn.Module, *, passes: bool, without: nn.Module | None = None) -> int:
+    """Operations a token in the matrices of a part; embeddings are looked up, not multiplied."""
+    left_out: Iterable[nn.Module] = () if without is None else without.modules()
+    skipped = {id(layer) for layer in left_out}
+    count = 0
+    for layer in part.modules():
+        if id(layer) not in skipped and isinstance(layer, nn.Linear | nn.Conv2d | nn.Conv3d):
+            # Pixels need no gradient.
+            count += layer.weight.numel() * _factor(layer, passes and isinstance(layer, nn.Linear))
+    return count
+
+
+def _motion_flops(motion: FrameDifferences | VideoBackbone, tokens: int) -> int:
+    if isinstance(motion, FrameDifferences):
+        return tokens * _per_token(motion.projector, passes=False)
+    # Convolutions over time have no cost a token: they are counted as they run, on the meta device.
+    backbone = deepcopy(motion.backbone).to("meta", torch.float32)
+    clips = torch.empty(tokens, 3, motion.clip_frames, *motion.prepare.crop_size, device="meta")
+    with FlopCounterMode(display=False) as counter, torch.set_grad_enabled(motion.trained):
+        features = backbone(clips)
+        if motion.trained:
+            features.sum().backward()
+    return int(counter.get_total_flops()) + tokens * _per_token(motion.projector, passes=motion.trained)

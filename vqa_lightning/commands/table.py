@@ -1,0 +1,57 @@
+"""The commands beside LightningCLI's: each is one function with plain arguments, in a module of its own."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from jsonargparse import ArgumentParser, auto_cli
+
+from datamodules.pairs.released import export_pairs, import_pairs
+from datamodules.selection.select_command import select_videos
+from vqa_lightning.commands.compare import compare_models
+from vqa_lightning.commands.export import export_model
+from vqa_lightning.commands.gmad import draw_gmad
+from vqa_lightning.commands.listing import print_listing
+
+
+class Command(NamedTuple):
+    """What a word runs, and what its --help says.
+
+    Attributes:
+        run: a function, or a dictionary of one for each of the command's own words.
+        description: one sentence.
+        flags: arguments that may stand without a value, for which jsonargparse wants one.
+    """
+
+    run: Any
+    description: str
+    flags: tuple[str, ...] = ()
+
+
+COMMANDS = {
+    "list": Command(print_listing, "Simulators, codecs, teachers, families, configs and benchmarks."),
+    "pairs": Command(
+        {"export": export_pairs, "import": import_pairs},
+        "Pair tables to and from the layout of W2S-VQA's released training pairs.",
+    ),
+    "select": Command(select_videos, "From a pool of videos to a manifest of those that are like a target."),
+    "export": Command(
+        export_model,
+        "A trained model as a PEFT adapter, or as plain weights for from_pretrained.",
+        flags=("--merge",),
+    ),
+    "compare": Command(compare_models, "Two score files against human opinions, and against each other."),
+    "gmad": Command(draw_gmad, "The pairs of videos on which two score files disagree most, as a picture."),
+}
+
+
+def run_command(words: Sequence[str], parser_class: type[ArgumentParser]) -> None:
+    """Runs the command that the first word names with the arguments that follow."""
+    command = COMMANDS[words[0]]
+    auto_cli(
+        command.run,
+        as_positional=False,
+        args=[f"{word}=true" if word in command.flags else word for word in words[1:]],
+        prog=f"vqa-lightning {words[0]}",
+        description=command.description,
+        parser_class=parser_class,
+    )

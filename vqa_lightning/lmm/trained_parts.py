@@ -1,0 +1,173 @@
+"""Which parameters of the LMM are trained: the paper's, low-rank adapters, all of them, or our heads only.
+
+Adapters are injected in place: modules keep their paths, and everything else works on the LMM whatever is
+trained. What arrives frozen, such as a motion backbone, stays frozen.
+"""
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import torch
+from peft import LoraConfig, inject_adapter_in_model
+from peft.tuners.tuners_utils import cast_adapter_dtype
+from torch import nn
+
+from datamodules.errors import InputError
+from vqa_lightning.lmm.lmm import LMM
+
+Parts = Literal["paper", "lora", "full", "head"]
+
+
+@dataclass(frozen=True)
+class TrainedParts:
+    """What is trained, beside the score head and the motion path's projector, which always are.
+
+    Args:
+        parts: paper (vision tower and projector; the language model frozen), lora (adapters; all the LMM's
+            own weights frozen), full (everything), or head (nothing else).
+        rank: of the adapters (LoRA, Hu et al. 2022).
+        alpha: their output is scaled by alpha / rank.
+        dropout: on the adapters' input, in [0, 1).
+        targets: regular expression over the whole names of the Linear layers that get an adapter; by default
+            all of the language model's attention and MLP.
+        tower: adapters on the vision tower's Linear layers too.
+        tower_lr: learning rate of the vision tower relative to the rest's; the paper's code has 0.2.
+
+    Raises:
+        InputError: a value out of its range.
+    """
+
+    parts: Parts = "full"
+    rank: int = 16
+    alpha: int = 32
+    dropout: float = 0.05
+    targets: str | None = None
+    tower: bool = False
+    tower_lr: float = 1.0
+
+    def __post_init__(self) -> None:
+        """Checks the values."""
+        if self.parts not in get_args(Parts):
+            raise InputError(
+                f"model.trained.parts {self.parts!r} is not known: choose among {', '.join(get_args(Parts))}."
+            )
+        if self.rank < 1 or self.alpha < 1:
+            raise InputError(
+                f"model.trained.rank is {self.rank} and alpha {self.alpha}: both must be 1 or more."
+            )
+        if not 0 <= self.dropout < 1:
+            raise InputError(f"model.trained.dropout {self.dropout} is not in [0, 1): choose one that is.")
+        if self.tower_lr <= 0:
+            raise InputError(
+                f"model.trained.tower_lr {self.tower_lr} is not above 0: to keep the tower as it is, "
+                "choose other model.trained.parts."
+            )
+        if self.targets is None:
+            return
+        if self.tower:
+            raise InputError(
+                "model.trained.tower adds to the default targets: where model.trained.targets is given, "
+                "name the tower's layers there."
+            )
+        try:
+            re.compile(self.targets)
+        except re.error as error:
+            raise InputError(
+                f"model.trained.targets {self.targets!r} is no regular expression ({error}): correct it."
+            ) from error
+
+
+def train_parts(lmm: LMM, settings: TrainedParts) -> None:
+    """Freezes all of an LMM but what is trained, and injects adapters where they are asked for.
+
+    Args:
+        lmm: changed in place; parameters that are frozen already stay so. Adapters are drawn from torch's
+            global generator and are float32 whatever the weights they adapt.
+        settings: what is trained.
+
+    Raises:
+        InputError: `targets` matches no Linear layer, or something else.
+    """
+    family = lmm.family
+    own = {id(p) for p in lmm.parameters()}
+    fixed = {id(p) for p in lmm.parameters() if not p.requires_grad}
+    fixed |= {id(p) for part in family.unreached for p in part.parameters()}
+    heads: list[nn.Module] = [lmm.score_head]
+    if lmm.motion is not None:
+        heads.append(lmm.motion)
+    parts: dict[Parts, list[nn.Module]] = {
+        "paper": [family.tower, family.projector, *heads],
+        "lora": heads,
+        "full": [lmm],
+        "head": heads,
+    }
+    trained = {id(p) for part in parts[settings.parts] for p in part.parameters()} - fixed
+    if settings.parts == "lora":
+        _inject(lmm, settings)
+    for parameter in lmm.parameters():
+        parameter.requires_grad_(id(parameter) in trained or id(parameter) not in own)
+
+
+def _inject(lmm: LMM, settings: TrainedParts) -> None:
+    family = lmm.family
+    # The level words are read from the head's weight itself, which an adapter would leave as it is.
+    left_out = _layers(family.head, *family.unreached)
+    linear = {
+        name: layer
+        for name, layer in lmm.model.named_modules()
+        if isinstance(layer, nn.Linear) and id(layer) not in left_out
+    }
+    targets = settings.targets
+    if targets is None:
+        within = _layers(family.language_model)
+        if settings.tower:
+            within |= _layers(family.tower) - _layers(family.projector)
+        targets = _pattern(name for name, layer in linear.items() if id(layer) in within)
+    _check(targets, lmm.model, linear)
+    config = LoraConfig(
+        r=settings.rank, lora_alpha=settings.alpha, lora_dropout=settings.dropout, target_modules=targets
+    )
+    inject_adapter_in_model(config, lmm.model)
+    cast_adapter_dtype(lmm.model, "default")
+
+
+def _layers(*parts: nn.Module) -> set[int]:
+    return {id(layer) for part in parts for layer in part.modules()}
+
+
+def _pattern(names: Iterable[str]) -> str:
+    """A regular expression of these names, any number standing for the numbers in them."""
+    shapes = (r"\.".join(r"\d+" if part.isdigit() else part for part in name.split(".")) for name in names)
+    return "|".join(dict.fromkeys(shapes))
+
+
+def _check(targets: str, model: nn.Module, linear: dict[str, nn.Linear]) -> None:
+    matched = [name for name, _ in model.named_modules() if re.fullmatch(targets, name)]
+    if not matched:
+        raise InputError(
+            f"model.trained.targets {targets!r} matches no layer: the Linear layers are "
+            f"{_pattern(linear).replace('|', ', ')}."
+        )
+    other = [name for name in matched if name not in linear]
+    if other:
+        raise InputError(
+            f"model.trained.targets {targets!r} matches {other[0]}, which cannot have an adapter: the Linear "
+            f"layers that can are {_pattern(linear).replace('|', ', ')}."
+        )
+
+
+def hold(lmm: LMM, frozen: torch.dtype) -> None:
+    """Casts parameters, so that under autocast the frozen take half the memory and the trained stay float32.
+
+    Args:
+        lmm: changed in place; buffers stay, and so does a frozen motion backbone, which is small and whose
+            running statistics are float32.
+        frozen: type of the model's frozen parameters from now on, such as bfloat16; those that nothing of
+            ours reads stay float32, for they are fed whatever the trained layers before them give.
+    """
+    unread = {id(p) for part in lmm.family.unreached for p in part.parameters()}
+    frozen_ids = {id(p) for p in lmm.model.parameters() if not p.requires_grad} - unread
+    for parameter in lmm.parameters():
+        parameter.data = parameter.data.to(frozen if id(parameter) in frozen_ids else torch.float32)

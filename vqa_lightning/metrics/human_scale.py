@@ -1,0 +1,104 @@
+"""A model's scores on the scale of a list of human opinions, fitted once and kept as JSON.
+
+It belongs to one model: the file carries the name and hash that predict writes beside every score.
+"""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path, PurePath
+
+import numpy as np
+import numpy.typing as npt
+
+from datamodules.errors import InputError
+from vqa_lightning.metrics.agreement import agreement
+from vqa_lightning.metrics.bootstrap import Floats
+from vqa_lightning.metrics.logistic import Logistic, fit_logistic
+
+
+@dataclass(frozen=True)
+class HumanScale:
+    """The logistic from a model's scores to opinions.
+
+    Strictly monotone over the whole real line, so that it keeps the order of any two scores, up to rounding
+    far outside those it was fitted to; there it saturates at b1 and b2, and tells little of videos better or
+    worse than any on the list. The model's own scale has no such ends.
+
+    Attributes:
+        name: of the list of opinions.
+        model: name and hash, as in the column `model` of predict's output.
+        b1: opinion that very high scores tend to.
+        b2: opinion that very low scores tend to.
+        b3: score in the middle.
+        b4: width in scores, above 0.
+        n: videos it was fitted to.
+        srcc: of the scores with the opinions.
+        rmse: of the mapped scores, in the unit of opinions.
+    """
+
+    name: str
+    model: str
+    b1: float
+    b2: float
+    b3: float
+    b4: float
+    n: int
+    srcc: float
+    rmse: float
+
+    @classmethod
+    def fit(cls, scores: npt.ArrayLike, mos: npt.ArrayLike, *, name: str, model: str) -> "HumanScale":
+        """Fit to the scores and opinions (n,) of the same videos.
+
+        Raises:
+            InputError: as `agreement` and `fit_logistic` do.
+        """
+        found = agreement(scores, mos)
+        curve = fit_logistic(scores, mos)
+        return cls(name, model, *curve, int(found["n"]), found["srcc"], found["rmse"])
+
+    @property
+    def curve(self) -> Logistic:
+        """The four parameters as a function."""
+        return Logistic(self.b1, self.b2, self.b3, self.b4)
+
+    def __call__(self, scores: npt.ArrayLike) -> Floats:
+        """Opinions for scores of any shape; nan stays nan."""
+        return self.curve(scores)
+
+    def save(self, path: str | PurePath) -> None:
+        """Write JSON.
+
+        Raises:
+            InputError: the file cannot be written.
+        """
+        try:
+            Path(path).write_text(json.dumps(asdict(self), indent=2) + "\n", encoding="utf-8")
+        except OSError as error:
+            raise InputError(
+                f"The calibration {path} cannot be written ({error.strerror}); name another place."
+            ) from error
+
+    @classmethod
+    def load(cls, path: str | PurePath) -> "HumanScale":
+        """Read what `save` wrote.
+
+        Raises:
+            InputError: the file cannot be read, or is no calibration.
+        """
+        try:
+            told = json.loads(Path(path).read_text(encoding="utf-8"))
+            b1, b2, b3, b4, srcc, rmse = (float(told[name]) for name in (*Logistic._fields, "srcc", "rmse"))
+            scale = cls(str(told["name"]), str(told["model"]), b1, b2, b3, b4, int(told["n"]), srcc, rmse)
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            reason = error.strerror if isinstance(error, OSError) else f"{type(error).__name__} {error}"
+            raise InputError(
+                f"The calibration {path} cannot be read ({reason}); give a JSON file that "
+                "HumanScale.save wrote."
+            ) from error
+        if not (np.isfinite(scale.curve).all() and scale.b4 > 0 and scale.b1 != scale.b2):
+            raise InputError(
+                f"The calibration {path} has the parameters {scale.curve}, which are no rising or falling "
+                "logistic; fit it again."
+            )
+        return scale

@@ -1,0 +1,42 @@
+"""Whether a pairwise answer depends on which clip is shown first."""
+
+import torch
+from torch import Tensor
+from torchmetrics import Metric
+
+from datamodules.labels.levels import preference
+
+
+class OrderConsistency(Metric):
+    """Share of pairs of which both orders of asking prefer the same clip.
+
+    An answer that prefers neither clip counts as a toss of a coin: its pair counts half. Answers that have
+    nothing to do with the clips make 0.5. Less means a bias of position: a model that always prefers the clip
+    shown second has 0.
+    """
+
+    full_state_update = False
+    same: Tensor
+    pairs: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.add_state("same", torch.tensor(0.0), dist_reduce_fx="sum")
+        self.add_state("pairs", torch.tensor(0.0), dist_reduce_fx="sum")
+
+    def update(self, forward: Tensor, backward: Tensor) -> None:
+        """Counts a batch.
+
+        Args:
+            forward: (B, 5) distributions over the levels, inferior first, of second clips beside first ones.
+            backward: (B, 5) of the first clips beside the second ones.
+        """
+        # Against its mirror image a symmetric answer leans by exactly 0, whatever the rounding.
+        second = preference(forward - forward.flip(-1)).sign()
+        first = preference(backward - backward.flip(-1)).sign()
+        self.same += ((1 - second * first) / 2).sum()
+        self.pairs += len(forward)
+
+    def compute(self) -> Tensor:
+        """The share; nan where no pair was seen."""
+        return self.same / self.pairs

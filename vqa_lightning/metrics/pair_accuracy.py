@@ -1,0 +1,82 @@
+"""Rank accuracy, level accuracy and calibration over pairs as one distributed torchmetrics metric.
+
+Only sums are kept, for the calibration one for each bin of confidence, so that a million pairs take no more
+memory or traffic than ten.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torchmetrics import Metric
+
+from datamodules.batches.pair_batch import PairBatch
+from datamodules.labels.levels import hard_levels
+
+BINS = 15
+"""Bins of confidence, as Guo et al. (2017) have them."""
+
+
+class PairAccuracy(Metric):
+    """Counts how often the order, and how often the level, of pairs is told rightly, and how surely.
+
+    Rank accuracy is over pairs of different level only, chance being 0.5; a tie counts half. Level accuracy
+    is over all pairs and takes the likeliest of the five levels. The expected calibration error is that of
+    the likeliest level: the mean, over all pairs, of the distance between confidence and accuracy in the bin
+    that a pair's confidence falls into (Guo et al., "On Calibration of Modern Neural Networks", 2017).
+
+    Args:
+        simulators: names for the values by simulator, in the order that the batches point into.
+    """
+
+    full_state_update = False
+    counts: Tensor
+    overconfidence: Tensor
+
+    def __init__(self, simulators: Sequence[str]) -> None:
+        super().__init__()
+        self.simulators = tuple(simulators)
+        # Rows: each simulator, then pairs of different videos. Columns: rightly ranked, ranked, right level,
+        # all.
+        self.add_state("counts", torch.zeros(len(self.simulators) + 1, 4), dist_reduce_fx="sum")
+        # Of each bin the sum of confidence - correctness. A confidence of 1 has a bin of its own, as in
+        # torchmetrics' MulticlassCalibrationError, which this equals without keeping every prediction.
+        self.add_state("overconfidence", torch.zeros(BINS + 1), dist_reduce_fx="sum")
+
+    def update(self, difference: Tensor, levels: Tensor, batch: PairBatch) -> None:
+        """Counts a batch.
+
+        Args:
+            difference: (B,) how far the second clip is preferred, above 0 for yes.
+            levels: (B, 5) predicted distributions over the levels.
+            batch: the pairs with their labels.
+        """
+        order = batch.order()
+        right = (difference * order).sign().add(1).div(2)
+        ranked = (order != 0).float()
+        confidence, level = levels.float().max(dim=-1)
+        same_level = (level == hard_levels(batch.levels)).float()
+        values = torch.stack([right * ranked, ranked, same_level, torch.ones_like(ranked)], dim=1)
+        # Row -1, of pairs without a simulator, is the last.
+        row = batch.simulator() % len(self.counts)
+        self.counts.index_add_(0, row, values.to(self.counts.dtype))
+        edges = torch.linspace(0, 1, BINS + 1, device=levels.device)
+        place = torch.bucketize(confidence, edges, right=True) - 1
+        self.overconfidence.index_add_(0, place, confidence - same_level)
+
+    def compute(self) -> dict[str, Tensor]:
+        """`rank_accuracy`, `level_accuracy`, `ece` and the accuracies as `NAME/SIMULATOR`.
+
+        They are nan where no pair was seen.
+        """
+        total = self.counts.sum(dim=0)
+        values = {
+            "rank_accuracy": total[0] / total[1],
+            "level_accuracy": total[2] / total[3],
+            "ece": self.overconfidence.abs().sum() / total[3],
+        }
+        for name, (right, ranked, level, seen) in zip(self.simulators, self.counts, strict=False):
+            if seen:
+                values[f"rank_accuracy/{name}"] = right / ranked
+                values[f"level_accuracy/{name}"] = level / seen
+        return values

@@ -1,0 +1,10 @@
+"""From judgements to scores: anchors, exact scale values, calibrated standard errors, a published scale.
+
+Imports the LMM and checkpoints.
+"""
+
+from vqa_lightning.scoring.anchors import Anchors
+from vqa_lightning.scoring.calibration import ErrorModel
+from vqa_lightning.scoring.module import Judgement, ScoringModule
+
+__all__ = ["Anchors", "ErrorModel", "Judgement", "ScoringModule"]

@@ -1,0 +1,38 @@
+"""What follows from the model where nobody has set it.
+
+The embedded model learns from scratch, on small native windows and as a whole. A published one brings what it
+knows: it sees whole frames, and low-rank adapters and its heads are trained.
+"""
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch.optim import AdamW, Optimizer
+
+from datamodules.video.sampling import Sampling
+from vqa_lightning.lmm.config import LMMConfig
+from vqa_lightning.lmm.trained_parts import TrainedParts
+from vqa_lightning.training.optimizers import MuonAdamW
+
+RATES = {"paper": 1e-5, "lora": 1e-4, "full": 1e-5, "head": 1e-3}
+"""AdamW's for a published model: the paper's own for its parts, and what is usual for the others."""
+
+
+def default_sampling(lmm: LMMConfig) -> Sampling:
+    """Four consecutive frames of a small window, or eight segments of whole frames for a published model."""
+    if lmm.pretrained is None:
+        return Sampling(frames=4, window=lmm.image_size + lmm.patch_size)
+    return Sampling(segments=8, frames=1 if lmm.motion is None else 4, window=None)
+
+
+def default_trained(lmm: LMMConfig) -> TrainedParts:
+    """All of the embedded model, adapters of a published one."""
+    return TrainedParts(parts="full" if lmm.pretrained is None else "lora")
+
+
+def default_optimizer(lmm: LMMConfig, trained: TrainedParts, params: Iterable[Any]) -> Optimizer:
+    """Muon and AdamW for a model that starts from nothing, AdamW for one that does not."""
+    if lmm.pretrained is None:
+        return MuonAdamW(params, lr=7e-4, matrix_lr=3e-3, weight_decay=0.1)
+    return AdamW(params, lr=RATES[trained.parts], weight_decay=0.0, fused=torch.cuda.is_available())
