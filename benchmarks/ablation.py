@@ -38,17 +38,14 @@ from ablation_student import BASELINE, Job, run_student
 from labels import XPSNR, Scores, across, drawn
 
 from callbacks.rounds.report import scores_of
-from datamodules.corpus.duplicates import find_duplicates, join_contents
-from datamodules.corpus.table import build_corpus, videos
-from datamodules.files.cache_folder import cache_folder
-from datamodules.labels.annotation import Request, annotate_missing
-from datamodules.labels.label_store import LabelStore
+from datamodules.corpus import build_corpus, find_duplicates, join_contents, videos
+from datamodules.files import cache_folder
+from datamodules.labels import LabelStore, Request, annotate_missing
 from datamodules.labels.reference_labels import eligible
 from datamodules.procedural import read_truth, write_corpus
 from datamodules.round_data import EMBEDDED_CONTENTS, RoundDataModule
-from datamodules.video.probing import Video
-from vqa_lightning.metrics.agreement import rank_accuracy, srcc
-from vqa_lightning.metrics.bootstrap import bootstrap_interval
+from datamodules.video import Video
+from vqa_lightning.metrics import bootstrap_interval, rank_accuracy, srcc
 
 BASE = "base: llava_onevision, both judgements, both orders, crop of 72"
 

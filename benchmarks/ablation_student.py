@@ -17,18 +17,17 @@ from lightning.pytorch.cli import LightningCLI
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from callbacks.rounds.self_improvement import SelfImprovement
-from datamodules.batches.pair_batch import PairBatch
-from datamodules.corpus.table import videos
-from datamodules.labels.annotation import Request
+from callbacks.rounds import SelfImprovement
+from datamodules.batches import PairBatch
+from datamodules.corpus import videos
+from datamodules.labels import Request
 from datamodules.labels.reference_labels import eligible
 from datamodules.round_data import RoundDataModule
-from datamodules.teachers.laplacian import Laplacian
-from datamodules.teachers.teacher import Teacher
+from datamodules.teachers import Laplacian, Teacher
 from vqa_lightning.annotators.student import Student
 from vqa_lightning.metrics.order_consistency import OrderConsistency
 from vqa_lightning.metrics.pair_accuracy import PairAccuracy
-from vqa_lightning.training.module import RankingModule
+from vqa_lightning.training import RankingModule
 
 CONFIG = Path(__file__).resolve().parents[1] / "configs" / "round.yaml"
 BASELINE = "mean absolute Laplacian"

@@ -23,8 +23,8 @@ from vqa_lightning.budget.flops import step_flops, step_shape
 from vqa_lightning.budget.memory import GB, estimate, training_hours
 from vqa_lightning.budget.stand_in import write_stand_in
 from vqa_lightning.lmm.sharding import build_on_meta
+from vqa_lightning.training import RankingModule
 from vqa_lightning.training.building import build_lmm
-from vqa_lightning.training.module import RankingModule
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 RUNS = {

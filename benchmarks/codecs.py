@@ -19,11 +19,8 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from datamodules.codecs.codec import CODECS, Codec
-from datamodules.codecs.codec_cache import CodecCache
-from datamodules.video.decoding import read_clip
-from datamodules.video.probing import probe
-from datamodules.video.sampling import Sampling
+from datamodules.codecs import CODECS, Codec, CodecCache
+from datamodules.video import Sampling, probe, read_clip
 
 PAIRS, STEP_SECONDS = 24, 0.2
 SECONDS = 1.0

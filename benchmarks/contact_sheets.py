@@ -15,11 +15,9 @@ import torch
 from PIL import Image, ImageDraw  # comes with torchvision
 from torch import Tensor
 
-from datamodules.codecs.codec import CODECS, Codec
+from datamodules.codecs import CODECS, Codec
 from datamodules.distortions import DISTORTIONS, Distortion
-from datamodules.video.decoding import read_clip
-from datamodules.video.probing import Video, probe
-from datamodules.video.sampling import Sampling
+from datamodules.video import Sampling, Video, probe, read_clip
 
 FRAMES = 8
 TILE = 160  # pixels of a clip's window in sheets of levels

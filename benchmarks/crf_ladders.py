@@ -15,13 +15,11 @@ import av
 from av.video.frame import PictureType, VideoFrame
 from av.video.stream import VideoStream
 
-from datamodules.codecs.codec import Codec
+from datamodules.codecs import Codec
 from datamodules.codecs.encoders import ENCODERS
 from datamodules.teachers.full_reference import xpsnr
-from datamodules.video.decoding import read_clip
-from datamodules.video.probing import Video, probe
+from datamodules.video import Sampling, Video, probe, read_clip
 from datamodules.video.readers import FileReader
-from datamodules.video.sampling import Sampling
 
 CODECS = (
     Codec("x264", "libx264", (23, 29, 35, 41, 47), {"preset": "fast"}),

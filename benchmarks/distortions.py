@@ -29,13 +29,13 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from datamodules.batches.pair_batch import PairBatch
+from datamodules.batches import PairBatch
 from datamodules.distortions import DISTORTIONS, apply, tone_curve
 from datamodules.distortions.compression import BANDS
 from datamodules.labels.levels import severity_levels
-from datamodules.pairs.table import SOURCES
-from vqa_lightning.lmm.config import LMMConfig
-from vqa_lightning.training.module import RankingModule
+from datamodules.pairs import SOURCES
+from vqa_lightning.lmm import LMMConfig
+from vqa_lightning.training import RankingModule
 
 Frames = npt.NDArray[np.uint8]
 ROUND = Path(__file__).resolve().parents[1] / "configs/round.yaml"

@@ -41,17 +41,18 @@ from rich.table import Table
 from scipy.optimize import minimize, minimize_scalar
 from scipy.special import log_ndtr, ndtr
 
-from datamodules.codecs.codec import CODECS
+from datamodules.codecs import CODECS
 from datamodules.distortions import DISTORTIONS, Family
-from datamodules.files.cache_folder import cache_folder
-from datamodules.labels.annotation import Request
+from datamodules.files import cache_folder
+from datamodules.labels import Request
 from datamodules.procedural import read_truth, write_corpus
 from datamodules.round_data import EMBEDDED_CONTENTS
 from datamodules.simulators import SIMULATORS, Simulator
-from datamodules.video.probing import Video
+from datamodules.video import Video
 from vqa_lightning.annotators.student import Student
 from vqa_lightning.metrics.reliability import Reliability, plot_reliability, reliability
-from vqa_lightning.scoring.calibration import ErrorModel, Floats, fit_errors, ladder_pairs
+from vqa_lightning.scoring import ErrorModel
+from vqa_lightning.scoring.calibration import Floats, fit_errors, ladder_pairs
 
 Groups = dict[str, list[str]]
 

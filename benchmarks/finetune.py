@@ -27,15 +27,14 @@ from rich.console import Console
 from rich.table import Table
 from rounds import with_interval
 
-from datamodules.files.cache_folder import cache_folder
-from datamodules.labels.annotation import Annotator, Request
-from datamodules.opinions.mos import read_opinions
+from datamodules.files import cache_folder
+from datamodules.labels import Annotator, Request
+from datamodules.opinions import read_opinions
 from datamodules.procedural import read_truth, write_corpus, write_mos
 from datamodules.round_data import EMBEDDED_CONTENTS, RoundDataModule
-from datamodules.teachers.laplacian import Laplacian
+from datamodules.teachers import Laplacian
 from vqa_lightning.annotators.checkpoint_teacher import Checkpoint
-from vqa_lightning.metrics.agreement import srcc
-from vqa_lightning.metrics.bootstrap import bootstrap_interval
+from vqa_lightning.metrics import bootstrap_interval, srcc
 
 CONFIG = Path(__file__).resolve().parents[1] / "configs" / "finetune.yaml"
 BEFORE, TUNED, CONTROL, BASELINE = (

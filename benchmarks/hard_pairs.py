@@ -14,7 +14,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from datamodules.labels.consensus import Consensus
+from datamodules.labels import Consensus
 from datamodules.pairs.hard import hard_real
 from datamodules.pairs.relabelling import positions
 

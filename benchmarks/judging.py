@@ -17,18 +17,15 @@ import torch
 from labels import XPSNR, versions
 
 from callbacks.rounds.report import scores_of
-from datamodules.codecs.codec import Codec
-from datamodules.labels.annotation import Request, annotate_missing
-from datamodules.labels.clips import ClipDataset, ClipItem, distorted
-from datamodules.labels.label_store import LabelStore
+from datamodules.codecs import Codec
+from datamodules.labels import ClipDataset, ClipItem, LabelStore, Request, annotate_missing
+from datamodules.labels.clips import distorted
 from datamodules.labels.reference_labels import eligible
 from datamodules.procedural.shots import develop, film
 from datamodules.procedural.uploads import draw_content, structural_similarity
 from datamodules.simulators import SIMULATORS
-from datamodules.video.luma import luma
-from datamodules.video.probing import Video
-from datamodules.video.sampling import Sampling
-from vqa_lightning.lmm.config import LMMConfig
+from datamodules.video import Sampling, Video, luma
+from vqa_lightning.lmm import LMMConfig
 from vqa_lightning.training.defaults import default_sampling
 
 GROUPS = (("sharpness", "temporal"), ("noise", "tone", "geometry"), ("compression",))

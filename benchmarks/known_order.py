@@ -42,19 +42,16 @@ from rich.console import Console
 from rich.table import Table
 from scipy.special import ndtr
 
-from datamodules.corpus.table import build_corpus, videos
-from datamodules.labels.annotation import Request, annotate_missing
-from datamodules.labels.label_store import LabelStore
+from datamodules.corpus import build_corpus, videos
+from datamodules.labels import LabelStore, Request, annotate_missing
+from datamodules.teachers import Laplacian, Teacher
 from datamodules.teachers.artefacts import Artefacts
 from datamodules.teachers.ffmpeg_filters import FFmpegDetector
-from datamodules.teachers.laplacian import Laplacian
 from datamodules.teachers.niqe import NIQE
 from datamodules.teachers.siti import SITI
-from datamodules.teachers.teacher import Teacher
-from datamodules.video.probing import Video
+from datamodules.video import Video
 from vqa_lightning.annotators.checkpoint_teacher import Checkpoint
-from vqa_lightning.metrics.agreement import rank_accuracy, srcc
-from vqa_lightning.metrics.bootstrap import bootstrap_interval
+from vqa_lightning.metrics import bootstrap_interval, rank_accuracy, srcc
 
 PAIRS = (("Seeking_30_480_1050", "Seeking_10_288_375"), ("carphone_pristine", "carphone_distorted"))
 """Names of files, the better one first: by the opinions of 26 viewers, and by being the other's source."""

@@ -21,10 +21,8 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from datamodules.labels import Annotation, Consensus, LabelStore, fit_consensus
 from datamodules.labels.annotation import PART_ROWS
-from datamodules.labels.consensus import Consensus
-from datamodules.labels.fitted_consensus import fit_consensus
-from datamodules.labels.label_store import Annotation, LabelStore
 from datamodules.pairs.drawing import draw_pairs
 
 RANKS = 8

@@ -36,18 +36,16 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from datamodules.corpus.duplicates import find_duplicates, join_contents
-from datamodules.corpus.table import build_corpus, videos
-from datamodules.labels.annotation import Request
-from datamodules.labels.clips import ClipItem
+from datamodules.corpus import build_corpus, find_duplicates, join_contents, videos
+from datamodules.labels import ClipItem, Request
 from datamodules.labels.reference_labels import COMPARABLE
 from datamodules.simulators import SIMULATORS
+from datamodules.teachers import Laplacian
 from datamodules.teachers.full_reference import FullReference, xpsnr
-from datamodules.teachers.laplacian import Laplacian
-from datamodules.video.probing import Video
+from datamodules.video import Video
 from vqa_lightning.annotators.student import Student
-from vqa_lightning.metrics.agreement import srcc
-from vqa_lightning.training.module import RankingModule
+from vqa_lightning.metrics import srcc
+from vqa_lightning.training import RankingModule
 
 GROUPS = (("sharpness",), ("noise", "tone"), ("compression",), ("temporal", "geometry"))
 """Families that are held out together: one family of few simulators would leave a fold with little to say."""

@@ -25,10 +25,10 @@ from lightning.pytorch import Trainer
 from rich.console import Console
 from rich.table import Table
 
-from callbacks.rounds.finished_round import FinishedRound, RoundListener
+from callbacks.rounds import FinishedRound, RoundListener
 from datamodules.procedural import write_corpus
 from vqa_lightning.cli import main as command
-from vqa_lightning.training.module import RankingModule
+from vqa_lightning.training import RankingModule
 
 SHOWN = (1, 5, 10, 20, 30, 40, 50)
 SETTLED = 0.4

@@ -32,14 +32,15 @@ from rich.console import Console
 from rich.table import Table
 from torch.utils.data import DataLoader
 
+from datamodules.batches import PairDataset
 from datamodules.batches.device import distort
-from datamodules.batches.pair_dataset import PairCollate, PairDataset
-from datamodules.corpus.table import videos
+from datamodules.batches.pair_dataset import PairCollate
+from datamodules.corpus import videos
 from datamodules.pairs.drawing import draw_pairs
 from datamodules.round_data import RoundDataModule
-from datamodules.video.sampling import Sampling
-from vqa_lightning.metrics.bootstrap import bootstrap_interval
-from vqa_lightning.training.module import RankingModule
+from datamodules.video import Sampling
+from vqa_lightning.metrics import bootstrap_interval
+from vqa_lightning.training import RankingModule
 
 SIMULATORS = ["stutter", "jitter", "frame_rate"]
 SAMPLING = Sampling(segments=1, frames=4, window=72)

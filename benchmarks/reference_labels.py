@@ -19,17 +19,15 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from datamodules.codecs.codec import Codec
-from datamodules.corpus.duplicates import THRESHOLD, distances, find_duplicates, hash_video
-from datamodules.corpus.table import build_corpus, videos
-from datamodules.labels.annotation import Request, annotate_missing
-from datamodules.labels.clips import ClipItem
-from datamodules.labels.label_store import LabelStore
+from datamodules.codecs import Codec
+from datamodules.corpus import build_corpus, find_duplicates, videos
+from datamodules.corpus.duplicates import THRESHOLD, distances, hash_video
+from datamodules.labels import ClipItem, LabelStore, Request, annotate_missing
 from datamodules.labels.reference_labels import COMPARABLE, eligible, reference_versions
 from datamodules.simulators import SIMULATORS, Simulator
 from datamodules.teachers.full_reference import FullReference, xpsnr
-from datamodules.video.probing import Video
-from vqa_lightning.metrics.agreement import srcc
+from datamodules.video import Video
+from vqa_lightning.metrics import srcc
 
 SEGMENTS, FRAMES, WINDOW = 4, 2, 256
 

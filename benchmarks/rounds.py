@@ -18,14 +18,11 @@ from rich.console import Console
 from rich.table import Table
 
 from callbacks.rounds.report import Scores, ensemble_scores, scores_of, severity_srcc
-from datamodules.labels.fitted_consensus import fit_consensus
-from datamodules.labels.label_store import LabelStore
+from datamodules.labels import LabelStore, fit_consensus
 from datamodules.procedural import read_truth
 from datamodules.round_data import RoundDataModule
-from datamodules.teachers.laplacian import Laplacian
-from datamodules.teachers.teacher import Teacher
-from vqa_lightning.metrics.agreement import srcc
-from vqa_lightning.metrics.bootstrap import bootstrap_interval
+from datamodules.teachers import Laplacian, Teacher
+from vqa_lightning.metrics import bootstrap_interval, srcc
 
 
 def read_scores(run: Path, data: RoundDataModule) -> dict[str, Scores]:

@@ -25,24 +25,21 @@ from rich.console import Console
 from rich.table import Table
 
 from callbacks.rounds.report import scores_of
+from datamodules.batches import PairDataset
 from datamodules.batches.clip_cache import ClipCache
-from datamodules.batches.pair_dataset import PairDataset
-from datamodules.corpus.splits import assign_splits
-from datamodules.corpus.table import PROBE_VERSION, SCHEMA, build_corpus, videos
-from datamodules.files.file_cache import FileCache
-from datamodules.labels.annotation import PART_ROWS, PART_SECONDS, Request, annotate_missing
-from datamodules.labels.consensus import Consensus, balance_of, cuts_for_balance
-from datamodules.labels.fitted_consensus import fit_consensus
-from datamodules.labels.label_store import Annotation, LabelStore
+from datamodules.corpus import assign_splits, build_corpus, videos
+from datamodules.corpus.table import PROBE_VERSION, SCHEMA
+from datamodules.files import FileCache
+from datamodules.labels import Annotation, Consensus, LabelStore, Request, annotate_missing, fit_consensus
+from datamodules.labels.annotation import PART_ROWS, PART_SECONDS
+from datamodules.labels.consensus import balance_of, cuts_for_balance
 from datamodules.labels.teacher_weights import weigh_teachers
+from datamodules.pairs import read_pairs
 from datamodules.pairs.gmad import gmad_pairs
 from datamodules.pairs.relabelling import relabelled
-from datamodules.pairs.table import read_pairs
 from datamodules.round_data import RoundDataModule
 from datamodules.simulators import SIMULATORS
-from datamodules.video.decoding import Clip
-from datamodules.video.probing import Video
-from datamodules.video.sampling import Sampling
+from datamodules.video import Clip, Sampling, Video
 
 TEACHERS, STUDENTS = 5, 3
 SPEED = {"teacher": 40.0, "student": 4.0}

@@ -22,9 +22,7 @@ from rich.console import Console
 from rich.table import Table
 
 from datamodules.corpus.duplicates import hash_video
-from datamodules.video.decoding import read_clip, read_clips
-from datamodules.video.probing import Video, probe
-from datamodules.video.sampling import Cut, Sampling
+from datamodules.video import Cut, Sampling, Video, probe, read_clip, read_clips
 
 CLIPS = Path(__file__).resolve().parents[2] / "shared" / "data" / "clips"
 REAL = ("vsfa_test.mp4", "bigbuckbunny.mp4")

@@ -33,18 +33,16 @@ from rich.table import Table
 from scaling import adam_values, now
 from scoring_ways import PARTS, WAYS, Clock, Operations, Setting, bordered, operations
 
-from callbacks.scores.writer import ScoreWriter
+from callbacks.scores import ScoreWriter
 from datamodules.procedural import write_corpus
-from datamodules.video.probing import probe
-from datamodules.video.sampling import Sampling
+from datamodules.video import Sampling, probe
 from datamodules.video_data import VideoDataModule
 from vqa_lightning.annotators.checkpoint_teacher import load_checkpoint
 from vqa_lightning.budget.stand_in import write_stand_in
-from vqa_lightning.lmm.config import LMMConfig
-from vqa_lightning.lmm.lmm import LMM
+from vqa_lightning.lmm import LMM, LMMConfig
 from vqa_lightning.lmm.sharding import build_on_meta
 from vqa_lightning.scaling import map_scores
-from vqa_lightning.training.module import RankingModule
+from vqa_lightning.training import RankingModule
 
 CLIPS = Path(__file__).resolve().parents[2] / "shared" / "data" / "clips"
 PUBLISHED = ("llava-hf/llava-onevision-qwen2-0.5b-ov-hf", "llava-hf/llava-onevision-qwen2-7b-ov-hf")

@@ -18,13 +18,11 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import DynamicCache
 
-from datamodules.labels.levels import preference
-from datamodules.video.decoding import read_clips
-from datamodules.video.probing import Video
-from datamodules.video.sampling import Cut
+from datamodules.labels import preference
+from datamodules.video import Cut, Video, read_clips
 from vqa_lightning.families.tokens import Tokens
-from vqa_lightning.lmm.lmm import LMM
-from vqa_lightning.training.module import RankingModule
+from vqa_lightning.lmm import LMM
+from vqa_lightning.training import RankingModule
 
 PARTS = ("decode", "vision", "prefill", "optimum")
 

@@ -38,16 +38,15 @@ from rich.table import Table
 from step_loops import Step, bare_loop, released_loop, write_checkpoint
 from torch.utils.data import DataLoader
 
+from datamodules.batches import PairBatch
 from datamodules.batches.clip_cache import ClipCache
-from datamodules.batches.pair_batch import PairBatch
-from datamodules.labels.consensus import Consensus
+from datamodules.labels import Consensus
 from datamodules.procedural import write_corpus
 from datamodules.round_data import RoundDataModule
-from datamodules.video.sampling import Sampling
+from datamodules.video import Sampling
 from vqa_lightning.budget.flops import step_flops, step_shape
-from vqa_lightning.lmm.config import LMMConfig
-from vqa_lightning.lmm.trained_parts import TrainedParts
-from vqa_lightning.training.module import RankingModule
+from vqa_lightning.lmm import LMMConfig, TrainedParts
+from vqa_lightning.training import RankingModule
 
 PEAKS = {"H100 PCIe": 756, "H100": 989, "H200": 989, "A100": 312, "4090": 165}
 """Dense bf16 operations a second, in units of 10^12: the makers' figures, by words of the card's name."""

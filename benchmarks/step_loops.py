@@ -16,12 +16,12 @@ from torch.nn import functional as F
 from transformers import AutoModelForImageTextToText, LlavaOnevisionProcessor
 from transformers.models.siglip.image_processing_pil_siglip import SiglipImageProcessorPil
 
-from datamodules.batches.pair_batch import PairBatch
-from datamodules.labels.levels import LEVELS
+from datamodules.batches import PairBatch
+from datamodules.labels import LEVELS
 from vqa_lightning.families.embedded import build_tokenizer, build_video_processor
 from vqa_lightning.families.published import published_config
 from vqa_lightning.lmm.prompt import ANSWER, QUESTION, QWEN_CHAT, SYSTEM
-from vqa_lightning.training.module import RankingModule
+from vqa_lightning.training import RankingModule
 
 Step = Callable[[], int]
 """Runs one training step and says how many pairs it took."""

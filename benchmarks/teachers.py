@@ -24,15 +24,13 @@ from rich.table import Table
 from scipy.stats import norm
 
 from datamodules.distortions import DISTORTIONS
-from datamodules.labels.annotation import Request
-from datamodules.labels.consensus import Consensus
-from datamodules.labels.fitted_consensus import fit_consensus
+from datamodules.labels import Consensus, Request, fit_consensus
 from datamodules.labels.label_store import READ_SCHEMA
 from datamodules.labels.reference_labels import reference_versions
 from datamodules.labels.teacher_weights import weigh_teachers
 from datamodules.simulators import SIMULATORS
-from datamodules.video.probing import Video
-from vqa_lightning.metrics.agreement import srcc
+from datamodules.video import Video
+from vqa_lightning.metrics import srcc
 
 Floats = npt.NDArray[np.float64]
 

@@ -43,10 +43,10 @@ from weak_to_strong_student import run_training
 from weak_to_strong_tables import judges_of, tables
 from weak_to_strong_trainings import TRAININGS
 
-from datamodules.corpus.table import build_corpus, videos
-from datamodules.labels.label_store import LabelStore
+from datamodules.corpus import build_corpus, videos
+from datamodules.labels import LabelStore
 from datamodules.procedural import write_corpus
-from datamodules.video.probing import Video
+from datamodules.video import Video
 
 CONTENTS = 192
 """Procedural contents to judge by; with the 40 of the embedded report split an interval is twice as wide."""

@@ -21,21 +21,18 @@ from judging import DRAWS, KeptClips, Row, trained
 from lightning.pytorch import LightningModule, Trainer
 from weak_to_strong_trainings import ENSEMBLE, LAPLACIAN, MIXED, TEACHERS, TRUTH, Control, Training
 
+from callbacks.rounds import FinishedRound, RoundListener, SelfImprovement
 from callbacks.rounds.annotators import ids
-from callbacks.rounds.finished_round import FinishedRound, RoundListener
 from callbacks.rounds.report import ensemble_scores, scores_of
-from callbacks.rounds.self_improvement import SelfImprovement
-from datamodules.labels.annotation import Request, annotate_missing
-from datamodules.labels.fitted_consensus import fit_consensus
-from datamodules.labels.levels import preference
+from datamodules.labels import Request, annotate_missing, fit_consensus, preference
 from datamodules.procedural import read_truth
 from datamodules.round_data import RoundDataModule
 from datamodules.simulators import SIMULATORS
-from datamodules.teachers.laplacian import Laplacian
-from datamodules.video.probing import Video
+from datamodules.teachers import Laplacian
+from datamodules.video import Video
 from vqa_lightning.annotators.student import Student
-from vqa_lightning.metrics.agreement import srcc
-from vqa_lightning.training.module import RankingModule
+from vqa_lightning.metrics import srcc
+from vqa_lightning.training import RankingModule
 
 BATCH = 24
 

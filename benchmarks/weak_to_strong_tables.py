@@ -17,8 +17,7 @@ from ablation_student import Job
 from judging import Row
 from weak_to_strong_trainings import BESIDE, FIRST_OF_ALL, RESTARTED, ROUNDS, SINGLE, TEACHERS, TRAININGS
 
-from vqa_lightning.metrics.agreement import srcc
-from vqa_lightning.metrics.bootstrap import bootstrap_interval
+from vqa_lightning.metrics import bootstrap_interval, srcc
 
 GOAL = 0.10
 """SRCC by which the last student is to surpass the best teacher, across contents and out of domain."""

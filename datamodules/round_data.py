@@ -18,37 +18,34 @@ import torch
 from lightning.pytorch.trainer.states import TrainerFn
 from torch.utils.data import DataLoader
 
+from datamodules.batches import PairBatch, PairDataset
 from datamodules.batches.clip_cache import ClipCache
 from datamodules.batches.device import distort
-from datamodules.batches.pair_batch import PairBatch
-from datamodules.batches.pair_dataset import PairDataset
 from datamodules.batches.pair_loader import pair_loader
-from datamodules.codecs.codec import Codec
-from datamodules.corpus.duplicates import find_duplicates, join_contents
-from datamodules.corpus.splits import assign_splits
-from datamodules.corpus.table import videos
+from datamodules.codecs import Codec
+from datamodules.corpus import assign_splits, find_duplicates, join_contents, videos
 from datamodules.distortions import Distortion
-from datamodules.errors import InputError
-from datamodules.files.cache_folder import cache_folder
-from datamodules.labels.annotation import Annotator, Request
-from datamodules.labels.consensus import Consensus, Versions, versions_among
+from datamodules.files import cache_folder
+from datamodules.labels import Annotator, Consensus, LabelStore, Request, Versions
+from datamodules.labels.consensus import versions_among
 from datamodules.labels.human_labels import HumanScores, MOSList, read_mos, scores_among
-from datamodules.labels.label_store import LabelStore, default_labels
+from datamodules.labels.label_store import default_labels
 from datamodules.labels.reference_labels import drawn_ladders, eligible, reference_versions
+from datamodules.pairs import PAIR_SCHEMA, SOURCES, read_pairs
 from datamodules.pairs.drawing import draw_pairs
 from datamodules.pairs.growth import Growth, counts, drawn_among
 from datamodules.pairs.hard import Hardness, Rule, find_hard
 from datamodules.pairs.human import draw_human_pairs
 from datamodules.pairs.relabelling import relabelled
-from datamodules.pairs.table import PAIR_SCHEMA, SOURCES, read_pairs
 from datamodules.procedural import MOS, write_corpus, write_mos
 from datamodules.simulators import bases, find_simulators
 from datamodules.teachers.artefacts import Artefacts
 from datamodules.teachers.full_reference import FullReference, Metric
 from datamodules.teachers.niqe import NIQE
 from datamodules.teachers.scores_file import ScoresFile
-from datamodules.video.probing import Video
+from datamodules.video import Video
 from datamodules.video_data import VideoDataModule
+from vqa_lightning.families import InputError
 
 EMBEDDED_CONTENTS = 128
 

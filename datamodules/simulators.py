@@ -6,9 +6,9 @@ pair is decided here too, by the stage of a video's life in which a simulator ac
 
 from collections.abc import Mapping, Sequence
 
-from datamodules.codecs.codec import CODECS, Codec
+from datamodules.codecs import CODECS, Codec
 from datamodules.distortions import DISTORTIONS, Distortion
-from datamodules.errors import InputError
+from vqa_lightning.families import InputError
 
 Simulator = Distortion | Codec
 

@@ -15,14 +15,13 @@ from lightning.fabric.utilities.data import suggested_max_num_workers
 from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader
 
-from datamodules.batches.video_batch import VideoBatch, collate_videos
-from datamodules.corpus.table import build_corpus
-from datamodules.errors import InputError
-from datamodules.labels.annotation import Request
-from datamodules.labels.clips import ClipDataset
-from datamodules.teachers.teacher import Teacher
-from datamodules.video.probing import Video
-from datamodules.video.sampling import Sampling, Span
+from datamodules.batches import VideoBatch
+from datamodules.batches.video_batch import collate_videos
+from datamodules.corpus import build_corpus
+from datamodules.labels import ClipDataset, Request
+from datamodules.teachers import Teacher
+from datamodules.video import Sampling, Span, Video
+from vqa_lightning.families import InputError
 
 MOST_WORKERS = 16
 """Beyond which one process that scores is seldom faster, and a short list of videos only starts later."""

@@ -85,7 +85,7 @@ def save_checkpoint() -> Callable[..., Path]:
     import torch
     from lightning.pytorch.cli import LightningCLI
 
-    from vqa_lightning.training.module import RankingModule
+    from vqa_lightning.training import RankingModule
 
     def save(path: Path, *settings: str, seed: int = 0) -> Path:
         tiny = ("lmm.image_size=32", "lmm.hidden_size=32", "lmm.vision_layers=1", "lmm.text_layers=1")

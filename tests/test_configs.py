@@ -19,13 +19,11 @@ from vqa_lightning.budget.flops import step_shape
 from vqa_lightning.budget.memory import GB, Budget, estimate
 from vqa_lightning.budget.stand_in import write_stand_in
 from vqa_lightning.cli import KEPT
-from vqa_lightning.lmm.config import LMMConfig
-from vqa_lightning.lmm.lmm import LMM
+from vqa_lightning.lmm import LMM, LMMConfig, TrainedParts
 from vqa_lightning.lmm.sharding import build_on_meta
-from vqa_lightning.lmm.trained_parts import TrainedParts
+from vqa_lightning.training import RankingModule
 from vqa_lightning.training.building import build_lmm
 from vqa_lightning.training.defaults import default_optimizer
-from vqa_lightning.training.module import RankingModule
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 OVERLAYS = ("fsdp", "slurm")

@@ -55,13 +55,19 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI  # noqa:
 from lightning.pytorch.loggers import TensorBoardLogger  # noqa: E402
 from lightning_utilities.core.rank_zero import rank_zero_only  # noqa: E402
 
-from callbacks.runs.folder import RunFolder, run_config  # noqa: E402
-from callbacks.runs.process_watch import ProcessWatch  # noqa: E402
-from callbacks.scores.benchmark_report import FOLDER, BenchmarkReport  # noqa: E402
-from callbacks.scores.label_writer import LabelWriter  # noqa: E402
-from callbacks.scores.writer import ScoreWriter  # noqa: E402
+from callbacks.runs import (  # noqa: E402
+    ProcessWatch,
+    RunFolder,
+)
+from callbacks.runs.folder import run_config  # noqa: E402
+from callbacks.scores import (  # noqa: E402
+    BenchmarkReport,
+    LabelWriter,
+    ScoreWriter,
+)
+from callbacks.scores.benchmark_report import FOLDER  # noqa: E402
 from datamodules.benchmark_data import BenchmarkDataModule  # noqa: E402
-from datamodules.errors import InputError, UnreadableVideo  # noqa: E402
+from datamodules.errors import UnreadableVideo  # noqa: E402
 from vqa_lightning.annotators.teacher_module import TeacherModule  # noqa: E402
 from vqa_lightning.checkpoints.resuming import (  # noqa: E402
     allow_changes,
@@ -74,7 +80,8 @@ from vqa_lightning.checkpoints.resuming import (  # noqa: E402
 from vqa_lightning.checkpoints.whole import WholeCheckpointIO  # noqa: E402
 from vqa_lightning.commands.listing import shipped_configs  # noqa: E402
 from vqa_lightning.commands.table import COMMANDS, run_command  # noqa: E402
-from vqa_lightning.training.module import RankingModule  # noqa: E402
+from vqa_lightning.families import InputError  # noqa: E402
+from vqa_lightning.training import RankingModule  # noqa: E402
 
 KEPT = ("lmm", "sampling", "trained", "judgements", "score_by", "pairwise_loss", "pointwise_loss")
 """Settings of the model that a fit takes from the checkpoint whose weights it begins with."""

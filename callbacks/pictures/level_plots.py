@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from callbacks.pictures.cards import LEVEL_COLOURS, WIDTH
-from datamodules.labels.levels import LEVELS
+from datamodules.labels import LEVELS
 
 Counts = npt.NDArray[np.int64]
 

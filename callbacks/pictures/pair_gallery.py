@@ -22,16 +22,15 @@ from torch.utils.hooks import RemovableHandle
 
 from callbacks.pictures.cards import add_summaries, draws, writers
 from callbacks.pictures.pair_picture import ShownPair, animated_png, draw_pairs
-from callbacks.rounds.finished_round import FinishedRound, RoundListener
-from datamodules.batches.pair_batch import PairBatch
-from datamodules.batches.pair_dataset import PairDataset
-from datamodules.corpus.table import videos
-from datamodules.errors import InputError, UnreadableVideo
-from datamodules.pairs.hard import ANSWERS
-from datamodules.pairs.table import SOURCES
+from callbacks.rounds import FinishedRound, RoundListener
+from datamodules.batches import PairBatch, PairDataset
+from datamodules.corpus import videos
+from datamodules.errors import UnreadableVideo
+from datamodules.pairs import ANSWERS, SOURCES
 from datamodules.round_data import RoundDataModule
-from vqa_lightning.lmm.lmm import Judged
-from vqa_lightning.training.module import RankingModule
+from vqa_lightning.families import InputError
+from vqa_lightning.lmm import Judged
+from vqa_lightning.training import RankingModule
 
 Loader = DataLoader[dict[str, Any]]
 

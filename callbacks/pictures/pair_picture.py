@@ -15,7 +15,7 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from callbacks.pictures.cards import BLUE, GREY, ORANGE
-from datamodules.labels.levels import LEVELS
+from datamodules.labels import LEVELS
 
 WIDE, SIDE, EDGE = 700, 224, 8  # pixels: of the picture, of a clip's square, around it
 

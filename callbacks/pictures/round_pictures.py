@@ -18,15 +18,15 @@ from scipy.special import ndtr
 from callbacks.pictures.cards import WIDTH, card_style, writers
 from callbacks.pictures.level_plots import confusion, plot_confusion, plot_flips
 from callbacks.pictures.score_plots import Floats, complete_ladders, plot_annotators, plot_severity
-from callbacks.rounds.finished_round import FinishedRound, RoundListener
-from datamodules.labels.levels import hard_levels
+from callbacks.rounds import FinishedRound, RoundListener
+from datamodules.labels import hard_levels
+from datamodules.pairs import PAIR_SCHEMA
 from datamodules.pairs.relabelling import level_flow, relabelled
-from datamodules.pairs.table import PAIR_SCHEMA
 from datamodules.round_data import RoundDataModule
-from vqa_lightning.metrics.agreement import srcc
+from vqa_lightning.metrics import srcc
 from vqa_lightning.metrics.reliability import plot_reliability, reliability
 from vqa_lightning.scoring.calibration import ladder_pairs
-from vqa_lightning.training.module import RankingModule
+from vqa_lightning.training import RankingModule
 
 FOLLOWED = 1000
 """Pairs of the first round whose labels are followed through all rounds; a checkpoint holds them."""

@@ -5,8 +5,7 @@ from typing import Any
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from datamodules.pairs.hard import ANSWERS
-from datamodules.pairs.table import SOURCES
+from datamodules.pairs import ANSWERS, SOURCES
 
 
 class SourceScalars(Callback):

@@ -14,15 +14,22 @@ from lightning_utilities.core.rank_zero import rank_zero_info
 
 from callbacks.rounds.report import Scores, ensemble_scores, scores_of, teacher_rows
 from callbacks.rounds.requests import RoundRequests
-from datamodules.labels.annotation import Annotator, Request, annotate_missing
-from datamodules.labels.consensus import Consensus, Versions, balance_of, cuts_for_balance
-from datamodules.labels.fitted_consensus import FittedConsensus, fit_consensus
-from datamodules.labels.label_store import Key, LabelStore
+from datamodules.labels import (
+    Annotator,
+    Consensus,
+    FittedConsensus,
+    Key,
+    LabelStore,
+    Request,
+    Versions,
+    annotate_missing,
+    fit_consensus,
+)
+from datamodules.labels.consensus import balance_of, cuts_for_balance
 from datamodules.labels.teacher_weights import weigh_teachers
 from datamodules.round_data import RoundDataModule
-from datamodules.teachers.laplacian import Laplacian
+from datamodules.teachers import Laplacian, Teacher
 from datamodules.teachers.scores_file import ScoresFile
-from datamodules.teachers.teacher import Teacher
 
 Relabel = Literal["replace", "blend", "never"]
 

@@ -13,8 +13,8 @@ from lightning.pytorch import Callback, Trainer
 from torch import Tensor
 
 from callbacks.rounds.report import Scores
-from datamodules.labels.consensus import Consensus
-from vqa_lightning.training.module import RankingModule
+from datamodules.labels import Consensus
+from vqa_lightning.training import RankingModule
 
 
 @dataclass(frozen=True)

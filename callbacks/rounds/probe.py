@@ -11,9 +11,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from datamodules.labels.annotation import Request
-from datamodules.labels.consensus import Consensus, random_margins
-from datamodules.labels.levels import CUTS, LEVELS
+from datamodules.labels import CUTS, LEVELS, Consensus, Request
+from datamodules.labels.consensus import random_margins
 from datamodules.labels.teacher_weights import Agreement, agreement_change, synthetic_agreement
 
 COLLAPSE = 0.5

@@ -14,12 +14,12 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from datamodules.files.whole_files import written_whole
-from datamodules.labels.fitted_consensus import FittedConsensus, whole_clips
-from datamodules.labels.label_store import Key
+from datamodules.files import written_whole
+from datamodules.labels import FittedConsensus, Key
+from datamodules.labels.fitted_consensus import whole_clips
 from datamodules.labels.teacher_weights import TeacherWeight
-from datamodules.video.probing import Video
-from vqa_lightning.metrics.agreement import srcc
+from datamodules.video import Video
+from vqa_lightning.metrics import srcc
 
 Scores = dict[Key, float]
 """(video_id, simulator, level) -> score, the source being (video_id, None, 0)."""

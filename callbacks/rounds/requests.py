@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from math import ceil
 from typing import NamedTuple
 
-from datamodules.labels.annotation import Request
+from datamodules.labels import Request
 from datamodules.round_data import RoundDataModule
 from datamodules.simulators import SIMULATORS, Simulator, find_simulators
-from datamodules.video.probing import Video
+from datamodules.video import Video
 
 CALIBRATION_LADDERS = 96
 """That scale the errors: with 24 these are uncertain by up to a third; more would keep the codecs busy."""

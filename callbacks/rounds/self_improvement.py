@@ -40,25 +40,25 @@ from callbacks.rounds.report import (
 )
 from callbacks.rounds.requests import round_requests
 from callbacks.rounds.weights import FIRST, forget_steps, keep_weights, kept_weights, plan_schedule
-from datamodules.errors import InputError
-from datamodules.files.whole_files import written_whole
-from datamodules.labels.consensus import Consensus
+from datamodules.files import written_whole
+from datamodules.labels import Consensus, LabelStore
 from datamodules.labels.fitted_consensus import look_up, whole_clips
-from datamodules.labels.label_store import LabelStore
-from datamodules.pairs.hard import ANSWERS, merged_answers
+from datamodules.pairs import ANSWERS, read_pairs
+from datamodules.pairs.hard import merged_answers
 from datamodules.pairs.lost import told_of_lost_pairs
 from datamodules.pairs.relabelling import flipped
-from datamodules.pairs.table import read_pairs
 from datamodules.procedural import read_truth
 from datamodules.round_data import RoundDataModule
 from datamodules.simulators import SIMULATORS
-from datamodules.video.decoding import read_clip
+from datamodules.video import read_clip
 from vqa_lightning.annotators.student import Student
 from vqa_lightning.checkpoints.resumable import load_learnt, save_learnt
+from vqa_lightning.families import InputError
 from vqa_lightning.lmm.sharding import gathered
+from vqa_lightning.scoring import ErrorModel
 from vqa_lightning.scoring.anchors import calmest, named_clips
-from vqa_lightning.scoring.calibration import ErrorModel, fit_errors, with_errors
-from vqa_lightning.training.module import RankingModule
+from vqa_lightning.scoring.calibration import fit_errors, with_errors
+from vqa_lightning.training import RankingModule
 
 
 class SelfImprovement(Callback):

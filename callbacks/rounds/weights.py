@@ -6,7 +6,7 @@ from lightning.pytorch import Trainer
 
 from datamodules.round_data import RoundDataModule
 from vqa_lightning.checkpoints.resumable import save_learnt
-from vqa_lightning.training.module import RankingModule
+from vqa_lightning.training import RankingModule
 from vqa_lightning.training.schedule import Schedule, steps_of_epoch
 
 FIRST = "weights/first.ckpt"

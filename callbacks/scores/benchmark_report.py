@@ -18,10 +18,10 @@ from rich.progress import track
 from torch.utils.tensorboard import SummaryWriter
 
 from callbacks.scores.table import SCHEMA, Row, ScoreTable, one_sentence, write_rows
-from datamodules.batches.video_batch import VideoBatch
+from datamodules.batches import VideoBatch
 from datamodules.benchmark_data import BenchmarkDataModule, SetCheck
-from datamodules.errors import InputError
 from vqa_lightning.annotators.scorer import model_name
+from vqa_lightning.families import InputError
 from vqa_lightning.metrics.benchmark_table import (
     TABLE_SCHEMA,
     DomainAverage,
@@ -35,7 +35,7 @@ from vqa_lightning.metrics.benchmark_table import (
 )
 from vqa_lightning.metrics.human_scale import HumanScale
 from vqa_lightning.metrics.scatter_plot import plot_agreement
-from vqa_lightning.training.module import RankingModule
+from vqa_lightning.training import RankingModule
 
 FOLDER = "benchmark_report"
 """Where `test` writes unless told otherwise."""

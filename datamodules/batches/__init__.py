@@ -4,6 +4,7 @@ Imports pairs, labels and what lies below them; the DataModules are built on it.
 """
 
 from datamodules.batches.pair_batch import PairBatch
+from datamodules.batches.pair_dataset import PairDataset
 from datamodules.batches.video_batch import VideoBatch
 
-__all__ = ["PairBatch", "VideoBatch"]
+__all__ = ["PairBatch", "PairDataset", "VideoBatch"]

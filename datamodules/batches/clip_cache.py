@@ -2,9 +2,7 @@
 
 from collections import OrderedDict
 
-from datamodules.video.decoding import Clip, read_clip
-from datamodules.video.probing import Video
-from datamodules.video.sampling import Sampling
+from datamodules.video import Clip, Sampling, Video, read_clip
 
 
 class ClipCache:

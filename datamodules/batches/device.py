@@ -10,7 +10,7 @@ from datamodules.batches.pair_dataset import SAME
 from datamodules.distortions import Distortion, apply
 from datamodules.distortions.arguments import generator_for
 from datamodules.labels.levels import severity_levels
-from datamodules.pairs.table import SOURCES
+from datamodules.pairs import SOURCES
 from datamodules.simulators import Simulator
 
 

@@ -6,8 +6,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from datamodules.labels.levels import preference
-from datamodules.pairs.table import SOURCES
+from datamodules.labels import preference
+from datamodules.pairs import SOURCES
 
 
 def together(clips: Sequence[Tensor]) -> Tensor | list[Tensor]:

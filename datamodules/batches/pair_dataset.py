@@ -19,16 +19,13 @@ from torch.utils.data import Dataset
 
 from datamodules.batches.clip_cache import ClipCache
 from datamodules.batches.pair_batch import PairBatch, together
-from datamodules.codecs.codec import Codec
-from datamodules.codecs.codec_cache import CodecCache
+from datamodules.codecs import Codec, CodecCache
 from datamodules.distortions.arguments import generator_for
 from datamodules.errors import UnreadableVideo
 from datamodules.labels.clips import encoded
-from datamodules.pairs.table import SOURCES
+from datamodules.pairs import SOURCES
 from datamodules.simulators import Simulator
-from datamodules.video.decoding import Clip
-from datamodules.video.probing import Video
-from datamodules.video.sampling import Sampling
+from datamodules.video import Clip, Sampling, Video
 
 _log = logging.getLogger(__name__)
 

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from datamodules.labels.clips import ClipItem
+from datamodules.labels import ClipItem
 
 
 class VideoBatch(NamedTuple):

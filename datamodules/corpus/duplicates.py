@@ -21,11 +21,9 @@ from torch import Tensor
 
 from datamodules.corpus.table import videos
 from datamodules.errors import UnreadableVideo
-from datamodules.files.cache_folder import cache_folder
-from datamodules.files.file_cache import FileCache
+from datamodules.files import FileCache, cache_folder
+from datamodules.video import Video, luma
 from datamodules.video.frame_runs import read_runs
-from datamodules.video.luma import luma
-from datamodules.video.probing import Video
 
 FRAMES = 8  # hashed frames of a video, in the middles of equal parts of its duration
 

@@ -14,10 +14,10 @@ from typing import NamedTuple
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from datamodules.errors import InputError, UnreadableVideo
-from datamodules.files.cache_folder import cache_folder
-from datamodules.files.file_cache import FileCache
-from datamodules.video.probing import Video, probe
+from datamodules.errors import UnreadableVideo
+from datamodules.files import FileCache, cache_folder
+from datamodules.video import Video, probe
+from vqa_lightning.families import InputError
 
 SPLITS = ("train", "select", "report")
 

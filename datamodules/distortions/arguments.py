@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from datamodules.errors import InputError
+from vqa_lightning.families import InputError
 
 Generators = torch.Generator | Sequence[torch.Generator]
 """One for all clips, or one for each: what a clip looks like then does not depend on its company."""

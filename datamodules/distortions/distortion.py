@@ -22,7 +22,7 @@ from datamodules.distortions.compression import banding, jpeg
 from datamodules.distortions.sharpness import gaussian_blur, motion_blur, resize
 from datamodules.distortions.temporal import frame_rate, freeze, stutter
 from datamodules.distortions.tone import brighten, contrast, darken, saturation
-from datamodules.errors import InputError
+from vqa_lightning.families import InputError
 
 Family = Literal["sharpness", "noise", "tone", "compression", "temporal", "geometry", "other"]
 """Kinds of loss: simulators of one family look alike, so that one may be held out to test generalisation."""

@@ -3,8 +3,7 @@
 Imports only `datamodules.errors`.
 """
 
-from datamodules.files.cache_folder import cache_folder
-from datamodules.files.file_cache import FileCache
+from datamodules.files.file_cache import FileCache, cache_folder
 from datamodules.files.fingerprints import file_hash, weights_hash
 from datamodules.files.whole_files import remove_unfinished, written_whole
 

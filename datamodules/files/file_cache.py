@@ -17,7 +17,8 @@ import pyarrow as pa
 from rich.console import Console
 from rich.progress import track
 
-from datamodules.errors import InputError, UnreadableVideo
+from datamodules.errors import UnreadableVideo
+from vqa_lightning.families import InputError
 
 WRITE_SECONDS = 300.0
 """What a killed process can lose, against writing a large table over and over."""
@@ -174,3 +175,8 @@ def _stamp(path: Path) -> _Stamp | None:
     except OSError:
         return None
     return _Stamp(str(path.resolve()), status.st_size, status.st_mtime_ns)
+
+
+def cache_folder() -> Path:
+    """The folder of what can be made again: $XDG_CACHE_HOME/vqa-lightning, else ~/.cache/vqa-lightning."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vqa-lightning"

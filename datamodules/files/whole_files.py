@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from datamodules.errors import InputError
+from vqa_lightning.families import InputError
 
 
 @contextmanager

@@ -3,17 +3,20 @@
 Imports simulators, opinions and what lies below them; teachers and pairs are built on it.
 """
 
-from datamodules.labels.annotation import Annotator, Request, annotate_missing
+from datamodules.labels.annotation import Annotator, Request, annotate_missing, fingerprint_of
+from datamodules.labels.clips import ClipDataset, ClipItem
 from datamodules.labels.consensus import Consensus, Versions
 from datamodules.labels.fitted_consensus import FittedConsensus, fit_consensus
 from datamodules.labels.label_store import Annotation, Key, LabelStore
-from datamodules.labels.levels import CUTS, LEVELS
+from datamodules.labels.levels import CUTS, LEVELS, hard_levels, preference
 
 __all__ = [
     "CUTS",
     "LEVELS",
     "Annotation",
     "Annotator",
+    "ClipDataset",
+    "ClipItem",
     "Consensus",
     "FittedConsensus",
     "Key",
@@ -21,5 +24,8 @@ __all__ = [
     "Request",
     "Versions",
     "annotate_missing",
+    "fingerprint_of",
     "fit_consensus",
+    "hard_levels",
+    "preference",
 ]

@@ -15,8 +15,7 @@ from typing import Protocol
 
 from datamodules.labels.label_store import Annotation, Key, LabelStore
 from datamodules.simulators import Simulator
-from datamodules.video.probing import Video
-from datamodules.video.sampling import Span
+from datamodules.video import Span, Video
 
 PART_ROWS = 4096
 

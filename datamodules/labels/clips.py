@@ -11,14 +11,11 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from datamodules.codecs.codec import Codec
-from datamodules.codecs.codec_cache import CodecCache
+from datamodules.codecs import Codec, CodecCache
 from datamodules.distortions import Distortion
 from datamodules.errors import UnreadableVideo
 from datamodules.labels.annotation import Request
-from datamodules.video.decoding import read_clips
-from datamodules.video.probing import Video
-from datamodules.video.sampling import Cut, Sampling, Span
+from datamodules.video import Cut, Sampling, Span, Video, read_clips
 
 _log = logging.getLogger(__name__)
 

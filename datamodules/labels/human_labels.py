@@ -12,14 +12,13 @@ from typing import NamedTuple
 import numpy as np
 from lightning_utilities.core.rank_zero import rank_zero_info
 
-from datamodules.corpus.video_names import match_names
-from datamodules.errors import InputError
+from datamodules.corpus import match_names
 from datamodules.labels.consensus import Consensus, cuts_for_balance
 from datamodules.labels.fitted_consensus import shrink
 from datamodules.labels.teacher_scales import Floats
-from datamodules.opinions.benchmarks import BENCHMARKS
-from datamodules.opinions.mos import Opinions, read_opinions
-from datamodules.video.probing import Video
+from datamodules.opinions import BENCHMARKS, Opinions, read_opinions
+from datamodules.video import Video
+from vqa_lightning.families import InputError
 
 OBSERVERS = 24
 """Votes a video is taken to have where a list does not say: what ITU-T P.913 asks of one test room."""

@@ -15,10 +15,10 @@ import pyarrow.compute as pc
 from scipy.special import ndtri
 from scipy.stats import rankdata
 
-from datamodules.errors import InputError
 from datamodules.labels.consensus import Consensus, Versions
 from datamodules.labels.fitted_consensus import shrink
 from datamodules.simulators import Simulator
+from vqa_lightning.families import InputError
 
 PERFECT = 1.0
 """Score of a source beside itself, by either metric of `FullReference`."""

@@ -9,8 +9,7 @@ from typing import Any, NamedTuple
 
 import pyarrow as pa
 
-from datamodules.corpus.video_names import match_names
-from datamodules.errors import InputError
+from datamodules.corpus import match_names
 from datamodules.opinions.label_lists import (
     NAME_COLUMNS,
     SCORE_COLUMNS,
@@ -20,7 +19,8 @@ from datamodules.opinions.label_lists import (
     find_column,
     read_columns,
 )
-from datamodules.video.probing import Video
+from datamodules.video import Video
+from vqa_lightning.families import InputError
 
 
 class Predictions(NamedTuple):

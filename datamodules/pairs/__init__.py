@@ -3,6 +3,7 @@
 Imports labels and what lies below them; batches are built on it.
 """
 
+from datamodules.pairs.hard import ANSWERS
 from datamodules.pairs.table import PAIR_SCHEMA, SOURCES, read_pairs
 
-__all__ = ["PAIR_SCHEMA", "SOURCES", "read_pairs"]
+__all__ = ["ANSWERS", "PAIR_SCHEMA", "SOURCES", "read_pairs"]

@@ -9,10 +9,10 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pyarrow as pa
 
-from datamodules.errors import InputError
-from datamodules.labels.consensus import Consensus, Versions
+from datamodules.labels import Consensus, Versions
 from datamodules.pairs.scored import balanced, pairs_from_scores
 from datamodules.pairs.synthetic import synthetic_pairs
+from vqa_lightning.families import InputError
 
 
 def draw_pairs(

@@ -11,8 +11,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from datamodules.errors import InputError
 from datamodules.pairs.table import SOURCES
+from vqa_lightning.families import InputError
 
 _KEY = ("first", "second", "draw_first", "draw_second", "source", "margin")
 

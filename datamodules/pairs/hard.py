@@ -17,12 +17,12 @@ import torch
 from lightning_utilities.core.rank_zero import rank_zero_info
 from torch import Tensor
 
-from datamodules.errors import InputError
-from datamodules.labels.consensus import Consensus
+from datamodules.labels import Consensus
 from datamodules.pairs.gmad import gmad_pairs
 from datamodules.pairs.relabelling import position, relabelled
 from datamodules.pairs.scored import confident, pairs_from_scores
 from datamodules.pairs.table import PAIR_SCHEMA
+from vqa_lightning.families import InputError
 
 ANSWERS = ("advantage", "loss", "confidence")
 """Columns of what the student answered of each pair of a round when it last trained on it, nan where it never

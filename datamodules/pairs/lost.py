@@ -9,7 +9,7 @@ import pyarrow as pa
 from torch import Tensor
 
 from datamodules.pairs.hard import ANSWERS
-from datamodules.video.probing import Video
+from datamodules.video import Video
 
 NAMED = 5
 """Videos or pairs that a sentence names; of more it gives the number."""

@@ -12,8 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import torch
 
-from datamodules.labels.consensus import Consensus
-from datamodules.labels.levels import LEVELS, hard_levels
+from datamodules.labels import LEVELS, Consensus, hard_levels
 from datamodules.pairs.scored import confident, labels_from_scores
 from datamodules.pairs.table import PAIR_SCHEMA, label_column
 

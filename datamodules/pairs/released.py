@@ -15,14 +15,13 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from datamodules.corpus.table import build_corpus
-from datamodules.corpus.table import videos as readable
-from datamodules.corpus.video_names import match_names
-from datamodules.errors import InputError
-from datamodules.labels.levels import LEVELS
+from datamodules.corpus import build_corpus, match_names
+from datamodules.corpus import videos as readable
+from datamodules.labels import LEVELS
 from datamodules.opinions.label_lists import read_json
 from datamodules.pairs.table import PAIR_SCHEMA, SOURCES, read_pairs
-from datamodules.video.probing import Video
+from datamodules.video import Video
+from vqa_lightning.families import InputError
 
 QUESTION = (
     "Now you will receive two videos. The first video:\n <image><image>. The second video:\n <image><image>. "

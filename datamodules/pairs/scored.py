@@ -7,10 +7,10 @@ import numpy.typing as npt
 import pyarrow as pa
 import torch
 
-from datamodules.errors import InputError
-from datamodules.labels.consensus import Consensus, Versions
-from datamodules.labels.levels import LEVELS, soft_levels
+from datamodules.labels import LEVELS, Consensus, Versions
+from datamodules.labels.levels import soft_levels
 from datamodules.pairs.table import id_column, label_column, pair_table, side_column
+from vqa_lightning.families import InputError
 
 
 def labels_from_scores(

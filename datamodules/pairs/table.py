@@ -10,8 +10,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
-from datamodules.errors import InputError
-from datamodules.labels.levels import LEVELS
+from datamodules.labels import LEVELS
+from vqa_lightning.families import InputError
 
 SOURCES = ("synthetic", "teacher", "reference", "human")
 """Where a label comes from; `teacher` is the round's annotator, the student included."""

@@ -14,16 +14,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from datamodules.corpus.table import videos
+from datamodules.corpus import videos
 from datamodules.errors import UnreadableVideo
-from datamodules.files.cache_folder import cache_folder
-from datamodules.files.file_cache import FileCache
+from datamodules.files import FileCache, cache_folder
 from datamodules.selection.cpbd import cpbd
 from datamodules.teachers import artefacts
 from datamodules.teachers.siti import spatial_information, temporal_information
+from datamodules.video import Video, luma
 from datamodules.video.frame_runs import read_runs
-from datamodules.video.luma import luma
-from datamodules.video.probing import Video
 
 METRICS = (
     "blockiness",

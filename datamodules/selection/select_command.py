@@ -13,10 +13,11 @@ import pyarrow as pa
 from rich.console import Console
 from rich.table import Table
 
-from datamodules.corpus.table import build_corpus, read_manifest
-from datamodules.errors import InputError
+from datamodules.corpus import build_corpus
+from datamodules.corpus.table import read_manifest
 from datamodules.selection.corpus_metrics import METRICS, measure
 from datamodules.selection.matching import Array, Selection, bin_edges, histograms, select
+from vqa_lightning.families import InputError
 
 UNIFORM = "uniform"
 

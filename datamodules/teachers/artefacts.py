@@ -12,8 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from datamodules.teachers.teacher import Teacher
-from datamodules.video.luma import luma
-from datamodules.video.sampling import Sampling
+from datamodules.video import Sampling, luma
 
 BLOCK = 8
 """Transform block of JPEG, MPEG and (in multiples) their successors, pixels."""

@@ -4,8 +4,7 @@ import torch
 from torch import Tensor
 
 from datamodules.teachers.teacher import Teacher
-from datamodules.video.luma import luma
-from datamodules.video.sampling import Sampling
+from datamodules.video import Sampling, luma
 
 
 class Laplacian(Teacher):

@@ -19,14 +19,11 @@ import torch.nn.functional as F
 from scipy.io.matlab import MatReadError
 from torch import Tensor
 
-from datamodules.corpus.table import build_corpus, videos
-from datamodules.errors import InputError
-from datamodules.labels.annotation import Request
-from datamodules.labels.clips import ClipDataset
+from datamodules.corpus import build_corpus, videos
+from datamodules.labels import ClipDataset, Request
 from datamodules.teachers.teacher import Teacher
-from datamodules.video.luma import luma
-from datamodules.video.probing import Video
-from datamodules.video.sampling import Sampling
+from datamodules.video import Sampling, Video, luma
+from vqa_lightning.families import InputError
 
 PATCH = 96
 """Side of a patch in pixels at full scale; half of it at half scale."""

@@ -12,10 +12,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from datamodules.corpus.video_names import match_names
-from datamodules.errors import InputError
-from datamodules.labels.annotation import Request, fingerprint_of
-from datamodules.labels.label_store import Annotation
+from datamodules.corpus import match_names
+from datamodules.labels import Annotation, Request, fingerprint_of
 from datamodules.opinions.label_lists import (
     NAME_COLUMNS,
     SCORE_COLUMNS,
@@ -26,7 +24,8 @@ from datamodules.opinions.label_lists import (
     find_column,
     read_columns,
 )
-from datamodules.video.probing import Video
+from datamodules.video import Video
+from vqa_lightning.families import InputError
 
 
 class ScoresFile:

@@ -15,12 +15,10 @@ from dataclasses import asdict
 import torch
 from torch import Tensor
 
-from datamodules.errors import InputError
-from datamodules.labels.annotation import Request, fingerprint_of
-from datamodules.labels.clips import ClipDataset, ClipItem, distorted
-from datamodules.labels.label_store import Annotation
-from datamodules.video.probing import Video
-from datamodules.video.sampling import Sampling
+from datamodules.labels import Annotation, ClipDataset, ClipItem, Request, fingerprint_of
+from datamodules.labels.clips import distorted
+from datamodules.video import Sampling, Video
+from vqa_lightning.families import InputError
 
 FIRST_FAILURES = 8
 """Videos on which a teacher may fail before it has scored any: then it is the teacher, and not the videos."""

@@ -3,8 +3,8 @@
 Imports only `datamodules.errors`: nothing here knows what a corpus, a label or a pair is.
 """
 
+from datamodules.video.colour import luma
 from datamodules.video.decoding import Clip, read_clip, read_clips
-from datamodules.video.luma import luma
 from datamodules.video.probing import Video, probe
 from datamodules.video.sampling import Cut, Sampling, Span
 

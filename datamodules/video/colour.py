@@ -13,6 +13,7 @@ import numpy.typing as npt
 import torch
 from av.filter import Graph
 from av.video.frame import VideoFrame
+from torch import Tensor
 
 from datamodules.errors import UnreadableVideo
 
@@ -159,3 +160,13 @@ def _light_of_codes(hlg: bool) -> npt.NDArray[np.float32]:
         power = signal ** (32 / 2523)
         light = 10000 * (np.maximum(power - 0.8359375, 0) / (18.8515625 - 18.6875 * power)) ** (16384 / 2610)
     return light.astype(np.float32)
+
+
+LUMA_WEIGHTS = (0.299, 0.587, 0.114)
+"""ITU-R BT.601, on full-range RGB."""
+
+
+def luma(clips: Tensor) -> Tensor:
+    """Return the BT.601 luma (..., H, W) of RGB (..., 3, H, W), in the same range."""
+    red, green, blue = clips.unbind(-3)
+    return LUMA_WEIGHTS[0] * red + LUMA_WEIGHTS[1] * green + LUMA_WEIGHTS[2] * blue

@@ -11,10 +11,10 @@ import torch
 import yaml
 from jsonargparse import ArgumentParser
 
-from datamodules.batches.video_batch import VideoBatch
+from datamodules.batches import VideoBatch
 from datamodules.benchmark_data import BenchmarkDataModule, BenchmarkSet
-from datamodules.errors import InputError
-from datamodules.video.sampling import Sampling
+from datamodules.video import Sampling
+from vqa_lightning.families import InputError
 
 LABELS = Path(__file__).resolve().parents[2].parent / "shared/data/labels"
 

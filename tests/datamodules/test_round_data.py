@@ -10,19 +10,18 @@ import torch
 from lightning.pytorch import Trainer
 from torch.utils.data import DataLoader, DistributedSampler
 
+from datamodules.batches import PairBatch, VideoBatch
 from datamodules.batches.buckets import BucketBatchSampler, ResumedBatchSampler
-from datamodules.batches.pair_batch import PairBatch
 from datamodules.batches.pair_dataset import PairCollate
-from datamodules.batches.video_batch import VideoBatch
-from datamodules.errors import InputError
-from datamodules.labels.consensus import Consensus, Versions
+from datamodules.labels import Consensus, Versions
+from datamodules.pairs import PAIR_SCHEMA, SOURCES, read_pairs
 from datamodules.pairs.hard import Rule
-from datamodules.pairs.table import PAIR_SCHEMA, SOURCES, read_pairs
 from datamodules.round_data import RoundDataModule
-from datamodules.video.sampling import Sampling
+from datamodules.video import Sampling
 from datamodules.video_data import VideoDataModule
-from vqa_lightning.lmm.config import LMMConfig
-from vqa_lightning.training.module import RankingModule
+from vqa_lightning.families import InputError
+from vqa_lightning.lmm import LMMConfig
+from vqa_lightning.training import RankingModule
 
 WHOLE = Sampling(frames=2, window=None)
 TINY = LMMConfig(image_size=32, hidden_size=32, vision_layers=1, text_layers=1)

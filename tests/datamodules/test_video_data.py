@@ -5,11 +5,11 @@ import torch
 from lightning.fabric.utilities.data import suggested_max_num_workers
 from lightning.pytorch import Trainer
 
-from datamodules.errors import InputError
-from datamodules.video.sampling import Sampling
+from datamodules.video import Sampling
 from datamodules.video_data import VideoDataModule, intervals
-from vqa_lightning.lmm.config import LMMConfig
-from vqa_lightning.training.module import RankingModule
+from vqa_lightning.families import InputError
+from vqa_lightning.lmm import LMMConfig
+from vqa_lightning.training import RankingModule
 
 
 def connected(data: VideoDataModule) -> VideoDataModule:

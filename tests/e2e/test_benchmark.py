@@ -15,7 +15,7 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from vqa_lightning.cli import main
-from vqa_lightning.metrics.agreement import agreement
+from vqa_lightning.metrics import agreement
 
 QUIET = ["--trainer.accelerator=cpu", "--trainer.enable_progress_bar=false", "--data.workers=0"]
 MOS = [2.0, 3.5, 1.0, 4.0, 3.0, 4.5, 1.5, 2.5, 5.0]

@@ -11,10 +11,9 @@ import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from datamodules.video.sampling import Sampling
+from datamodules.video import Sampling
 from vqa_lightning.cli import main
-from vqa_lightning.lmm.config import LMMConfig
-from vqa_lightning.lmm.lmm import LMM
+from vqa_lightning.lmm import LMM, LMMConfig
 from vqa_lightning.scoring.anchors import named_clips
 
 SMALL = [

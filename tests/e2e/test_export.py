@@ -11,14 +11,13 @@ from safetensors.torch import load_file
 from torch import Tensor
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
-from datamodules.errors import InputError
-from datamodules.labels.levels import LEVELS
+from datamodules.labels import LEVELS
 from vqa_lightning.cli import main
 from vqa_lightning.commands.export import export_model
-from vqa_lightning.families import FAMILIES
+from vqa_lightning.families import FAMILIES, InputError
 from vqa_lightning.families.embedded import EmbeddedSizes
 from vqa_lightning.lmm.prompt import ANSWER, QUESTION, QWEN_CHAT, SYSTEM
-from vqa_lightning.training.module import RankingModule
+from vqa_lightning.training import RankingModule
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from datamodules.corpus.table import build_corpus, videos
+from datamodules.corpus import build_corpus, videos
 from datamodules.procedural import write_mos
 from vqa_lightning.annotators.checkpoint_teacher import load_checkpoint
 from vqa_lightning.cli import main

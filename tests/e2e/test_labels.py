@@ -11,8 +11,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
-from datamodules.labels.label_store import LabelStore
-from datamodules.pairs.table import PAIR_SCHEMA
+from datamodules.labels import LabelStore
+from datamodules.pairs import PAIR_SCHEMA
 from vqa_lightning.cli import main
 
 OWN = """

@@ -8,8 +8,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from datamodules.corpus.table import build_corpus, videos
-from datamodules.pairs.table import PAIR_SCHEMA
+from datamodules.corpus import build_corpus, videos
+from datamodules.pairs import PAIR_SCHEMA
 from vqa_lightning.cli import main
 
 

@@ -9,10 +9,9 @@ import pytest
 import torch
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
-from datamodules.video.sampling import Sampling
+from datamodules.video import Sampling
 from vqa_lightning.cli import main
-from vqa_lightning.lmm.config import LMMConfig
-from vqa_lightning.lmm.lmm import LMM
+from vqa_lightning.lmm import LMM, LMMConfig
 
 TINY = LMMConfig(image_size=32, hidden_size=32, vision_layers=1, text_layers=1)
 SMALL = [

@@ -9,12 +9,11 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 
-from datamodules.labels.consensus import Consensus
+from datamodules.labels import Consensus
 from datamodules.round_data import RoundDataModule
-from datamodules.video.sampling import Sampling
-from vqa_lightning.lmm.config import LMMConfig
-from vqa_lightning.lmm.trained_parts import TrainedParts
-from vqa_lightning.training.module import RankingModule
+from datamodules.video import Sampling
+from vqa_lightning.lmm import LMMConfig, TrainedParts
+from vqa_lightning.training import RankingModule
 
 TINY = LMMConfig(image_size=32, hidden_size=32, vision_layers=1, text_layers=1)
 BATCHES = 6

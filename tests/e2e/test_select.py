@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from datamodules.corpus.table import build_corpus, videos
+from datamodules.corpus import build_corpus, videos
 from vqa_lightning.cli import main
 
 

@@ -16,10 +16,9 @@ import torch
 import yaml
 from torch import Tensor
 
-from datamodules.labels.label_store import LabelStore
-from datamodules.video.sampling import Sampling
-from vqa_lightning.lmm.config import LMMConfig
-from vqa_lightning.lmm.lmm import LMM
+from datamodules.labels import LabelStore
+from datamodules.video import Sampling
+from vqa_lightning.lmm import LMM, LMMConfig
 
 Run = Callable[..., int]
 Start = Callable[..., "subprocess.Popen[bytes]"]

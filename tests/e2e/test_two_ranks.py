@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from datamodules.labels.label_store import LabelStore
+from datamodules.labels import LabelStore
 
 Start = Callable[..., "subprocess.Popen[bytes]"]
 
@@ -37,8 +37,8 @@ from pathlib import Path
 import torch
 from lightning.pytorch import Callback
 
-from datamodules.video.sampling import Sampling
-from datamodules.teachers.teacher import Teacher
+from datamodules.video import Sampling
+from datamodules.teachers import Teacher
 
 class Sleeps(Teacher):
     def __init__(self):

@@ -3,8 +3,8 @@
 import pytest
 from torch.utils.data import DataLoader, Dataset
 
-from datamodules.errors import InputError
 from vqa_lightning.cli import _sentence
+from vqa_lightning.families import InputError
 
 SENTENCE = "A clip of 8 x 8 is too small for libx264: give at least 16 pixels a side."
 

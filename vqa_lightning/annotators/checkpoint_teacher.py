@@ -9,13 +9,11 @@ from pathlib import Path
 import torch
 from lightning.pytorch.cli import instantiate_module
 
-from datamodules.errors import InputError
-from datamodules.labels.annotation import Request
-from datamodules.labels.clips import ClipItem
-from datamodules.labels.label_store import Annotation
+from datamodules.labels import Annotation, ClipItem, Request
 from vqa_lightning.annotators.student import Student
 from vqa_lightning.checkpoints.resumable import read_checkpoint
-from vqa_lightning.training.module import RankingModule
+from vqa_lightning.families import InputError
+from vqa_lightning.training import RankingModule
 
 
 class Checkpoint(Student):

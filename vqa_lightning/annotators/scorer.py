@@ -17,17 +17,16 @@ from scipy.special import ndtr
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from datamodules.errors import InputError, UnreadableVideo
-from datamodules.labels.annotation import Request
-from datamodules.labels.clips import ClipDataset, ClipItem
-from datamodules.labels.levels import LEVELS
-from datamodules.pairs.table import SOURCES
+from datamodules.errors import UnreadableVideo
+from datamodules.labels import LEVELS, ClipDataset, ClipItem, Request
+from datamodules.pairs import SOURCES
+from datamodules.video import Video, probe
 from datamodules.video.memory_video import MemoryVideo, memory_video
-from datamodules.video.probing import Video, probe
 from vqa_lightning.annotators.checkpoint_teacher import load_checkpoint
 from vqa_lightning.annotators.student import Student
+from vqa_lightning.families import InputError
 from vqa_lightning.metrics.human_scale import HumanScale
-from vqa_lightning.training.module import RankingModule
+from vqa_lightning.training import RankingModule
 
 Item = str | Path | Tensor
 """A file, or frames (T, 3, H, W), uint8 or float in [0, 1]."""

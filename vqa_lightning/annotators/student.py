@@ -6,12 +6,12 @@ import torch
 from torch import Tensor
 from torch.distributed.tensor import DTensor
 
-from datamodules.files.fingerprints import weights_hash
-from datamodules.labels.annotation import Request
-from datamodules.labels.clips import ClipItem, distorted
-from datamodules.teachers.teacher import Teacher
+from datamodules.files import weights_hash
+from datamodules.labels import ClipItem, Request
+from datamodules.labels.clips import distorted
+from datamodules.teachers import Teacher
 from vqa_lightning.checkpoints.resumable import trained_names
-from vqa_lightning.training.module import RankingModule
+from vqa_lightning.training import RankingModule
 
 
 class Student(Teacher):

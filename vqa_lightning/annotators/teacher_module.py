@@ -6,13 +6,11 @@ The teacher keeps its own way of reading and batching; Lightning gives each rank
 from lightning.pytorch import LightningModule
 from lightning_utilities.core.rank_zero import rank_zero_info
 
-from datamodules.corpus.table import videos
-from datamodules.errors import InputError
-from datamodules.labels.annotation import Annotator
-from datamodules.labels.clips import ClipItem
-from datamodules.labels.label_store import Annotation
+from datamodules.corpus import videos
+from datamodules.labels import Annotation, Annotator, ClipItem
 from datamodules.round_data import RoundDataModule
-from datamodules.teachers.teacher import Teacher
+from datamodules.teachers import Teacher
+from vqa_lightning.families import InputError
 
 
 class TeacherModule(LightningModule):

@@ -16,8 +16,8 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from datamodules.labels.levels import LEVELS
-from vqa_lightning.lmm.lmm import LMM
+from datamodules.labels import LEVELS
+from vqa_lightning.lmm import LMM
 from vqa_lightning.lmm.motion import FrameDifferences, VideoBackbone
 
 

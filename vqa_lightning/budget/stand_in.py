@@ -21,7 +21,7 @@ from transformers import (
     SmolVLMVisionConfig,
 )
 
-from datamodules.labels.levels import LEVELS
+from datamodules.labels import LEVELS
 from vqa_lightning.families import FAMILIES
 from vqa_lightning.families.embedded import EmbeddedSizes
 from vqa_lightning.families.published import published_config

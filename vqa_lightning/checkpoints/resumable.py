@@ -25,10 +25,10 @@ from torch.distributed.checkpoint.state_dict import (
 from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor
 
-from datamodules.errors import InputError
-from datamodules.files.fingerprints import weights_hash
+from datamodules.files import weights_hash
 from vqa_lightning.checkpoints.generators import generator_states, set_generators
 from vqa_lightning.checkpoints.whole import WholeCheckpointIO
+from vqa_lightning.families import InputError
 
 BASE = "base.ckpt"
 """Beside a run's checkpoints: frozen parameters that were drawn at random, which no one could load again."""

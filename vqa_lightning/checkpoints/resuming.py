@@ -16,7 +16,7 @@ import torch
 from jsonargparse import Namespace
 from lightning.pytorch.utilities import rank_zero_warn
 
-from datamodules.errors import InputError
+from vqa_lightning.families import InputError
 
 FREE = {
     f"model.lmm.{name}" for name in ("checkpointing", "feature_cache", "feature_cache_gb", "motion_weights")

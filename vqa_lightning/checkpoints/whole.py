@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from lightning.fabric.plugins import TorchCheckpointIO
 
-from datamodules.files.whole_files import written_whole
+from datamodules.files import written_whole
 
 
 class WholeCheckpointIO(TorchCheckpointIO):

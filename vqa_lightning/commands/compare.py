@@ -9,10 +9,10 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from datamodules.errors import InputError
-from datamodules.opinions.mos import read_opinions
-from datamodules.opinions.predictions import join, read_predictions
-from vqa_lightning.metrics.agreement import FIGURES
+from datamodules.opinions import read_opinions, read_predictions
+from datamodules.opinions.predictions import join
+from vqa_lightning.families import InputError
+from vqa_lightning.metrics.correlation import FIGURES
 from vqa_lightning.metrics.significance import Interval, compare
 
 _LEAST = 4

@@ -14,10 +14,10 @@ from rich.console import Console
 from safetensors.torch import save_file
 from torch import nn
 
-from datamodules.errors import InputError
 from vqa_lightning.annotators.checkpoint_teacher import load_checkpoint
 from vqa_lightning.checkpoints.resumable import read_checkpoint
-from vqa_lightning.training.module import RankingModule
+from vqa_lightning.families import InputError
+from vqa_lightning.training import RankingModule
 
 OWN_WEIGHTS = "vqa_lightning.safetensors"
 """Score head, motion path, cuts, scale and anchors."""

@@ -12,14 +12,14 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 from rich.console import Console
 
+from datamodules.corpus import match_names
 from datamodules.corpus.table import SUFFIXES
-from datamodules.corpus.video_names import match_names
-from datamodules.errors import InputError, UnreadableVideo
-from datamodules.opinions.predictions import Predictions, join, read_predictions
+from datamodules.errors import UnreadableVideo
+from datamodules.opinions import Predictions, read_predictions
+from datamodules.opinions.predictions import join
 from datamodules.pairs.gmad import gmad_pairs
-from datamodules.video.decoding import read_clip
-from datamodules.video.probing import Video, probe
-from datamodules.video.sampling import Sampling
+from datamodules.video import Sampling, Video, probe, read_clip
+from vqa_lightning.families import InputError
 
 _WIDTH, _HEIGHT = 320, 180  # pixels of the room a frame has
 

@@ -22,8 +22,8 @@ def _first_comment(path: Path) -> str:
 def print_listing() -> None:
     """Prints one table a kind."""
     import datamodules
-    from datamodules.codecs.codec import Codec
-    from datamodules.opinions.benchmarks import BENCHMARKS
+    from datamodules.codecs import Codec
+    from datamodules.opinions import BENCHMARKS
     from datamodules.simulators import SIMULATORS
     from vqa_lightning.annotators.checkpoint_teacher import Checkpoint
     from vqa_lightning.families import FAMILIES

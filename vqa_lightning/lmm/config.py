@@ -3,9 +3,8 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from datamodules.errors import InputError
 from datamodules.video.views import View
-from vqa_lightning.families import FAMILIES
+from vqa_lightning.families import FAMILIES, InputError
 from vqa_lightning.families.embedded import EmbeddedSizes
 from vqa_lightning.lmm.motion import Motion
 

@@ -13,11 +13,10 @@ import torch
 from torch import Tensor, nn
 from transformers import DynamicCache
 
-from datamodules.errors import InputError
-from datamodules.labels.levels import LEVELS
-from datamodules.video.sampling import Sampling
+from datamodules.labels import LEVELS
+from datamodules.video import Sampling
 from datamodules.video.views import VIEWS, View, view
-from vqa_lightning.families import FAMILIES, Family, load_family
+from vqa_lightning.families import FAMILIES, Family, InputError, load_family
 from vqa_lightning.families.tokens import Tokens, join, stack
 from vqa_lightning.lmm.config import LMMConfig
 from vqa_lightning.lmm.feature_cache import FeatureCache

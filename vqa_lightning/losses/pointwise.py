@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from datamodules.batches.pair_batch import PairBatch
-from datamodules.labels.levels import LEVELS
-from datamodules.pairs.table import SOURCES
+from datamodules.batches import PairBatch
+from datamodules.labels import LEVELS
+from datamodules.pairs import SOURCES
 
 
 def margin_cross_entropy(difference: Tensor, margin: Tensor) -> Tensor:

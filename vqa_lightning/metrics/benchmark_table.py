@@ -14,9 +14,10 @@ from rich.console import Console
 from rich.table import Table
 
 from datamodules.benchmark_data import NAMED
-from datamodules.opinions.benchmarks import BENCHMARKS, Domain
-from vqa_lightning.metrics.agreement import FIGURES, agreement, agreement_intervals, srcc
+from datamodules.opinions import BENCHMARKS
+from datamodules.opinions.benchmarks import Domain
 from vqa_lightning.metrics.bootstrap import Floats, bootstrap_interval
+from vqa_lightning.metrics.correlation import FIGURES, agreement, agreement_intervals, srcc
 
 PUBLISHED = {
     "best teacher (MinimalisticVQA IX)": (0.849, 0.574),

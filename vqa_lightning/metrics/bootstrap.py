@@ -10,7 +10,7 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
-from datamodules.errors import InputError
+from vqa_lightning.families import InputError
 
 Floats = npt.NDArray[np.float64]
 

@@ -10,9 +10,9 @@ from pathlib import Path, PurePath
 import numpy as np
 import numpy.typing as npt
 
-from datamodules.errors import InputError
-from vqa_lightning.metrics.agreement import agreement
+from vqa_lightning.families import InputError
 from vqa_lightning.metrics.bootstrap import Floats
+from vqa_lightning.metrics.correlation import agreement
 from vqa_lightning.metrics.logistic import Logistic, fit_logistic
 
 

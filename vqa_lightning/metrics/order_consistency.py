@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
-from datamodules.labels.levels import preference
+from datamodules.labels import preference
 
 
 class OrderConsistency(Metric):

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
-from datamodules.batches.pair_batch import PairBatch
-from datamodules.labels.levels import hard_levels
+from datamodules.batches import PairBatch
+from datamodules.labels import hard_levels
 
 BINS = 15
 """Bins of confidence, as Guo et al. (2017) have them."""

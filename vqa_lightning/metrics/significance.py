@@ -11,9 +11,9 @@ import numpy as np
 import numpy.typing as npt
 from scipy.stats import norm
 
-from datamodules.errors import InputError
-from vqa_lightning.metrics.agreement import FIGURES, agreement, srcc
+from vqa_lightning.families import InputError
 from vqa_lightning.metrics.bootstrap import Floats, bootstrap_intervals
+from vqa_lightning.metrics.correlation import FIGURES, agreement, srcc
 from vqa_lightning.metrics.logistic import fit_logistic
 
 Interval = tuple[float, float]

@@ -14,11 +14,11 @@ import torch
 from lightning_utilities.core.rank_zero import rank_zero_warn
 from torch import Tensor
 
-from datamodules.batches.video_batch import VideoBatch
-from datamodules.errors import InputError
-from datamodules.labels.levels import preference
-from vqa_lightning.checkpoints.resumable import ResumableModule
-from vqa_lightning.lmm.lmm import LMM
+from datamodules.batches import VideoBatch
+from datamodules.labels import preference
+from vqa_lightning.checkpoints import ResumableModule
+from vqa_lightning.families import InputError
+from vqa_lightning.lmm import LMM
 from vqa_lightning.lmm.sharding import gathered
 from vqa_lightning.scoring.anchors import Anchors
 from vqa_lightning.scoring.calibration import ErrorModel

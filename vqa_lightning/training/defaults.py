@@ -10,9 +10,8 @@ from typing import Any
 import torch
 from torch.optim import AdamW, Optimizer
 
-from datamodules.video.sampling import Sampling
-from vqa_lightning.lmm.config import LMMConfig
-from vqa_lightning.lmm.trained_parts import TrainedParts
+from datamodules.video import Sampling
+from vqa_lightning.lmm import LMMConfig, TrainedParts
 from vqa_lightning.training.optimizers import MuonAdamW
 
 RATES = {"paper": 1e-5, "lora": 1e-4, "full": 1e-5, "head": 1e-3}

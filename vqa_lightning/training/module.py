@@ -17,23 +17,20 @@ from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
 from torch.optim.lr_scheduler import LRScheduler
 
-from datamodules.batches.pair_batch import PairBatch
-from datamodules.batches.video_batch import VideoBatch
-from datamodules.errors import InputError
-from datamodules.labels.levels import preference
-from datamodules.pairs.table import SOURCES
+from datamodules.batches import PairBatch, VideoBatch
+from datamodules.labels import preference
+from datamodules.pairs import SOURCES
 from datamodules.round_data import RoundDataModule
-from datamodules.video.sampling import Sampling
+from datamodules.video import Sampling
 from vqa_lightning.checkpoints.resumable import start_from
-from vqa_lightning.lmm.config import LMMConfig
+from vqa_lightning.families import InputError
+from vqa_lightning.lmm import LMM, Clips, Judged, LMMConfig, TrainedParts
 from vqa_lightning.lmm.feature_cache import FeatureCache
-from vqa_lightning.lmm.lmm import LMM, Clips, Judged
 from vqa_lightning.lmm.sharding import build_on_meta, build_sharded, shard
-from vqa_lightning.lmm.trained_parts import TrainedParts
 from vqa_lightning.losses import LevelCrossEntropy, OrdinalThurstone, PairwiseLoss, PointwiseLoss
 from vqa_lightning.metrics.order_consistency import OrderConsistency
 from vqa_lightning.metrics.pair_accuracy import PairAccuracy
-from vqa_lightning.scoring.module import Judgement, ScoringModule
+from vqa_lightning.scoring import Judgement, ScoringModule
 from vqa_lightning.scoring.temperature import LevelTemperature
 from vqa_lightning.training.building import build_lmm, check_precision, check_run
 from vqa_lightning.training.defaults import default_optimizer, default_sampling, default_trained

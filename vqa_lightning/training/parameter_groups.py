@@ -4,8 +4,8 @@ from typing import Any
 
 from torch.optim import Optimizer
 
-from vqa_lightning.lmm.trained_parts import TrainedParts
-from vqa_lightning.scoring.module import ScoringModule
+from vqa_lightning.lmm import TrainedParts
+from vqa_lightning.scoring import ScoringModule
 
 
 def parameter_groups(module: ScoringModule, settings: TrainedParts) -> list[dict[str, Any]]:

@@ -14,16 +14,15 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
-from callbacks.pictures.pair_gallery import PairGallery, cross_entropy, hardest
-from callbacks.pictures.round_pictures import RoundPictures
-from callbacks.pictures.source_scalars import SourceScalars
-from callbacks.rounds.finished_round import FinishedRound, RoundListener
-from callbacks.rounds.self_improvement import SelfImprovement
-from callbacks.runs.settings import FOLDER, RunSettings
+from callbacks.pictures import PairGallery, RoundPictures, SourceScalars
+from callbacks.pictures.pair_gallery import cross_entropy, hardest
+from callbacks.rounds import FinishedRound, RoundListener, SelfImprovement
+from callbacks.runs import RunSettings
+from callbacks.runs.settings import FOLDER
 from datamodules.round_data import RoundDataModule
-from datamodules.video.sampling import Sampling
-from vqa_lightning.lmm.config import LMMConfig
-from vqa_lightning.training.module import RankingModule
+from datamodules.video import Sampling
+from vqa_lightning.lmm import LMMConfig
+from vqa_lightning.training import RankingModule
 
 TINY = LMMConfig(image_size=32, hidden_size=32, vision_layers=1, text_layers=1)
 ROUNDS, FRAMES = 2, 2

@@ -4,10 +4,9 @@ import pytest
 
 from callbacks.rounds.probe import collapsing, judge_round, label_entropy, score_spread
 from datamodules.distortions import DISTORTIONS
-from datamodules.labels.annotation import Request
-from datamodules.labels.consensus import Consensus
+from datamodules.labels import Consensus, Request
 from datamodules.labels.label_store import READ_SCHEMA
-from datamodules.video.probing import Video
+from datamodules.video import Video
 
 SIMULATOR = DISTORTIONS["jpeg"]
 VIDEOS = [Video(f"v{index}", f"v{index}", content=f"content {index}") for index in range(30)]

@@ -14,10 +14,10 @@ from callbacks.rounds.report import (
     severity_srcc,
     write_report,
 )
-from datamodules.labels.consensus import Consensus
+from datamodules.labels import Consensus
+from datamodules.pairs import PAIR_SCHEMA
 from datamodules.pairs.drawing import draw_pairs
-from datamodules.pairs.table import PAIR_SCHEMA
-from datamodules.video.probing import Video
+from datamodules.video import Video
 
 VIDEOS = [Video(video_id=name, path=f"{name}.mp4", content=name) for name in "abcd"]
 LADDER = {"blur": 2, "noise": 2}

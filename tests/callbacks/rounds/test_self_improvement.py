@@ -12,17 +12,16 @@ from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import Tensor
 
-from callbacks.rounds.finished_round import FinishedRound, RoundListener
+from callbacks.rounds import FinishedRound, RoundListener, SelfImprovement
 from callbacks.rounds.requests import SLOW
-from callbacks.rounds.self_improvement import SelfImprovement
-from datamodules.errors import InputError
-from datamodules.labels.label_store import LabelStore
+from datamodules.labels import LabelStore
 from datamodules.round_data import RoundDataModule
 from datamodules.simulators import SIMULATORS
-from datamodules.video.sampling import Sampling
-from vqa_lightning.lmm.config import LMMConfig
+from datamodules.video import Sampling
+from vqa_lightning.families import InputError
+from vqa_lightning.lmm import LMMConfig
 from vqa_lightning.scoring.calibration import fit_errors
-from vqa_lightning.training.module import RankingModule
+from vqa_lightning.training import RankingModule
 
 TINY = LMMConfig(image_size=32, hidden_size=32, vision_layers=1, text_layers=1)
 

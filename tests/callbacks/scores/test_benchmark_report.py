@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 from lightning.pytorch import Callback, Trainer
 
-from callbacks.scores.benchmark_report import BenchmarkReport
+from callbacks.scores import BenchmarkReport
 from datamodules.benchmark_data import BenchmarkDataModule, BenchmarkSet
-from datamodules.errors import InputError
 from vqa_lightning.annotators.checkpoint_teacher import load_checkpoint
+from vqa_lightning.families import InputError
 
 
 class Removes(Callback):

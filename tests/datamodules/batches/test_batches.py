@@ -6,24 +6,21 @@ import torch
 from lightning.fabric.utilities import move_data_to_device
 from torch.utils.data import DataLoader
 
+from datamodules.batches import PairBatch, PairDataset
 from datamodules.batches.clip_cache import ClipCache
 from datamodules.batches.device import distort
-from datamodules.batches.pair_batch import PairBatch, together
-from datamodules.batches.pair_dataset import SAME, PairCollate, PairDataset
+from datamodules.batches.pair_batch import together
+from datamodules.batches.pair_dataset import SAME, PairCollate
 from datamodules.batches.video_batch import collate_videos
-from datamodules.codecs.codec import CODECS
-from datamodules.corpus.table import build_corpus, videos
+from datamodules.codecs import CODECS
+from datamodules.corpus import build_corpus, videos
 from datamodules.distortions import DISTORTIONS, Distortion
 from datamodules.errors import UnreadableVideo
-from datamodules.labels.annotation import Request
-from datamodules.labels.clips import ClipDataset
-from datamodules.labels.consensus import Consensus
-from datamodules.labels.levels import LEVELS, hard_levels
+from datamodules.labels import LEVELS, ClipDataset, Consensus, Request, hard_levels
+from datamodules.pairs import SOURCES
 from datamodules.pairs.drawing import draw_pairs
-from datamodules.pairs.table import SOURCES
 from datamodules.simulators import Simulator, bases
-from datamodules.video.probing import Video
-from datamodules.video.sampling import Sampling
+from datamodules.video import Sampling, Video
 
 NAMES = list(DISTORTIONS)
 DRAWN = {NAMES.index(name) for name in ("gaussian_noise", "jitter")}

@@ -19,14 +19,10 @@ from jsonargparse import CLI
 from torch import Tensor
 from torchmetrics.functional.image import structural_similarity_index_measure
 
-from datamodules.codecs.codec import CODECS, Codec
-from datamodules.codecs.codec_cache import CodecCache
+from datamodules.codecs import CODECS, Codec, CodecCache
 from datamodules.distortions import DISTORTIONS
-from datamodules.errors import InputError
-from datamodules.video.decoding import read_clip
-from datamodules.video.luma import luma
-from datamodules.video.probing import Video, probe
-from datamodules.video.sampling import Sampling
+from datamodules.video import Sampling, Video, luma, probe, read_clip
+from vqa_lightning.families import InputError
 
 CLIPS = Path(__file__).resolve().parents[3].parent / "shared/data/clips"
 NATURAL = sorted(path for path in CLIPS.glob("*") if "distorted" not in path.name)
@@ -114,7 +110,7 @@ def test_order_holds_on_a_blurred_source(name: str) -> None:
 
 FRESH = """
 import hashlib, sys, numpy, torch
-from datamodules.codecs.codec import CODECS
+from datamodules.codecs import CODECS
 clip = torch.from_numpy(numpy.load(sys.argv[1]))
 for name, codec in CODECS.items():
     print(name, hashlib.sha256(codec.encode(clip, 2, 25.0)).hexdigest())

@@ -7,20 +7,18 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from datamodules.corpus import assign_splits, build_corpus, find_duplicates, join_contents, videos
 from datamodules.corpus.duplicates import (
     BITS,
     FRAMES,
     THRESHOLD,
     distances,
-    find_duplicates,
     group_hashes,
     hash_video,
-    join_contents,
 )
-from datamodules.corpus.splits import assign_splits
-from datamodules.corpus.table import SCHEMA, build_corpus, videos
+from datamodules.corpus.table import SCHEMA
 from datamodules.procedural import write_corpus
-from datamodules.video.probing import probe
+from datamodules.video import probe
 
 DATA = Path(__file__).resolve().parents[3].parent / "shared/data"
 

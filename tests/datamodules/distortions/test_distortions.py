@@ -17,10 +17,8 @@ from torch import Tensor
 
 from datamodules.distortions import DISTORTIONS, Distortion, apply, tone_curve
 from datamodules.distortions.compression import BANDS
-from datamodules.errors import InputError
-from datamodules.video.decoding import read_clip
-from datamodules.video.probing import probe
-from datamodules.video.sampling import Sampling
+from datamodules.video import Sampling, probe, read_clip
+from vqa_lightning.families import InputError
 
 CLIPS = Path(__file__).resolve().parents[3].parent / "shared/data/clips"
 

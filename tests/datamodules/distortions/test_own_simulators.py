@@ -12,7 +12,7 @@ import pytest
 import torch
 from jsonargparse import auto_cli
 
-from datamodules.codecs.codec import Codec
+from datamodules.codecs import Codec
 from datamodules.distortions import DISTORTIONS, Distortion, jpeg
 
 FADE = """

@@ -15,9 +15,7 @@ from torch import Tensor
 from torchmetrics.functional.image import structural_similarity_index_measure as ssim
 
 from datamodules.distortions import DISTORTIONS
-from datamodules.video.decoding import Clip, read_clip
-from datamodules.video.probing import Video, probe
-from datamodules.video.sampling import Sampling
+from datamodules.video import Clip, Sampling, Video, probe, read_clip
 
 CLIPS = Path(__file__).resolve().parents[3].parent / "shared/data/clips"
 DEGRADED = "carphone_distorted.mp4"

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 
 from datamodules.errors import UnreadableVideo
-from datamodules.files.file_cache import FileCache
+from datamodules.files import FileCache
 
 SCHEMA = pa.schema([("letters", pa.int64())])
 

@@ -2,7 +2,7 @@ from pathlib import Path
 
 from torch import nn
 
-from datamodules.files.fingerprints import file_hash, weights_hash
+from datamodules.files import file_hash, weights_hash
 
 
 def test_a_folder_is_its_files_and_their_names(tmp_path: Path) -> None:

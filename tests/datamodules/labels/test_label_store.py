@@ -8,8 +8,9 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from datamodules.errors import InputError
-from datamodules.labels.label_store import READ_SCHEMA, Annotation, LabelStore, default_labels
+from datamodules.labels import Annotation, LabelStore
+from datamodules.labels.label_store import READ_SCHEMA, default_labels
+from vqa_lightning.families import InputError
 
 ROWS = [
     Annotation("b", None, 0, 1.5, 0.25),
@@ -143,8 +144,8 @@ class TestWriting:
 
 WRITER = """
 import math, resource, signal, sys
-from datamodules.errors import InputError
-from datamodules.labels.label_store import Annotation, LabelStore
+from vqa_lightning.families import InputError
+from datamodules.labels import Annotation, LabelStore
 
 folder, limit, fatal = sys.argv[1], int(sys.argv[2]), sys.argv[3] == "True"
 rows = [Annotation(f"v{index}", None, 0, math.sin(index), math.nan) for index in range(20000)]

@@ -3,13 +3,8 @@ import math
 import pytest
 import torch
 
-from datamodules.labels.levels import (
-    LEVELS,
-    hard_levels,
-    preference,
-    severity_levels,
-    soft_levels,
-)
+from datamodules.labels import LEVELS, hard_levels, preference
+from datamodules.labels.levels import severity_levels, soft_levels
 
 
 class TestSoftLevels:

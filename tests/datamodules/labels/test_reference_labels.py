@@ -6,10 +6,8 @@ import pytest
 from scipy.stats import norm
 
 from datamodules.distortions import DISTORTIONS
-from datamodules.errors import InputError
-from datamodules.labels.annotation import Request, annotate_missing
-from datamodules.labels.consensus import Consensus, Versions
-from datamodules.labels.label_store import READ_SCHEMA, LabelStore
+from datamodules.labels import Consensus, LabelStore, Request, Versions, annotate_missing
+from datamodules.labels.label_store import READ_SCHEMA
 from datamodules.labels.reference_labels import (
     Floats,
     drawn_ladders,
@@ -19,7 +17,8 @@ from datamodules.labels.reference_labels import (
 )
 from datamodules.simulators import SIMULATORS
 from datamodules.teachers.full_reference import FullReference, Metric
-from datamodules.video.probing import probe
+from datamodules.video import probe
+from vqa_lightning.families import InputError
 
 DATA = Path(__file__).resolve().parents[3].parent / "shared/data"
 needs_data = pytest.mark.skipif(not DATA.is_dir(), reason=f"the shared clips are not at {DATA}")

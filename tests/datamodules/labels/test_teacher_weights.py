@@ -8,8 +8,7 @@ import pytest
 from scipy.stats import spearmanr
 
 from datamodules.distortions import DISTORTIONS
-from datamodules.labels.annotation import Request
-from datamodules.labels.fitted_consensus import fit_consensus
+from datamodules.labels import Request, fit_consensus
 from datamodules.labels.label_store import READ_SCHEMA
 from datamodules.labels.teacher_weights import (
     TeacherWeight,
@@ -18,7 +17,7 @@ from datamodules.labels.teacher_weights import (
     weigh_teachers,
 )
 from datamodules.simulators import Simulator
-from datamodules.video.probing import Video
+from datamodules.video import Video
 
 Floats = npt.NDArray[np.float64]
 Kind = Callable[[Floats, np.random.Generator], Floats]

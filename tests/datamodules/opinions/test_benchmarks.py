@@ -5,8 +5,7 @@ import numpy as np
 import pytest
 from scipy.stats import spearmanr
 
-from datamodules.opinions.benchmarks import BENCHMARKS
-from datamodules.opinions.mos import Opinions, read_opinions
+from datamodules.opinions import BENCHMARKS, Opinions, read_opinions
 
 LABELS = Path(__file__).resolve().parents[3].parent / "shared/data/labels"
 needs_labels = pytest.mark.skipif(not LABELS.is_dir(), reason=f"the published lists are not at {LABELS}")

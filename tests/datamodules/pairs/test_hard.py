@@ -7,8 +7,8 @@ import pyarrow.compute as pc
 import pytest
 import torch
 
-from datamodules.errors import InputError
-from datamodules.labels.consensus import Consensus
+from datamodules.labels import Consensus
+from datamodules.pairs import PAIR_SCHEMA
 from datamodules.pairs.drawing import draw_pairs
 from datamodules.pairs.hard import (
     Hardness,
@@ -18,7 +18,7 @@ from datamodules.pairs.hard import (
     hard_recorded,
     other_clips,
 )
-from datamodules.pairs.table import PAIR_SCHEMA
+from vqa_lightning.families import InputError
 
 LADDER = {"gaussian_blur": 5, "jitter": 3}
 VIDEOS = [f"v{i:02d}" for i in range(40)]

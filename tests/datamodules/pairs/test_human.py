@@ -8,15 +8,14 @@ import pyarrow as pa
 import pytest
 import torch
 
-from datamodules.corpus.table import videos
-from datamodules.errors import InputError
-from datamodules.labels.consensus import Consensus
+from datamodules.corpus import videos
+from datamodules.labels import CUTS, LEVELS, Consensus, hard_levels
 from datamodules.labels.human_labels import MOSList, human_scores, read_mos
-from datamodules.labels.levels import CUTS, LEVELS, hard_levels
 from datamodules.labels.teacher_scales import Floats
-from datamodules.opinions.mos import read_opinions
+from datamodules.opinions import read_opinions
 from datamodules.pairs.human import draw_human_pairs
 from datamodules.round_data import RoundDataModule
+from vqa_lightning.families import InputError
 
 UNKNOWN = np.full(60, np.nan)
 IDS = [f"v{index:02d}" for index in range(60)]

@@ -3,7 +3,7 @@ import torch
 
 from datamodules.pairs.drawing import draw_pairs
 from datamodules.pairs.lost import NAMED, told_of_lost_pairs
-from datamodules.video.probing import Video
+from datamodules.video import Video
 
 IDS = [f"{index:02}" for index in range(12)]
 VIDEOS = {name: Video(name, f"/videos/{name}.mp4") for name in IDS}

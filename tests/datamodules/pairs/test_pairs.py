@@ -8,11 +8,11 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from datamodules.errors import InputError
-from datamodules.labels.consensus import Consensus, Versions, balance_of, cuts_for_balance
-from datamodules.labels.levels import LEVELS, hard_levels
+from datamodules.labels import LEVELS, Consensus, Versions, hard_levels
+from datamodules.labels.consensus import balance_of, cuts_for_balance
+from datamodules.pairs import PAIR_SCHEMA, read_pairs
 from datamodules.pairs.drawing import draw_pairs
-from datamodules.pairs.table import PAIR_SCHEMA, read_pairs
+from vqa_lightning.families import InputError
 
 LADDER = {"gaussian_blur": 5, "jitter": 3}
 VIDEOS = [f"v{i:02d}" for i in range(40)]

@@ -3,11 +3,10 @@ import pyarrow as pa
 import pytest
 import torch
 
-from datamodules.labels.consensus import Consensus
-from datamodules.labels.levels import LEVELS, hard_levels
+from datamodules.labels import LEVELS, Consensus, hard_levels
+from datamodules.pairs import PAIR_SCHEMA
 from datamodules.pairs.drawing import draw_pairs
 from datamodules.pairs.relabelling import flipped, level_flow, relabelled
-from datamodules.pairs.table import PAIR_SCHEMA
 
 LADDER = {"gaussian_blur": 5, "jitter": 3}
 VIDEOS = [f"v{i:02d}" for i in range(40)]

@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from datamodules.errors import InputError
-from datamodules.opinions.mos import read_opinions
+from datamodules.opinions import read_opinions
 from datamodules.procedural import read_truth, write_corpus, write_mos
 from datamodules.procedural.corpus import _splits
 from datamodules.procedural.observers import OBSERVERS, opinion, vote
@@ -21,7 +20,8 @@ from datamodules.procedural.uploads import (
     structural_similarity,
     write_content,
 )
-from vqa_lightning.metrics.agreement import srcc
+from vqa_lightning.families import InputError
+from vqa_lightning.metrics import srcc
 
 CONTENTS = 3
 

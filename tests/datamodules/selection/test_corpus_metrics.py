@@ -14,7 +14,7 @@ from PIL import Image
 from scipy import ndimage
 from torch import Tensor
 
-from datamodules.corpus.table import build_corpus
+from datamodules.corpus import build_corpus
 from datamodules.errors import UnreadableVideo
 from datamodules.selection.corpus_metrics import (
     METRICS,
@@ -26,10 +26,7 @@ from datamodules.selection.corpus_metrics import (
     noise,
 )
 from datamodules.selection.cpbd import cpbd
-from datamodules.video.decoding import read_clip
-from datamodules.video.luma import luma
-from datamodules.video.probing import Video, probe
-from datamodules.video.sampling import Sampling
+from datamodules.video import Sampling, Video, luma, probe, read_clip
 
 DATA = Path(__file__).resolve().parents[3].parent / "shared/data"
 CLIPS = ["10053703034.mp4", "1724.mp4", "Seeking_30_480_1050.mp4", "carphone_pristine.mp4", "nasa_13013.mp4"]

@@ -5,12 +5,9 @@ import torch
 from torch import Tensor
 
 from datamodules.distortions import DISTORTIONS
-from datamodules.labels.annotation import Request
+from datamodules.labels import Request
 from datamodules.teachers.artefacts import Artefacts, blockiness, exposure, noise, sharpness
-from datamodules.video.decoding import read_clip
-from datamodules.video.luma import luma
-from datamodules.video.probing import probe
-from datamodules.video.sampling import Sampling
+from datamodules.video import Sampling, luma, probe, read_clip
 
 DATA = Path(__file__).resolve().parents[3].parent / "shared/data"
 needs_data = pytest.mark.skipif(not DATA.is_dir(), reason=f"the shared clips are not at {DATA}")

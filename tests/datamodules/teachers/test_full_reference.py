@@ -12,16 +12,13 @@ from scipy.stats import spearmanr
 from torch import Tensor
 from torchmetrics.functional.image import structural_similarity_index_measure
 
-from datamodules.codecs.codec import CODECS
+from datamodules.codecs import CODECS
 from datamodules.distortions import DISTORTIONS
-from datamodules.errors import InputError
-from datamodules.labels.annotation import Request, annotate_missing
-from datamodules.labels.label_store import LabelStore
+from datamodules.labels import LabelStore, Request, annotate_missing
 from datamodules.labels.reference_labels import PERFECT, eligible
 from datamodules.teachers.full_reference import FullReference, Metric, gmsd, ssim, xpsnr
-from datamodules.video.decoding import read_clip
-from datamodules.video.probing import Video, probe
-from datamodules.video.sampling import Sampling
+from datamodules.video import Sampling, Video, probe, read_clip
+from vqa_lightning.families import InputError
 
 DATA = Path(__file__).resolve().parents[3].parent / "shared/data"
 needs_data = pytest.mark.skipif(not DATA.is_dir(), reason=f"the shared clips are not at {DATA}")

@@ -8,8 +8,7 @@ from kornia.filters import gaussian_blur2d
 from torch import Tensor
 
 from datamodules.distortions import DISTORTIONS
-from datamodules.errors import InputError
-from datamodules.labels.annotation import Request
+from datamodules.labels import Request
 from datamodules.teachers.niqe import (
     LEAST_VIDEOS,
     NIQE,
@@ -20,10 +19,8 @@ from datamodules.teachers.niqe import (
     niqe,
     patch_features,
 )
-from datamodules.video.decoding import read_clip
-from datamodules.video.luma import luma
-from datamodules.video.probing import probe
-from datamodules.video.sampling import Sampling
+from datamodules.video import Sampling, luma, probe, read_clip
+from vqa_lightning.families import InputError
 
 DATA = Path(__file__).resolve().parents[3].parent / "shared/data"
 needs_data = pytest.mark.skipif(not DATA.is_dir(), reason=f"the shared references are not at {DATA}")

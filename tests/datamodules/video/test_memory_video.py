@@ -3,11 +3,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from datamodules.errors import InputError
-from datamodules.video.decoding import read_clip
+from datamodules.video import Sampling, Video, probe, read_clip
 from datamodules.video.memory_video import memory_video
-from datamodules.video.probing import Video, probe
-from datamodules.video.sampling import Sampling
+from vqa_lightning.families import InputError
 
 DATA = Path(__file__).resolve().parents[3].parent / "shared/data"
 

@@ -9,9 +9,7 @@ import pytest
 import torch
 
 from datamodules.errors import UnreadableVideo
-from datamodules.video.decoding import read_clip
-from datamodules.video.probing import Video, probe
-from datamodules.video.sampling import Sampling
+from datamodules.video import Sampling, Video, probe, read_clip
 
 DATA = Path(__file__).resolve().parents[3].parent / "shared/data"
 

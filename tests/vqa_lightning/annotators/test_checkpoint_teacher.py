@@ -4,12 +4,10 @@ import pytest
 import torch
 from lightning.pytorch.cli import LightningCLI
 
-from datamodules.corpus.table import build_corpus, videos
-from datamodules.errors import InputError
-from datamodules.labels.annotation import Annotator, Request, annotate_missing
-from datamodules.labels.clips import ClipDataset
-from datamodules.labels.label_store import LabelStore
+from datamodules.corpus import build_corpus, videos
+from datamodules.labels import Annotator, ClipDataset, LabelStore, Request, annotate_missing
 from vqa_lightning import Checkpoint, RankingModule
+from vqa_lightning.families import InputError
 
 
 def save(path: Path, seed: int = 0) -> RankingModule:

@@ -3,14 +3,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from datamodules.corpus.table import build_corpus, videos
+from datamodules.corpus import build_corpus, videos
 from datamodules.distortions import DISTORTIONS
-from datamodules.labels.annotation import Request
-from datamodules.labels.clips import ClipDataset, distorted
-from datamodules.video.sampling import Sampling
+from datamodules.labels import ClipDataset, Request
+from datamodules.labels.clips import distorted
+from datamodules.video import Sampling
 from vqa_lightning.annotators.student import Student
-from vqa_lightning.lmm.config import LMMConfig
-from vqa_lightning.training.module import RankingModule
+from vqa_lightning.lmm import LMMConfig
+from vqa_lightning.training import RankingModule
 
 TINY = LMMConfig(image_size=32, hidden_size=32, vision_layers=1, text_layers=1)
 

@@ -2,11 +2,10 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from datamodules.video.sampling import Sampling
+from datamodules.video import Sampling
 from vqa_lightning.budget.flops import StepFlops, step_flops, step_shape
-from vqa_lightning.lmm.config import LMMConfig
-from vqa_lightning.lmm.lmm import LMM
-from vqa_lightning.lmm.trained_parts import TrainedParts, train_parts
+from vqa_lightning.lmm import LMM, LMMConfig, TrainedParts
+from vqa_lightning.lmm.trained_parts import train_parts
 
 PAIRS = 2
 SIDE = 64

@@ -3,8 +3,7 @@ import torch
 from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 
-from datamodules.errors import InputError
-from datamodules.video.sampling import Sampling
+from datamodules.video import Sampling
 from vqa_lightning.budget.flops import StepShape, step_shape
 from vqa_lightning.budget.memory import (
     GB,
@@ -14,11 +13,10 @@ from vqa_lightning.budget.memory import (
     estimate,
     training_hours,
 )
-from vqa_lightning.families import FAMILIES
-from vqa_lightning.lmm.config import LMMConfig
-from vqa_lightning.lmm.lmm import LMM
+from vqa_lightning.families import FAMILIES, InputError
+from vqa_lightning.lmm import LMM, LMMConfig, TrainedParts
 from vqa_lightning.lmm.sharding import build_on_meta
-from vqa_lightning.lmm.trained_parts import TrainedParts, hold, train_parts
+from vqa_lightning.lmm.trained_parts import hold, train_parts
 
 SIDE = 64
 PAIRS = 2

@@ -10,13 +10,13 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from datamodules.errors import InputError
-from datamodules.video.sampling import Sampling
+from datamodules.video import Sampling
+from vqa_lightning.checkpoints import ResumableModule
 from vqa_lightning.checkpoints.generators import generator_states, set_generators
-from vqa_lightning.checkpoints.resumable import ResumableModule, read_checkpoint, trained_names
-from vqa_lightning.lmm.config import LMMConfig
-from vqa_lightning.lmm.lmm import LMM
-from vqa_lightning.lmm.trained_parts import TrainedParts, train_parts
+from vqa_lightning.checkpoints.resumable import read_checkpoint, trained_names
+from vqa_lightning.families import InputError
+from vqa_lightning.lmm import LMM, LMMConfig, TrainedParts
+from vqa_lightning.lmm.trained_parts import train_parts
 
 CLIPS = torch.rand(8, 2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
 

@@ -5,12 +5,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from datamodules.labels.levels import LEVELS
-from datamodules.video.sampling import Sampling
+from datamodules.labels import LEVELS
+from datamodules.video import Sampling
 from vqa_lightning.families import FAMILIES
 from vqa_lightning.families.embedded import CHAT_TEMPLATE, EmbeddedSizes
-from vqa_lightning.lmm.config import LMMConfig
-from vqa_lightning.lmm.lmm import LMM
+from vqa_lightning.lmm import LMM, LMMConfig
 from vqa_lightning.lmm.prompt import ANSWER, QUESTION, SYSTEM
 
 SIZES = EmbeddedSizes(image_size=32, patch_size=8, hidden_size=32, vision_layers=2, text_layers=2)

@@ -10,14 +10,13 @@ from transformers import Qwen2Config
 from transformers.image_utils import PILImageResampling
 from transformers.video_utils import VideoMetadata
 
-from datamodules.errors import InputError
-from datamodules.labels.levels import LEVELS, preference
-from vqa_lightning.families import FAMILIES, Family, load_family
+from datamodules.labels import LEVELS, preference
+from vqa_lightning.families import FAMILIES, Family, InputError, load_family
 from vqa_lightning.families.embedded import EmbeddedSizes
-from vqa_lightning.lmm.lmm import LMM
+from vqa_lightning.lmm import LMM
 from vqa_lightning.lmm.prompt import ANSWER, QUESTION, SYSTEM
 from vqa_lightning.scaling import map_scores
-from vqa_lightning.scoring.anchors import Anchors
+from vqa_lightning.scoring import Anchors
 
 PLACES = [0, 1, 2, 30, 31, 32]
 """Of the frames at 30 a second: two segments of three, a second apart."""

@@ -4,11 +4,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from datamodules.errors import InputError
-from datamodules.video.sampling import Sampling
-from vqa_lightning.lmm.config import LMMConfig
+from datamodules.video import Sampling
+from vqa_lightning.families import InputError
+from vqa_lightning.lmm import LMM, LMMConfig
 from vqa_lightning.lmm.feature_cache import FeatureCache
-from vqa_lightning.lmm.lmm import LMM
 
 TINY = LMMConfig(image_size=32, hidden_size=32, vision_layers=1, text_layers=1)
 SAMPLING = Sampling(frames=2, window=32)

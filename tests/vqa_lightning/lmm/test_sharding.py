@@ -12,9 +12,8 @@ from torch import Tensor
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.tensor import DTensor
 
-from datamodules.video.sampling import Sampling
-from vqa_lightning.lmm.config import LMMConfig
-from vqa_lightning.lmm.lmm import LMM
+from datamodules.video import Sampling
+from vqa_lightning.lmm import LMM, LMMConfig
 from vqa_lightning.lmm.sharding import blocks, build_on_meta, build_sharded, shard
 from vqa_lightning.losses import OrderedProbit
 

@@ -4,13 +4,11 @@ import pytest
 import torch
 from peft.tuners.lora import LoraLayer
 
-from datamodules.errors import InputError
-from datamodules.video.sampling import Sampling
-from vqa_lightning.families import FAMILIES
-from vqa_lightning.lmm.config import LMMConfig
-from vqa_lightning.lmm.lmm import LMM
-from vqa_lightning.lmm.trained_parts import Parts, TrainedParts, hold, train_parts
-from vqa_lightning.training.module import RankingModule
+from datamodules.video import Sampling
+from vqa_lightning.families import FAMILIES, InputError
+from vqa_lightning.lmm import LMM, LMMConfig, TrainedParts
+from vqa_lightning.lmm.trained_parts import Parts, hold, train_parts
+from vqa_lightning.training import RankingModule
 from vqa_lightning.training.optimizers import MuonAdamW
 from vqa_lightning.training.parameter_groups import parameter_groups, scale_rates
 

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from datamodules.opinions.benchmarks import BENCHMARKS
-from vqa_lightning.metrics.agreement import srcc
+from datamodules.opinions import BENCHMARKS
+from vqa_lightning.metrics import srcc
 from vqa_lightning.metrics.benchmark_table import (
     DomainAverage,
     ScoredSet,

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from datamodules.errors import InputError
-from vqa_lightning.metrics.agreement import agreement
+from vqa_lightning.families import InputError
+from vqa_lightning.metrics import agreement
 from vqa_lightning.metrics.human_scale import HumanScale
 
 

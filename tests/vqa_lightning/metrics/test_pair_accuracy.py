@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 from torchmetrics.classification import MulticlassCalibrationError
 
-from datamodules.batches.pair_batch import PairBatch
-from datamodules.labels.levels import hard_levels
+from datamodules.batches import PairBatch
+from datamodules.labels import hard_levels
 from vqa_lightning.metrics.pair_accuracy import BINS, PairAccuracy
 
 

@@ -6,14 +6,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from datamodules.errors import InputError
-from datamodules.labels.consensus import Consensus
-from datamodules.labels.levels import preference
-from datamodules.video.sampling import Sampling
-from vqa_lightning.lmm.config import LMMConfig
-from vqa_lightning.lmm.lmm import LMM
+from datamodules.labels import Consensus, preference
+from datamodules.video import Sampling
+from vqa_lightning.families import InputError
+from vqa_lightning.lmm import LMM, LMMConfig
 from vqa_lightning.scaling import map_scores
-from vqa_lightning.scoring.anchors import Anchors, calmest, named_clips
+from vqa_lightning.scoring import Anchors
+from vqa_lightning.scoring.anchors import calmest, named_clips
 
 SAMPLING = Sampling(frames=2, window=32)
 

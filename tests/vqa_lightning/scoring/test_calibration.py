@@ -6,7 +6,8 @@ import pytest
 from scipy.special import ndtr
 
 from vqa_lightning.metrics.reliability import reliability
-from vqa_lightning.scoring.calibration import ErrorModel, fit_errors, ladder_pairs, with_errors
+from vqa_lightning.scoring import ErrorModel
+from vqa_lightning.scoring.calibration import fit_errors, ladder_pairs, with_errors
 
 
 def ladders(errors: ErrorModel, videos: int = 400, seed: int = 0) -> pa.Table:

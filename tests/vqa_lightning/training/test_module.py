@@ -6,20 +6,18 @@ import numpy as np
 import pytest
 import torch
 
-from datamodules.batches.pair_batch import PairBatch
-from datamodules.batches.video_batch import VideoBatch
-from datamodules.corpus.table import build_corpus, videos
-from datamodules.errors import InputError
-from datamodules.labels.annotation import Request
-from datamodules.labels.clips import ClipDataset
+from datamodules.batches import PairBatch, VideoBatch
+from datamodules.corpus import build_corpus, videos
+from datamodules.labels import ClipDataset, Request
 from datamodules.labels.levels import severity_levels
-from datamodules.pairs.table import SOURCES
-from datamodules.video.sampling import Sampling
+from datamodules.pairs import SOURCES
+from datamodules.video import Sampling
 from vqa_lightning.annotators.student import Student
-from vqa_lightning.lmm.config import LMMConfig
+from vqa_lightning.families import InputError
+from vqa_lightning.lmm import LMMConfig
 from vqa_lightning.scaling import map_scores
-from vqa_lightning.scoring.calibration import ErrorModel
-from vqa_lightning.training.module import RankingModule
+from vqa_lightning.scoring import ErrorModel
+from vqa_lightning.training import RankingModule
 
 TINY = LMMConfig(image_size=32, hidden_size=32, vision_layers=1, text_layers=1)
 SAMPLING = Sampling(frames=2, window=32)

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.stats import kendalltau, rankdata
 
-from datamodules.errors import InputError
+from vqa_lightning.families import InputError
 from vqa_lightning.metrics.bootstrap import Floats, bootstrap_intervals
 from vqa_lightning.metrics.logistic import Logistic, fit_logistic
 

@@ -10,9 +10,9 @@ import pytest
 from scipy.io import loadmat
 from scipy.stats import spearmanr
 
-from datamodules.errors import InputError
-from vqa_lightning.metrics.agreement import agreement, agreement_intervals, rank_accuracy, srcc
-from vqa_lightning.metrics.bootstrap import bootstrap_interval
+from vqa_lightning.families import InputError
+from vqa_lightning.metrics import agreement, bootstrap_interval, rank_accuracy, srcc
+from vqa_lightning.metrics.correlation import agreement_intervals
 
 RANDOM = np.random.default_rng(0)
 
