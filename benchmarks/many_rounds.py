@@ -61,16 +61,13 @@ data:
     videos: {videos}
     labels: labels
     batch_size: 4
-    synthetic_pairs: 8
-    teacher_pairs: 8
-    evaluation_pairs: 8
-    hard_share: 0.5
-    union: {union}
-    draws: 2
+    counts: {{synthetic: 8, teacher: 8, evaluation: 8}}
+    hard: {{share: 0.5}}
+    later: {{union: {union}}}
+    drawing: {{draws: 2}}
     simulators: [gaussian_blur, jpeg]
     teachers: [{{class_path: datamodules.Artefacts}}, {{class_path: datamodules.SITI}}]
-    shares: [0.5, 0.25, 0.25]
-    duplicates: false
+    splits: {{shares: [0.5, 0.25, 0.25], duplicates: false}}
 """
 
 

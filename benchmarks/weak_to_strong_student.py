@@ -61,20 +61,20 @@ def words(training: Training, job: Job, judges: Path, steps: int) -> list[str]:
     drawn["teacher"] += pairs - sum(drawn.values())
     data: dict[str, Any] = {
         "batch_size": BATCH,
-        **{f"{source}_pairs": drawn.get(source, 0) for source in MIXED},
-        "draws": 4,
-        "duplicates": False,
-        "evaluation_pairs": 96,
+        **{f"counts.{source}": drawn.get(source, 0) for source in MIXED},
+        "drawing.draws": 4,
+        "splits.duplicates": False,
+        "counts.evaluation": 96,
         "simulators": trained(job.seed),
         "teachers": [teacher(name, learnt) for name in training.teachers],
         "videos": str(learnt),
         "labels": str(judges / "labels"),
-        "seed": job.seed,
+        "splits.seed": job.seed,
         **training.growth,
     }
     model: dict[str, Any] = {"both_orders": False, "score_draws": DRAWS}
     if len(training.teachers) == 1:  # nobody to be weighed against, even if it is no better than chance
-        data["teacher_weights"] = "equal"
+        data["labelling.teacher_weights"] = "equal"
     if training.confidence:
         model["pairwise_loss"] = {"class_path": "vqa_lightning.losses.ConfidenceCrossEntropy"}
     settings = {f"data.init_args.{name}": value for name, value in data.items()}
@@ -133,7 +133,7 @@ class Forking(SelfImprovement):
 
     def _become(self, control: Control, name: str, trainer: Trainer) -> None:
         data = trainer.datamodule  # type: ignore[attr-defined]
-        data.hardness = replace(data.hardness, share=control.hard_share, rule=control.hard)
+        data.hard = replace(data.hard, share=control.hard_share, rule=control.hard)
         self.relabel = control.relabel
         self.answers.names = {1: name}
         trainer.fit_loop.max_epochs = 2

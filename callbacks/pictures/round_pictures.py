@@ -75,8 +75,8 @@ class RoundPictures(RoundListener):
         if not self._flows:
             real = finished.pairs.filter(pc.equal(finished.pairs["source"], "teacher"))
             self._followed = real.slice(0, FOLLOWED)
-        self._flows.append(level_flow(self._followed, finished.after, data.blur).tolist())
-        self._followed = relabelled(self._followed, finished.after, data.blur)
+        self._flows.append(level_flow(self._followed, finished.after, data.labelling).tolist())
+        self._followed = relabelled(self._followed, finished.after, data.labelling)
 
     def _figures(
         self, data: RoundDataModule, module: RankingModule, finished: FinishedRound
@@ -85,7 +85,7 @@ class RoundPictures(RoundListener):
         counts = confusion(hard_levels(judged.given), hard_levels(judged.predicted))
         yield "levels_confused", plot_confusion(f"round {number}: {counts.sum()} synthetic pairs", counts)
 
-        flow = level_flow(finished.pairs, finished.after, data.blur)
+        flow = level_flow(finished.pairs, finished.after, data.labelling)
         if flow.any():
             title = f"round {number}: labels of its {flow.sum()} real pairs"
             yield "labels_flipped_in_round", plot_flips(title, [str(number), str(number + 1)], [flow])

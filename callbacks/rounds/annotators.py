@@ -173,4 +173,4 @@ def blended(
 
 def _equally(data: RoundDataModule) -> bool:
     # Where no pair is theirs to label, a corpus on which all of them fail is no reason to stop.
-    return data.teacher_weights == "equal" or not data.teacher_pairs
+    return data.labelling.teacher_weights == "equal" or not data.counts.teacher

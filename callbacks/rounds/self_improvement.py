@@ -202,7 +202,7 @@ class SelfImprovement(Callback):
             if not data.split(split):
                 raise InputError(
                     f"the {split} split has no readable video: give more contents in data.videos, or a "
-                    "larger share of them in data.shares."
+                    "larger share of them in data.splits.shares."
                 )
 
     def _plan_schedule(self, trainer: Trainer, data: RoundDataModule, module: RankingModule) -> None:
@@ -287,7 +287,7 @@ class SelfImprovement(Callback):
             **pair_counts(data.round_pairs),
             "rank_accuracy": accuracy["rank_accuracy"],
             "level_accuracy": accuracy["level_accuracy"],
-            "flipped": flipped(data.round_pairs, after, data.blur),
+            "flipped": flipped(data.round_pairs, after, data.labelling),
             "seconds": time.monotonic() - self._began,
             **rank_correlations(scores, report, data.identity_ladder, truth),
             **human_figures(data.round_pairs, scores, data.report_mos),

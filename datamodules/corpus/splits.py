@@ -1,11 +1,28 @@
 """The three splits of a corpus, by content: train, select and report."""
 
 import hashlib
+from dataclasses import dataclass
 
 import pyarrow as pa
 
 from datamodules.corpus.table import SPLITS, all_videos
-from vqa_lightning.families import InputError
+from datamodules.errors import InputError
+
+
+@dataclass(frozen=True)
+class Splits:
+    """How the corpus is divided.
+
+    Args:
+        shares: of the contents that go to the train, the select and the report split.
+        seed: of the splits and of every round's pairs.
+        duplicates: find videos that show the same pictures, and take them as one content, so that they never
+            stand on both sides of a split.
+    """
+
+    shares: tuple[float, float, float] = (0.5, 0.17, 0.33)
+    seed: int = 0
+    duplicates: bool = True
 
 
 def assign_splits(

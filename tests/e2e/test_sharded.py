@@ -22,12 +22,12 @@ SMALL = [
     "--model.score_draws=2",
     "--model.anchors=3",
     "--data.batch_size=4",
-    "--data.synthetic_pairs=16",
-    "--data.teacher_pairs=8",
-    "--data.evaluation_pairs=8",
-    "--data.draws=2",
+    "--data.counts.synthetic=16",
+    "--data.counts.teacher=8",
+    "--data.counts.evaluation=8",
+    "--data.drawing.draws=2",
     "--data.simulators=[gaussian_blur,jpeg]",
-    "--data.shares=[0.5,0.25,0.25]",
+    "--data.splits.shares=[0.5,0.25,0.25]",
     "--data.labels=labels",
 ]
 SHARDED = [

@@ -254,7 +254,7 @@ class TestNoRoom:
     [
         (["--data.labels=/proc/labels"], "label store /proc/labels cannot be written to"),
         (["--trainer.default_root_dir=/sys/out"], "/sys/out"),
-        (["--data.shares=[1,1,0]"], "shares"),
+        (["--data.splits.shares=[1,1,0]"], "shares"),
     ],
 )
 def test_bad_input_is_one_sentence(

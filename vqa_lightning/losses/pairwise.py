@@ -24,7 +24,7 @@ def level_cross_entropy(logits: Tensor, target: Tensor, hard: bool = False) -> T
         logits: of the levels, inferior first.
         target: the labels.
         hard: against the likeliest level of each label. It is METHOD's own level where pairs are drawn with
-            `data.blur` 0; a blurred label near a cut may lean the other way.
+            `data.labelling.blur` 0; a blurred label near a cut may lean the other way.
     """
     return F.cross_entropy(logits.float(), hard_levels(target) if hard else target.float(), reduction="none")
 

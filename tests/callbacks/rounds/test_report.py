@@ -2,6 +2,7 @@ import csv
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from callbacks.rounds.report import (
@@ -14,9 +15,10 @@ from callbacks.rounds.report import (
     severity_srcc,
     write_report,
 )
-from datamodules.labels import Consensus
+from datamodules.labels import Consensus, Labelling
 from datamodules.pairs import PAIR_SCHEMA
-from datamodules.pairs.drawing import draw_pairs
+from datamodules.pairs.drawing import evaluation_pairs
+from datamodules.pairs.scored import teacher_pairs
 from datamodules.video import Video
 
 VIDEOS = [Video(video_id=name, path=f"{name}.mp4", content=name) for name in "abcd"]
@@ -112,7 +114,8 @@ class TestHumanFigures:
 
 def test_pair_counts_add_up() -> None:
     consensus = Consensus(tuple("abcd"), np.arange(4.0), np.ones(4))
-    pairs = draw_pairs(list("abcd"), LADDER, seed=0, round=0, synthetic=7, teacher=5, consensus=consensus)
+    scored = teacher_pairs(np.random.default_rng(0), consensus, 5, draws=8, labelling=Labelling())
+    pairs = pa.concat_tables([evaluation_pairs(list("abcd"), LADDER, 7, seed=0), scored])
     assert pair_counts(pairs) == {
         "pairs_synthetic": 7,
         "pairs_teacher": 5,

@@ -14,7 +14,9 @@ from torch import Tensor
 
 from callbacks.rounds import FinishedRound, RoundListener, SelfImprovement
 from callbacks.rounds.requests import SLOW
+from datamodules.corpus import Splits
 from datamodules.labels import LabelStore
+from datamodules.pairs import LaterRounds, PairCounts
 from datamodules.round_data import RoundDataModule
 from datamodules.simulators import SIMULATORS
 from datamodules.video import Sampling
@@ -77,13 +79,12 @@ def fit(
     **settings: Any,
 ) -> tuple[RankingModule, RoundDataModule]:
     """Fits on two simulators, every time with other first weights."""
-    given: dict[str, Any] = {"synthetic_pairs": 8, "teacher_pairs": 4, "evaluation_pairs": 4}
+    given: dict[str, Any] = {"counts": PairCounts(synthetic=8, teacher=4, evaluation=4)}
     data = RoundDataModule(
         str(corpus),
         batch_size=4,
         simulators=list(simulators),
-        shares=(0.4, 0.4, 0.2),
-        duplicates=False,
+        splits=Splits(shares=(0.4, 0.4, 0.2), duplicates=False),
         **(given | settings),
     )
     model: dict[str, Any] = {"lmm": TINY, "sampling": Sampling(frames=2, window=32), "score_draws": 3}
@@ -254,8 +255,10 @@ class TestRounds:
             fit(mixed_corpus, tmp_path, SelfImprovement(**settings), rounds=3)
 
 
-GROWTH: dict[str, Any] = {"synthetic_pairs": 10, "teacher_pairs": 6, "union": True}
-GROWTH |= {"later_pairs": {"synthetic": 0.3, "teacher": 0.5}}
+GROWTH: dict[str, Any] = {
+    "counts": PairCounts(synthetic=10, teacher=6, evaluation=4),
+    "later": LaterRounds({"synthetic": 0.3, "teacher": 0.5}, union=True),
+}
 
 
 class TestResuming:
