@@ -25,7 +25,7 @@ from torch import Tensor
 
 from datamodules.codecs.encoders import ENCODERS, in_build, open_context, scheduling_kept
 from datamodules.codecs.pictures import SCALER, join_packets, split_packets, to_yuv, without_signature
-from vqa_lightning.families import InputError
+from datamodules.errors import InputError
 
 # SVT-AV1 prints its settings past FFmpeg's log, and listens to nothing else.
 os.environ.setdefault("SVT_LOG", "-1")

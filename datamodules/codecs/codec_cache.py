@@ -14,8 +14,8 @@ import av
 from torch import Tensor
 
 from datamodules.codecs.codec import Codec
+from datamodules.errors import InputError
 from datamodules.files import cache_folder
-from vqa_lightning.families import InputError
 
 DIGEST_BYTES = 32
 

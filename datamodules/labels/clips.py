@@ -1,6 +1,5 @@
 """The clips of the requests, read and encoded where workers run, distorted on the device that scores."""
 
-import hashlib
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -12,7 +11,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from datamodules.codecs import Codec, CodecCache
-from datamodules.distortions import Distortion
+from datamodules.distortions import Distortion, generator_for
 from datamodules.errors import UnreadableVideo
 from datamodules.labels.annotation import Request
 from datamodules.video import Cut, Sampling, Span, Video, read_clips
@@ -168,7 +167,5 @@ def distorted(frames: Tensor, times: Tensor, request: Request, first_draw: int =
     if not isinstance(request.simulator, Distortion):
         return clips
     named = (*request.key, first_draw) if first_draw else request.key
-    seed = int.from_bytes(hashlib.sha256(repr(named).encode()).digest()[:7])
-    generator = torch.Generator(frames.device).manual_seed(seed)
     levels = torch.full((len(frames),), request.level)
-    return request.simulator(clips, levels, times=times, generator=generator)
+    return request.simulator(clips, levels, times=times, generator=generator_for(named, frames.device))

@@ -25,8 +25,8 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
+from datamodules.errors import InputError
 from datamodules.files import cache_folder
-from vqa_lightning.families import InputError
 
 SCHEMA = pa.schema(
     [

@@ -20,7 +20,7 @@ from typing import IO
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from vqa_lightning.families import InputError
+from datamodules.errors import InputError
 
 VERSION = 1  # raise it when a change of the generator changes the files
 MANIFEST, TRUTH = "manifest.csv", "truth.csv"

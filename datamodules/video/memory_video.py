@@ -11,9 +11,9 @@ import numpy as np
 from av.video.frame import VideoFrame
 from torch import Tensor
 
+from datamodules.errors import InputError
 from datamodules.video.probing import Video
 from datamodules.video.readers import Reader, Run
-from vqa_lightning.families import InputError
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from vqa_lightning.families import InputError
+from datamodules.errors import InputError
 
 Span = tuple[float, float]
 """Seconds from a video's start between which something lies."""

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torchvision.transforms.v2 import functional as transforms
 
-from vqa_lightning.families import InputError
+from datamodules.errors import InputError
 
 View = Literal["resize", "crop", "fragments", "resize_fragments"]
 

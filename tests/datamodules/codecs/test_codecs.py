@@ -21,8 +21,8 @@ from torchmetrics.functional.image import structural_similarity_index_measure
 
 from datamodules.codecs import CODECS, Codec, CodecCache
 from datamodules.distortions import DISTORTIONS
+from datamodules.errors import InputError
 from datamodules.video import Sampling, Video, luma, probe, read_clip
-from vqa_lightning.families import InputError
 
 CLIPS = Path(__file__).resolve().parents[3].parent / "shared/data/clips"
 NATURAL = sorted(path for path in CLIPS.glob("*") if "distorted" not in path.name)

@@ -8,9 +8,9 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
+from datamodules.errors import InputError
 from datamodules.labels import Annotation, LabelStore
 from datamodules.labels.label_store import READ_SCHEMA, default_labels
-from vqa_lightning.families import InputError
 
 ROWS = [
     Annotation("b", None, 0, 1.5, 0.25),
@@ -144,7 +144,7 @@ class TestWriting:
 
 WRITER = """
 import math, resource, signal, sys
-from vqa_lightning.families import InputError
+from datamodules.errors import InputError
 from datamodules.labels import Annotation, LabelStore
 
 folder, limit, fatal = sys.argv[1], int(sys.argv[2]), sys.argv[3] == "True"

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from datamodules.errors import InputError
 from datamodules.opinions import read_opinions
 from datamodules.procedural import read_truth, write_corpus, write_mos
 from datamodules.procedural.corpus import _splits
@@ -20,7 +21,6 @@ from datamodules.procedural.uploads import (
     structural_similarity,
     write_content,
 )
-from vqa_lightning.families import InputError
 from vqa_lightning.metrics import srcc
 
 CONTENTS = 3

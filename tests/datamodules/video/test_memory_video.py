@@ -3,9 +3,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from datamodules.errors import InputError
 from datamodules.video import Sampling, Video, probe, read_clip
 from datamodules.video.memory_video import memory_video
-from vqa_lightning.families import InputError
 
 DATA = Path(__file__).resolve().parents[3].parent / "shared/data"
 

@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 from torchvision.transforms.v2 import functional as transforms
 
+from datamodules.errors import InputError
 from datamodules.video import Sampling, probe, read_clip
 from datamodules.video.views import VIEWS, View, crop, fragments, require_native, view
-from vqa_lightning.families import InputError
 
 SIZE = (64, 64)
 PATCH = 8
