@@ -1,7 +1,7 @@
 """Round trips of codecs kept on disk, so that each clip, codec and level is encoded once for all runs.
 
-What is kept is the bitstream and not the frames: it is a hundred times smaller, and decoding is exact. An
-entry's name is a hash of all that the bitstream depends on, so that workers and ranks need no lock.
+The cache keeps the bitstream and not the frames: the bitstream is a hundred times smaller, and decoding is
+exact. An entry's name is a hash of all that the bitstream depends on, so that workers and ranks need no lock.
 """
 
 import hashlib
@@ -31,10 +31,19 @@ class CodecCache:
         self.folder = cache_folder() / "codecs" if folder is None else Path(folder)
 
     def round_trip(self, codec: Codec, clip: Tensor, level: int, fps: float) -> Tensor:
-        """Return `codec(clip, level, fps)`, bit for bit, encoding only where no run has before.
+        """Return `codec(clip, level, fps)`, bit for bit; encode only what no run has encoded before.
 
         Raises:
             InputError: as for the codec, or the folder cannot be read or written to.
+
+        Example:
+            >>> import tempfile, torch
+            >>> clip = torch.randint(256, (4, 3, 48, 64), dtype=torch.uint8)
+            >>> codec = Codec("low", "libx264", levels=(40, 50))
+            >>> with tempfile.TemporaryDirectory() as folder:
+            ...     found = [CodecCache(folder).round_trip(codec, clip, 1, 25) for _ in range(2)]
+            >>> torch.equal(found[0], found[1])
+            True
         """
         if not level:
             return codec(clip, level, fps)
@@ -78,6 +87,6 @@ class CodecCache:
 
     def _unusable(self, error: OSError) -> InputError:
         return InputError(
-            f"The cache of encoded clips {self.folder} cannot be used ({error.strerror}): make room there "
+            f"The cache of encoded clips {self.folder} cannot be used ({error.strerror}); make room there "
             "or set XDG_CACHE_HOME to another folder."
         )
