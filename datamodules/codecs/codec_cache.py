@@ -8,6 +8,8 @@ import hashlib
 import json
 import os
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import av
@@ -64,29 +66,29 @@ class CodecCache:
         return digest.hexdigest()
 
     def _read(self, entry: Path) -> bytes | None:
-        try:
+        with self._in_use(), suppress(FileNotFoundError):
             content = entry.read_bytes()
-        except FileNotFoundError:
-            return None
-        except OSError as error:
-            raise self._unusable(error) from error
-        digest, bitstream = content[:DIGEST_BYTES], content[DIGEST_BYTES:]
-        return bitstream if hashlib.sha256(bitstream).digest() == digest else None
+            digest, bitstream = content[:DIGEST_BYTES], content[DIGEST_BYTES:]
+            if hashlib.sha256(bitstream).digest() == digest:
+                return bitstream
+        return None
 
     def _write(self, entry: Path, bitstream: bytes) -> None:
         hidden = entry.with_name(f".{entry.name}.{uuid.uuid4().hex}")
-        try:
+        with self._in_use():
             entry.parent.mkdir(parents=True, exist_ok=True)
             try:
                 hidden.write_bytes(hashlib.sha256(bitstream).digest() + bitstream)
                 hidden.replace(entry)
             finally:
                 hidden.unlink(missing_ok=True)
-        except OSError as error:
-            raise self._unusable(error) from error
 
-    def _unusable(self, error: OSError) -> InputError:
-        return InputError(
-            f"The cache of encoded clips {self.folder} cannot be used ({error.strerror}); make room there "
-            "or set XDG_CACHE_HOME to another folder."
-        )
+    @contextmanager
+    def _in_use(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise InputError(
+                f"The cache of encoded clips {self.folder} cannot be used ({error.strerror}); make room "
+                "there or set XDG_CACHE_HOME to another folder."
+            ) from error

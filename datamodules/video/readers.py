@@ -181,7 +181,7 @@ class FileReader:
         return max(end, 1 / self.fps)
 
     def _last_end(self) -> float:
-        """Return the seconds at which the last frame ends, by the frames' count where packets have no times."""
+        """Return the seconds at which the last frame ends; where packets have no times, count them."""
         end = 0.0
         untimed = 0
         try:
