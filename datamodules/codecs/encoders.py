@@ -69,9 +69,7 @@ def scheduling_kept() -> Iterator[None]:
 
 @cache
 def in_build(encoder: str) -> bool:
-    """Return whether this build of PyAV has an encoder and its decoder."""
-    if encoder not in ENCODERS:
-        return False
+    """Return whether this build of PyAV has one of `ENCODERS` and its decoder."""
     try:
         av.Codec(encoder, "w")
         av.Codec(ENCODERS[encoder].decoder, "r")

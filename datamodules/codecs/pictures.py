@@ -3,6 +3,8 @@
 import re
 import struct
 from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -25,41 +27,32 @@ def to_yuv(clip: Tensor, padded: tuple[int, int], size: tuple[int, int]) -> list
         torch.arange(side).clamp(max=last - 1) for side, last in zip(padded, clip.shape[-2:], strict=True)
     )
     images = clip.permute(0, 2, 3, 1)[:, rows][:, :, columns].contiguous().numpy()
-    reformatter = VideoReformatter()
-    return [
-        reformatter.reformat(
-            VideoFrame.from_ndarray(image, format="rgb24"),
-            width=size[1],
-            height=size[0],
-            format="yuv420p",
-            dst_colorspace=Colorspace.ITU709,
-            src_color_range=ColorRange.JPEG,
-            dst_color_range=ColorRange.MPEG,
-            interpolation=_SCALER,
-            threads=1,
-        )
-        for image in images
-    ]
+    return _converted(
+        (VideoFrame.from_ndarray(image, format="rgb24") for image in images),
+        size,
+        format="yuv420p",
+        dst_colorspace=Colorspace.ITU709,
+        src_color_range=ColorRange.JPEG,
+        dst_color_range=ColorRange.MPEG,
+    )
 
 
 def to_rgb(frames: Iterable[VideoFrame], size: tuple[int, int]) -> Tensor:
     """Bring decoded frames in 4:2:0 to RGB, uint8 (T, 3, *size)."""
-    reformatter = VideoReformatter()
-    images = [
-        reformatter.reformat(
-            frame,
-            width=size[1],
-            height=size[0],
-            format="rgb24",
-            src_colorspace=Colorspace.ITU709,
-            src_color_range=ColorRange.MPEG,
-            dst_color_range=ColorRange.JPEG,
-            interpolation=_SCALER,
-            threads=1,
-        ).to_ndarray()
-        for frame in frames
-    ]
-    return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2)
+    pictures = _converted(
+        frames,
+        size,
+        format="rgb24",
+        src_colorspace=Colorspace.ITU709,
+        src_color_range=ColorRange.MPEG,
+        dst_color_range=ColorRange.JPEG,
+    )
+    return torch.from_numpy(np.stack([picture.to_ndarray() for picture in pictures])).permute(0, 3, 1, 2)
+
+
+def _converted(frames: Iterable[VideoFrame], size: tuple[int, int], **formats: Any) -> list[VideoFrame]:
+    convert = partial(VideoReformatter().reformat, interpolation=_SCALER, threads=1, **formats)
+    return [convert(frame, width=size[1], height=size[0]) for frame in frames]
 
 
 def without_signature(packet: bytes) -> bytes:

@@ -5,7 +5,7 @@ so that a config can give one of them other strengths:
 `{name: jpeg_low, function: datamodules.distortions.jpeg, levels: [10, 5, 2]}`.
 """
 
-from datamodules.distortions.arguments import DistortionFunction, Generators, generator_for
+from datamodules.distortions.arguments import generator_for
 from datamodules.distortions.camera import gaussian_noise, jitter
 from datamodules.distortions.compression import banding, jpeg
 from datamodules.distortions.distortion import DISTORTIONS, Distortion, Family, apply
@@ -16,9 +16,7 @@ from datamodules.distortions.tone import brighten, contrast, darken, saturation,
 __all__ = [
     "DISTORTIONS",
     "Distortion",
-    "DistortionFunction",
     "Family",
-    "Generators",
     "apply",
     "banding",
     "brighten",

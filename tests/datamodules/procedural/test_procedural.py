@@ -85,7 +85,7 @@ class TestCorpus:
             write_corpus(corpus, contents=CONTENTS + 1)
 
     def test_too_few_contents(self, tmp_path: Path) -> None:
-        with pytest.raises(InputError, match="3 contents or more"):
+        with pytest.raises(InputError, match="must be 3 or more; got 2"):
             write_corpus(tmp_path / "none", contents=2)
         assert not (tmp_path / "none").exists()
 
