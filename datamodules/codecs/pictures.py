@@ -3,7 +3,6 @@
 import re
 import struct
 from collections.abc import Iterable, Iterator, Sequence
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -51,8 +50,9 @@ def to_rgb(frames: Iterable[VideoFrame], size: tuple[int, int]) -> Tensor:
 
 
 def _converted(frames: Iterable[VideoFrame], size: tuple[int, int], **formats: Any) -> list[VideoFrame]:
-    convert = partial(VideoReformatter().reformat, interpolation=_SCALER, threads=1, **formats)
-    return [convert(frame, width=size[1], height=size[0]) for frame in frames]
+    reformatter, (height, width) = VideoReformatter(), size
+    formats |= {"interpolation": _SCALER, "threads": 1}
+    return [reformatter.reformat(frame, width=width, height=height, **formats) for frame in frames]
 
 
 def without_signature(packet: bytes) -> bytes:

@@ -148,8 +148,8 @@ class Distortion:
         if ours or not isinstance(generator, Sequence):
             return cast(Tensor, self.function(clips, strength, times, generator))
         # A user's function knows one generator only.
-        moments = [None] * len(clips) if times is None else times.split(1)
-        each = zip(clips.split(1), strength.split(1), moments, generator, strict=True)
+        moments = [None] * len(clips) if times is None else torch.split(times, 1)
+        each = zip(torch.split(clips, 1), torch.split(strength, 1), moments, generator, strict=True)
         return torch.cat([self.function(*arguments) for arguments in each])
 
 
@@ -227,8 +227,8 @@ def _check(clips: Tensor, level: Tensor, times: Tensor | None, generator: Genera
     given = f"{level.dtype} of shape {tuple(level.shape)}"
     check_that(whole, "Levels", f"one integer for each of {len(clips)} clips", given)
     if times is not None:
-        given, shape = tuple(times.shape), tuple(clips.shape[:2])
-        check_that(given == shape, "Times", f"seconds of shape {shape}", given)
+        shape, must_be = tuple(times.shape), tuple(clips.shape[:2])
+        check_that(shape == must_be, "Times", f"seconds of shape {must_be}", shape)
     if isinstance(generator, Sequence):
         _check_count("generators", generator, clips)
 

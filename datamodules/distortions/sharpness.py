@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable
-from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -58,7 +57,7 @@ def gaussian_blur(clips: Tensor, strength: Tensor, *_: object) -> Tensor:
 
     def blurred(frames: Tensor, sigma: float) -> Tensor:
         radius = min(math.ceil(4 * sigma), min(clips.shape[-2:]) - 1)
-        return cast(Tensor, gaussian_blur2d(frames, 2 * radius + 1, (sigma, sigma)))
+        return gaussian_blur2d(frames, 2 * radius + 1, (sigma, sigma))
 
     return _by_strength(clips, strength, blurred)
 

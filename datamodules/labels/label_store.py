@@ -135,8 +135,8 @@ class LabelStore:
             [{'video_id': 'video', 'level': 3, 'score': 1.5, 'annotator': 'niqe'}]
         """
         check_least("The round of a score", round, 0)
-        name = _NAME.fullmatch(annotator) is not None
-        check_that(name, "An annotator's name", "of letters, digits, '.', '_', '+' and '-'", repr(annotator))
+        named = _NAME.fullmatch(annotator) is not None
+        check_that(named, "An annotator's name", "of letters, digits, '.', '_', '+' and '-'", repr(annotator))
         digits = _FINGERPRINT.fullmatch(fingerprint) is not None
         check_that(digits, "An annotator's fingerprint", "of hexadecimal digits", repr(fingerprint))
         table = _to_table(annotations, annotator)

@@ -14,13 +14,8 @@ from datamodules.procedural import read_truth, write_corpus, write_mos
 from datamodules.procedural.corpus import _splits
 from datamodules.procedural.observers import OBSERVERS, opinion, vote
 from datamodules.procedural.shots import develop, film
-from datamodules.procedural.uploads import (
-    Chain,
-    draw_chain,
-    draw_content,
-    structural_similarity,
-    write_content,
-)
+from datamodules.procedural.similarity import structural_similarity
+from datamodules.procedural.uploads import Chain, draw_chain, draw_content, write_content
 from vqa_lightning.metrics import srcc
 
 CONTENTS = 3
