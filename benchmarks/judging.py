@@ -22,7 +22,8 @@ from datamodules.labels import ClipDataset, ClipItem, LabelStore, Request, annot
 from datamodules.labels.clips import distorted
 from datamodules.labels.reference_labels import eligible
 from datamodules.procedural.shots import develop, film
-from datamodules.procedural.uploads import draw_content, structural_similarity
+from datamodules.procedural.similarity import structural_similarity
+from datamodules.procedural.uploads import draw_content
 from datamodules.simulators import SIMULATORS
 from datamodules.video import Sampling, Video, luma
 from vqa_lightning.lmm import LMMConfig

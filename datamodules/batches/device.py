@@ -7,8 +7,7 @@ from torch import Tensor
 
 from datamodules.batches.pair_batch import PairBatch
 from datamodules.batches.pair_dataset import SAME
-from datamodules.distortions import Distortion, apply
-from datamodules.distortions.arguments import generator_for
+from datamodules.distortions import Distortion, apply, generator_for
 from datamodules.labels.levels import severity_levels
 from datamodules.pairs import SOURCES
 from datamodules.simulators import Simulator

@@ -20,7 +20,7 @@ from torch.utils.data import Dataset
 from datamodules.batches.clip_cache import ClipCache
 from datamodules.batches.pair_batch import PairBatch, together
 from datamodules.codecs import Codec, CodecCache
-from datamodules.distortions.arguments import generator_for
+from datamodules.distortions import generator_for
 from datamodules.errors import UnreadableVideo
 from datamodules.labels.clips import encoded
 from datamodules.pairs import SOURCES
