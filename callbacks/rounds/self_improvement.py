@@ -44,8 +44,8 @@ from datamodules.files import written_whole
 from datamodules.labels import Consensus, LabelStore
 from datamodules.labels.fitted_consensus import look_up, whole_clips
 from datamodules.pairs import ANSWERS, read_pairs
-from datamodules.pairs.recorded import merged_answers
 from datamodules.pairs.lost import told_of_lost_pairs
+from datamodules.pairs.recorded import merged_answers
 from datamodules.pairs.relabelling import flipped
 from datamodules.procedural import read_truth
 from datamodules.round_data import RoundDataModule
