@@ -93,7 +93,7 @@ class PairGallery(RoundListener):
             try:
                 batch = _read(trainer, loader, rows)
             except UnreadableVideo as error:
-                rank_zero_warn(f"pairs/{name} of round {finished.number} is not drawn: {error}")
+                rank_zero_warn(f"pairs/{name} of round {finished.row.round} is not drawn: {error}")
                 continue
             # On every process, for a sharded model computes on all or on none.
             with trainer.precision_plugin.forward_context():
@@ -101,7 +101,7 @@ class PairGallery(RoundListener):
             for writer in writers(trainer):
                 named = zip(_pairs(loader).take(rows).to_pylist(), losses, strict=True)
                 shown = _shown(dict(zip(rows, named, strict=True)), paths, batch, *told)
-                picture = draw_pairs(f"round {finished.number}, {name}", shown)
+                picture = draw_pairs(f"round {finished.row.round}, {name}", shown)
                 add_summaries(writer, [_summary(f"pairs/{name}", picture)], trainer.global_step)
 
     def _hardest(

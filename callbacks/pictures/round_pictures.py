@@ -81,7 +81,7 @@ class RoundPictures(RoundListener):
     def _figures(
         self, data: RoundDataModule, module: RankingModule, finished: FinishedRound
     ) -> Iterator[tuple[str, Figure]]:
-        number, judged = finished.number, finished.judged
+        number, judged = finished.row.round, finished.judged
         counts = confusion(hard_levels(judged.given), hard_levels(judged.predicted))
         yield "levels_confused", plot_confusion(f"round {number}: {counts.sum()} synthetic pairs", counts)
 
@@ -114,7 +114,7 @@ class RoundPictures(RoundListener):
         title = f"round {number}: {len(known)} videos"
         yield "scores_by_annotator", plot_annotators(title, _published(module, own), others)
 
-        table = finished.table
+        table = finished.student.table
         difference, variance = ladder_pairs(table.filter(pc.is_in(table["video_id"], pa.array(report))))
         if len(difference):
             chance = ndtr(difference / np.sqrt(np.maximum(variance, 1e-12)))  # 0 where all scores are one

@@ -54,13 +54,14 @@ class RunSettings(RoundListener):
         """Adds the round's figures; what it adds of the settings is what it said before."""
         if not self._settings:
             return
-        figures = {name: finished.row[name] for name in FIGURES if isinstance(finished.row.get(name), float)}
+        columns = finished.row.columns()
+        figures = {name: columns[name] for name in FIGURES if isinstance(columns.get(name), float)}
         for writer in writers(trainer):
             with SummaryWriter(f"{writer.log_dir}/{FOLDER}") as own:
                 _, begun, ended = hparams(self._settings, {})  # type: ignore[no-untyped-call]
                 add_summaries(own, (begun, ended))
                 for name, value in figures.items():
-                    own.add_scalar(f"final/{name}", value, finished.number)
+                    own.add_scalar(f"final/{name}", value, finished.row.round)
 
 
 def flat(name: str, value: Any) -> Iterator[tuple[str, float | str]]:
