@@ -36,7 +36,7 @@ class RoundAnswers:
         self.lost = set()
 
     def add(self, batch: PairBatch, said: Tensor) -> None:
-        """Keep what was said of a batch, on the device: to look at it makes the host wait in every step."""
+        """Keep what was said of a batch, on the device: reading it would make the host wait in every step."""
         self.said[batch.row] = said
         self.lost.update(batch.lost)
 

@@ -31,20 +31,20 @@ class JudgedPairs:
     """The synthetic pairs of the report split, and what `score_by` says of them; on the CPU.
 
     Attributes:
+        accuracy: `PairAccuracy` of them, by simulator too.
         given: (n, 5) the labels.
         predicted: (n, 5) the distributions over the levels.
         difference: (n,) how far the second side is preferred, above 0 for yes.
         order: (n,) 1 where the second side should look better, -1 where the first should, 0 if similar.
         simulator: (n,) index into the datamodule's simulators.
-        accuracy: `PairAccuracy` of them, by simulator too.
     """
 
+    accuracy: dict[str, float]
     given: Tensor
     predicted: Tensor
     difference: Tensor
     order: Tensor
     simulator: Tensor
-    accuracy: dict[str, float]
 
 
 class Verdict(NamedTuple):
@@ -71,7 +71,7 @@ def judge_pairs(trainer: Trainer, data: RoundDataModule, module: RankingModule) 
         accuracy.update(difference, levels, pairs)
         found.append((pairs.levels, levels, difference, pairs.order(), pairs.simulator()))
     columns = (torch.cat(column).float().cpu() for column in zip(*found, strict=True))
-    return JudgedPairs(*columns, {name: float(value) for name, value in accuracy.compute().items()})
+    return JudgedPairs({name: float(value) for name, value in accuracy.compute().items()}, *columns)
 
 
 def judge_student(student: StudentScores, kept: StudentScores | None, probe: Sequence[Request]) -> Verdict:

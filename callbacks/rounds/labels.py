@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 from callbacks.rounds.requests import RoundRequests, ids
 from callbacks.rounds.rows import TeacherRow, teacher_rows
 from callbacks.rounds.scores import Scores, ensemble_scores, scores_of
+from datamodules.errors import InputError
 from datamodules.labels import Consensus, FittedConsensus, LabelStore, Request, fit_consensus
 from datamodules.labels.consensus import balance_of, cuts_for_balance
 from datamodules.labels.fitted_consensus import look_up, whole_clips
@@ -22,7 +23,6 @@ from datamodules.labels.teacher_scales import Floats
 from datamodules.labels.teacher_weights import weigh_teachers
 from datamodules.round_data import RoundDataModule
 from datamodules.teachers import Laplacian
-from vqa_lightning.families import InputError
 from vqa_lightning.scoring import ErrorModel
 from vqa_lightning.scoring.calibration import fit_errors, with_errors
 

@@ -4,7 +4,7 @@ import csv
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -12,13 +12,6 @@ import pyarrow.compute as pc
 from callbacks.rounds.scores import Correlations
 from datamodules.files import written_whole
 from datamodules.labels.teacher_weights import TeacherWeight
-
-
-class Row(Protocol):
-    """A row that knows its columns."""
-
-    def columns(self) -> dict[str, Any]:
-        """Return header -> value, in the order of the file; None leaves a cell empty."""
 
 
 @dataclass(frozen=True)
@@ -145,7 +138,7 @@ def pair_counts(pairs: pa.Table, *, human: bool) -> dict[str, int]:
     return counts | {"hard": len(pairs) - len(easy)} | ({"human": easy.count("human")} if human else {})
 
 
-def write_rows(file: Path, rows: Sequence[Row]) -> None:
+def write_rows(file: Path, rows: Sequence[RoundRow] | Sequence[TeacherRow]) -> None:
     """Write a CSV of the run folder, whole or not at all."""
     tables = [row.columns() for row in rows]
     with written_whole(file) as hidden, hidden.open("w", newline="") as stream:

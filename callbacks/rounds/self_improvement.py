@@ -28,11 +28,11 @@ from callbacks.rounds.rows import RoundRow
 from callbacks.rounds.scores import scores_of
 from callbacks.rounds.weights import FIRST, forget_steps, keep_or_put_back, plan_schedule
 from datamodules.checks import check_choice, check_least
+from datamodules.errors import InputError
 from datamodules.labels import Consensus, LabelStore
 from datamodules.round_data import RoundDataModule
 from datamodules.simulators import SIMULATORS
 from vqa_lightning.checkpoints.resumable import load_learnt, save_learnt
-from vqa_lightning.families import InputError
 from vqa_lightning.lmm.sharding import gathered
 from vqa_lightning.scoring.anchors import named_clips
 from vqa_lightning.training import RankingModule
@@ -228,13 +228,7 @@ class SelfImprovement(Callback):
         answers = self._answers.merged(trainer, data)
         finished = FinishedRound(row, data.round_pairs, answers, student, scores, before, after, judged)
         tell_listeners(trainer, module, finished)
-        keep_or_put_back(
-            trainer,
-            module,
-            self.folder,
-            kept=student.fingerprint if verdict.kept else None,
-            last=None if last is None else last.fingerprint,
-        )
+        keep_or_put_back(trainer, module, self.folder, student if verdict.kept else None, last)
         self.round += 1
         if verdict.kept:
             self.kept = (self.round, student.fingerprint)

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from lightning.pytorch import Trainer
 
+from callbacks.rounds.labels import StudentScores
 from datamodules.round_data import RoundDataModule
 from vqa_lightning.checkpoints.resumable import load_learnt, save_learnt
 from vqa_lightning.training import RankingModule
@@ -38,21 +39,25 @@ def plan_schedule(
 
 
 def keep_or_put_back(
-    trainer: Trainer, module: RankingModule, folder: Path, *, kept: str | None, last: str | None
+    trainer: Trainer,
+    module: RankingModule,
+    folder: Path,
+    kept: StudentScores | None,
+    last: StudentScores | None,
 ) -> None:
-    """Remember the weights of a student that is kept, or put back those of the last that was.
+    """Remember the weights of a student that is kept, or put back the weights of the student kept last.
 
     Args:
         trainer: of all processes.
         module: the student.
         folder: of the run.
-        kept: fingerprint of the student; None: its round is rejected.
-        last: fingerprint of the last student that was kept before; None: there was none. Its weights stay
-            beside the new ones: the checkpoint on the disk is of its round still.
+        kept: the student; None: its round is rejected.
+        last: the last student that was kept before; None: there was none. Its weights stay beside the new
+            ones, because the checkpoint on the disk is still of its round.
     """
-    before = None if last is None else _kept_weights(folder, last)
+    before = None if last is None else _kept_weights(folder, last.fingerprint)
     if kept is not None:
-        file = _kept_weights(folder, kept)
+        file = _kept_weights(folder, kept.fingerprint)
         save_learnt(module, file)
         if trainer.is_global_zero:
             for old in {*file.parent.glob("kept-*.ckpt")} - {file, before}:

@@ -14,11 +14,11 @@ from torch import Tensor
 
 from callbacks.rounds import FinishedRound, RoundListener, SelfImprovement
 from callbacks.rounds.requests import SLOW
+from datamodules.errors import InputError
 from datamodules.labels import LabelStore
 from datamodules.round_data import RoundDataModule
 from datamodules.simulators import SIMULATORS
 from datamodules.video import Sampling
-from vqa_lightning.families import InputError
 from vqa_lightning.lmm import LMMConfig
 from vqa_lightning.scoring.calibration import fit_errors
 from vqa_lightning.training import RankingModule
