@@ -69,6 +69,10 @@ def flat(name: str, value: Any) -> Iterator[tuple[str, float | str]]:
 
     A class is the value of the setting that takes it, and its arguments lie under that setting. In a list of
     classes each lies under its own name, and a second class of the same name under that name and 2.
+
+    Example:
+        >>> dict(flat("", {"data": {"batch_size": 4, "shares": [0.5, 0.5], "pairs": None}}))
+        {'data.batch_size': 4, 'data.shares': '0.5, 0.5'}
     """
     below = f"{name}." if name else ""
     if isinstance(value, Mapping):
