@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from labels import XPSNR, versions
 
-from callbacks.rounds.report import scores_of
+from callbacks.rounds.scores import scores_of
 from datamodules.codecs import Codec
 from datamodules.labels import ClipDataset, ClipItem, LabelStore, Request, annotate_missing
 from datamodules.labels.clips import distorted

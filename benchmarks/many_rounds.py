@@ -92,7 +92,7 @@ class MemoryWatch(RoundListener):
             len(os.listdir("/proc/self/fd")),
         )
         with self.file.open("a", newline="") as stream:
-            csv.writer(stream).writerow((finished.number + 1, *row, len(gc.get_objects())))
+            csv.writer(stream).writerow((finished.row.round + 1, *row, len(gc.get_objects())))
 
 
 def run(folder: Path, rounds: int, union: bool) -> list[list[float]]:

@@ -24,7 +24,7 @@ from label_store import RANKS, fingerprints, in_fresh_process, video_ids
 from rich.console import Console
 from rich.table import Table
 
-from callbacks.rounds.report import scores_of
+from callbacks.rounds.scores import scores_of
 from datamodules.batches import PairDataset
 from datamodules.batches.clip_cache import ClipCache
 from datamodules.corpus import assign_splits, build_corpus, videos

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from callbacks.rounds.annotators import Relabel
+from callbacks.rounds.labels import Relabel
 from datamodules.pairs.recorded import Rule
 
 TEACHERS = {"niqe": "datamodules.NIQE", "artefacts": "datamodules.Artefacts"}

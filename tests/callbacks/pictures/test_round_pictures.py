@@ -158,7 +158,7 @@ class TestSettings:
         assert {name: value.number_value for name, value in told.items()} == {"seed": 3}
         points = own.Scalars("final/rank_accuracy")
         assert [point.step for point in points] == [*range(ROUNDS)]
-        assert points[-1].value == pytest.approx(keeper.finished.row["rank_accuracy"], rel=1e-6)  # float32
+        assert points[-1].value == pytest.approx(keeper.finished.row.rank_accuracy, rel=1e-6)  # float32
 
     def test_lightning_tells_no_others(self, run: tuple[Keeper, EventAccumulator]) -> None:
         _, events = run

@@ -15,12 +15,12 @@ from torch import Tensor
 from callbacks.rounds import FinishedRound, RoundListener, SelfImprovement
 from callbacks.rounds.requests import SLOW
 from datamodules.corpus import Splits
+from datamodules.errors import InputError
 from datamodules.labels import LabelStore
 from datamodules.pairs import LaterRounds, PairCounts
 from datamodules.round_data import RoundDataModule
 from datamodules.simulators import SIMULATORS
 from datamodules.video import Sampling
-from vqa_lightning.families import InputError
 from vqa_lightning.lmm import LMMConfig
 from vqa_lightning.scoring.calibration import fit_errors
 from vqa_lightning.training import RankingModule
@@ -145,9 +145,15 @@ class TestCalibration:
         _, _, table = one_round(mixed_corpus, tmp_path, ["jpeg", "h264"])
         assert simulators_of(table) == {"jpeg", "h264", "gaussian_blur", "gaussian_noise"}
 
-    @pytest.mark.parametrize("names", [["h264", "blurr"], []])
-    def test_names_that_nobody_knows_end_in_one_sentence(self, names: list[str]) -> None:
-        with pytest.raises(InputError, match=r"calibration_simulators \[.*choose among resize.*leave it out"):
+    @pytest.mark.parametrize(
+        ("names", "sentence"),
+        [
+            (["h264", "blurr"], "be one of resize.*got 'blurr'"),
+            ([], r"name a simulator; got \[\]: leave it out"),
+        ],
+    )
+    def test_names_that_nobody_knows_end_in_one_sentence(self, names: list[str], sentence: str) -> None:
+        with pytest.raises(InputError, match=f"SelfImprovement.calibration_simulators must {sentence}"):
             SelfImprovement(calibration_simulators=names)
 
 
@@ -169,13 +175,13 @@ class TestRounds:
     def test_listeners_are_told_what_a_round_has_found(self, mixed_corpus: Path, tmp_path: Path) -> None:
         watch = Watch()
         fit(mixed_corpus, tmp_path, SelfImprovement(**QUICK), watch, rounds=2)
-        assert [finished.number for finished in watch.finished] == [0, 1]
+        assert [finished.row.round for finished in watch.finished] == [0, 1]
         for finished in watch.finished:
             assert finished.answers.shape == (12, 3)
             assert finished.answers[:, 1].isfinite().all()
             assert finished.judged.given.shape == finished.judged.predicted.shape == (4, 5)
             assert set(finished.scores) == {"student", "niqe", "artefacts", "laplacian", "ensemble"}
-            assert pc.min(finished.table["stderr"]).as_py() > 0
+            assert pc.min(finished.student.table["stderr"]).as_py() > 0
         first, second = watch.finished
         np.testing.assert_array_equal(first.after.score, second.before.score)
         assert [row["verdict"] for row in rows(tmp_path)] == ["kept", "kept"]
@@ -244,8 +250,8 @@ class TestRounds:
     @pytest.mark.parametrize(
         ("settings", "sentence"),
         [
-            ({"patience": 0}, "patience 0: give 1 or more"),
-            ({"epochs_per_round": 2}, "max_epochs is 3, but a round has 2 epochs"),
+            ({"patience": 0}, "SelfImprovement.patience must be 1 or more; got 0"),
+            ({"epochs_per_round": 2}, "max_epochs must be a multiple of .*, 2; got 3"),
         ],
     )
     def test_what_cannot_be_is_one_sentence(
