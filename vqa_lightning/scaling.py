@@ -10,7 +10,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from vqa_lightning.families import InputError
+from datamodules.errors import InputError
 
 Link = Literal["probit", "logit"]
 

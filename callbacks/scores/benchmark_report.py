@@ -20,8 +20,8 @@ from torch.utils.tensorboard import SummaryWriter
 from callbacks.scores.table import SCHEMA, Row, ScoreTable, one_sentence, write_rows
 from datamodules.batches import VideoBatch
 from datamodules.benchmark_data import BenchmarkDataModule, SetCheck
+from datamodules.errors import InputError
 from vqa_lightning.annotators.scorer import model_name
-from vqa_lightning.families import InputError
 from vqa_lightning.metrics.benchmark_table import (
     TABLE_SCHEMA,
     DomainAverage,

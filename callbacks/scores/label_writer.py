@@ -15,12 +15,12 @@ from lightning_utilities.core.rank_zero import rank_zero_info
 from callbacks.scores.report import summarise
 from callbacks.scores.table import SCHEMA, checked_output, earlier_rows, write_rows
 from datamodules.corpus import videos
+from datamodules.errors import InputError
 from datamodules.labels import Annotation
 from datamodules.labels.annotation import PART_ROWS, PART_SECONDS
 from datamodules.round_data import RoundDataModule
 from datamodules.teachers import Teacher
 from vqa_lightning.annotators.teacher_module import TeacherModule
-from vqa_lightning.families import InputError
 
 
 class LabelWriter(Callback):

@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from callbacks.scores.table import Row, one_sentence
-from vqa_lightning.families import InputError
+from datamodules.errors import InputError
 from vqa_lightning.metrics.score_plot import plot_over_time
 
 FEW = 20

@@ -18,8 +18,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from datamodules.errors import InputError
 from datamodules.video import Video
-from vqa_lightning.families import InputError
 
 SCHEMA = pa.schema(
     [

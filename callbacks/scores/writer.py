@@ -14,10 +14,10 @@ from lightning_utilities.core.rank_zero import rank_zero_info
 from callbacks.scores.report import FEW, draw_seconds, print_scores, summarise
 from callbacks.scores.table import SCHEMA, SECONDS_SCHEMA, Row, ScoreTable, checked_output
 from datamodules.batches import VideoBatch
+from datamodules.errors import InputError
 from datamodules.video import Span
 from datamodules.video_data import VideoDataModule
 from vqa_lightning.annotators.scorer import model_name
-from vqa_lightning.families import InputError
 from vqa_lightning.metrics.human_scale import HumanScale
 from vqa_lightning.training import RankingModule
 

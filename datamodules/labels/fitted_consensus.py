@@ -14,8 +14,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from scipy.optimize import brentq
 
+from datamodules.errors import InputError
 from datamodules.labels.teacher_scales import Floats, TeacherScale, fit_logistic, logistic, normal_scores
-from vqa_lightning.families import InputError
 
 SINGLE_VARIANCE = 0.5
 """Variance, in squares of the mapped scale, where neither a second annotator nor a standard error says

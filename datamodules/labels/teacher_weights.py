@@ -5,7 +5,7 @@ by its agreement with the others, which is all that a scores file without versio
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -13,13 +13,10 @@ import numpy.typing as npt
 import pyarrow as pa
 from scipy.stats import norm
 
+from datamodules.bootstrap import bootstrap_of_sums
 from datamodules.labels.annotation import Request
 from datamodules.labels.fitted_consensus import look_up, whole_clips
 from datamodules.labels.teacher_scales import Floats, normal_scores
-
-_DRAWS = 1000
-
-_COVERED = (0.025, 0.975)
 
 _DISSENT = 0.01  # odds at a correlation of .1
 
@@ -139,10 +136,9 @@ def _mean_over_families(ladders: Sequence[_Ladder]) -> Agreement:
     _, family = np.unique([ladder.family for ladder in ladders], return_inverse=True)
     own = np.arange(family.max() + 1)[:, None] == family
     right, compared = np.array([(ladder.right, ladder.compared) for ladder in ladders]).T
-    found = _with_interval(
-        _mean_tau, np.concatenate([own * right, own * compared]), [ladder.content for ladder in ladders]
-    )
-    return found._replace(comparisons=int(compared.sum()))
+    terms = np.concatenate([own * right, own * compared])
+    value, interval = bootstrap_of_sums(_mean_tau, terms, [ladder.content for ladder in ladders])
+    return Agreement(value, interval, int(compared.sum()))
 
 
 def weigh_teachers(
@@ -235,8 +231,9 @@ def _agreement_with_others(normal: Floats, weights: Floats, index: int, contents
         return Agreement(np.nan, (np.nan, np.nan), 0)
     y = (share * np.nan_to_num(normal)).sum(axis=0)[both] / total[both]
     x = normal[index, both]
-    kept = [name for name, there in zip(contents, both, strict=True) if there]
-    return _with_interval(_correlation, np.stack([np.ones(len(x)), x, y, x * x, y * y, x * y]), kept)
+    terms = np.stack([np.ones(len(x)), x, y, x * x, y * y, x * y])
+    value, interval = bootstrap_of_sums(_correlation, terms, np.array(contents)[both])
+    return Agreement(value, interval, len(x))
 
 
 def _correlation(sums: Floats) -> float:
@@ -249,20 +246,6 @@ def _mean_tau(sums: Floats) -> float:
     right, compared = np.split(sums, 2)
     known = compared > 0  # a bootstrap may have drawn no content that has a family
     return float((right[known] / compared[known]).mean())
-
-
-def _with_interval(statistic: Callable[[Floats], float], terms: Floats, contents: Sequence[str]) -> Agreement:
-    """A statistic of the sums of terms (k, n), with its percentile interval over whole contents."""
-    _, group = np.unique(np.array(contents), return_inverse=True)
-    sums = np.array([np.bincount(group, row) for row in terms], dtype=np.float64)
-    generator = np.random.default_rng(0)
-    value, count = statistic(sums.sum(axis=1)), sums.shape[1]
-    if np.isnan(value):
-        return Agreement(value, (np.nan, np.nan), len(contents))
-    times = (np.bincount(generator.integers(count, size=count), minlength=count) for _ in range(_DRAWS))
-    drawn = [statistic(sums @ often) for often in times]
-    low, high = np.nanquantile(drawn, _COVERED)
-    return Agreement(value, (float(low), float(high)), len(contents))
 
 
 def _verdict(agreement: Agreement) -> str:

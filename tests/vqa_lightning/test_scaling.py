@@ -13,7 +13,7 @@ from scipy.optimize import minimize
 from scipy.stats import norm
 from torch import Tensor
 
-from vqa_lightning.families import InputError
+from datamodules.errors import InputError
 from vqa_lightning.scaling import Link, map_scores
 
 REFERENCE = Path(__file__).resolve().parents[2].parent / "shared/data/reference"

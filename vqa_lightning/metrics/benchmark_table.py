@@ -14,10 +14,11 @@ from rich.console import Console
 from rich.table import Table
 
 from datamodules.benchmark_data import NAMED
+from datamodules.bootstrap import bootstrap_interval
 from datamodules.opinions import BENCHMARKS
 from datamodules.opinions.benchmarks import Domain
-from vqa_lightning.metrics.bootstrap import Floats, bootstrap_interval
 from vqa_lightning.metrics.correlation import FIGURES, agreement, agreement_intervals, srcc
+from vqa_lightning.metrics.logistic import Floats
 
 PUBLISHED = {
     "best teacher (MinimalisticVQA IX)": (0.849, 0.574),

@@ -10,9 +10,9 @@ import numpy as np
 import numpy.typing as npt
 from scipy.stats import kendalltau, rankdata
 
-from vqa_lightning.families import InputError
-from vqa_lightning.metrics.bootstrap import Floats, bootstrap_intervals
-from vqa_lightning.metrics.logistic import Logistic, fit_logistic
+from datamodules.bootstrap import bootstrap_intervals
+from datamodules.errors import InputError
+from vqa_lightning.metrics.logistic import Floats, Logistic, fit_logistic
 
 FIGURES = ("srcc", "krcc", "plcc", "rmse")
 """What `agreement` says of a model and published tables print, in their order."""

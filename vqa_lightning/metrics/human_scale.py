@@ -10,10 +10,9 @@ from pathlib import Path, PurePath
 import numpy as np
 import numpy.typing as npt
 
-from vqa_lightning.families import InputError
-from vqa_lightning.metrics.bootstrap import Floats
+from datamodules.errors import InputError
 from vqa_lightning.metrics.correlation import agreement
-from vqa_lightning.metrics.logistic import Logistic, fit_logistic
+from vqa_lightning.metrics.logistic import Floats, Logistic, fit_logistic
 
 
 @dataclass(frozen=True)

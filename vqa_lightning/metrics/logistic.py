@@ -14,7 +14,7 @@ from scipy.ndimage import maximum_filter
 from scipy.optimize import least_squares
 from scipy.special import expit, logit
 
-from vqa_lightning.families import InputError
+from datamodules.errors import InputError
 
 Floats = npt.NDArray[np.float64]
 

@@ -7,8 +7,7 @@ their density is drawn.
 import numpy as np
 from matplotlib.figure import Figure
 
-from vqa_lightning.metrics.bootstrap import Floats
-from vqa_lightning.metrics.logistic import Logistic
+from vqa_lightning.metrics.logistic import Floats, Logistic
 
 MANY = 2000
 """Videos from which on their density is drawn."""

@@ -11,10 +11,10 @@ import numpy as np
 import numpy.typing as npt
 from scipy.stats import norm
 
-from vqa_lightning.families import InputError
-from vqa_lightning.metrics.bootstrap import Floats, bootstrap_intervals
+from datamodules.bootstrap import bootstrap_intervals
+from datamodules.errors import InputError
 from vqa_lightning.metrics.correlation import FIGURES, agreement, srcc
-from vqa_lightning.metrics.logistic import fit_logistic
+from vqa_lightning.metrics.logistic import Floats, fit_logistic
 
 Interval = tuple[float, float]
 

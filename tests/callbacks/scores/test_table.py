@@ -18,8 +18,8 @@ from callbacks.scores.table import (
     read_rows,
     write_rows,
 )
+from datamodules.errors import InputError
 from datamodules.video import Video
-from vqa_lightning.families import InputError
 
 ROWS = [
     {"path": f"{index}.mp4", "score": index / 7, "stderr": 0.5, "status": "ok", "error": "", "model": "m"}

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.optimize import curve_fit
 
-from vqa_lightning.families import InputError
+from datamodules.errors import InputError
 from vqa_lightning.metrics.logistic import Logistic, fit_logistic
 
 
