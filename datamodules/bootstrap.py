@@ -38,20 +38,13 @@ def bootstrap_interval(
         >>> low, high
         (1.0, 3.0)
     """
-    intervals = bootstrap_intervals(
-        lambda *rows: np.array([statistic(*rows)]),
-        *arrays,
-        groups=groups,
-        draws=draws,
-        seed=seed,
-        level=level,
-    )
-    low, high = intervals[0].tolist()
+    ends = bootstrap_intervals(statistic, *arrays, groups=groups, draws=draws, seed=seed, level=level)
+    low, high = ends[0].tolist()
     return low, high
 
 
 def bootstrap_intervals(
-    statistics: Callable[..., Floats],
+    statistics: Callable[..., Floats | float],
     *arrays: npt.ArrayLike,
     groups: npt.ArrayLike,
     draws: int = 1000,
@@ -94,7 +87,7 @@ def bootstrap_intervals(
     order = np.argsort(group, kind="stable")
     first = np.cumsum(sizes) - sizes
 
-    def of_rows(chosen: Indices) -> Floats:
+    def of_rows(chosen: Indices) -> Floats | float:
         ends = np.cumsum(sizes[chosen])
         # The first row of each chosen group, less the rows drawn before it: counting on gives its members.
         offsets = np.repeat(first[chosen] - (ends - sizes[chosen]), sizes[chosen])
@@ -131,22 +124,26 @@ def bootstrap_of_sums(
     if math.isnan(value):
         return value, (math.nan, math.nan)
 
-    def of_counts(chosen: Indices) -> Floats:
-        return np.array([statistic(sums @ np.bincount(chosen, minlength=count))])
+    def of_counts(chosen: Indices) -> float:
+        return statistic(sums @ np.bincount(chosen, minlength=count))
 
     low, high = _intervals(of_counts, count)[0].tolist()
     return value, (low, high)
 
 
 def _intervals(
-    statistics: Callable[[Indices], Floats], count: int, draws: int = 1000, seed: int = 0, level: float = 0.95
+    statistics: Callable[[Indices], Floats | float],
+    count: int,
+    draws: int = 1000,
+    seed: int = 0,
+    level: float = 0.95,
 ) -> Floats:
     """Return the intervals (k, 2) of statistics of the places of the drawn groups, `count` in each draw."""
     check_least("draws", draws, 1)
     if not 0 < level < 1:
         raise InputError(f"level must be between 0 and 1; got {level}.")
     generator = np.random.default_rng(seed)
-    values = np.stack([statistics(generator.integers(count, size=count)) for _ in range(draws)], axis=1)
+    drawn = [np.atleast_1d(statistics(generator.integers(count, size=count))) for _ in range(draws)]
     tails = [50 - 50 * level, 50 + 50 * level]
-    defined = [column[~np.isnan(column)] for column in values]
+    defined = [values[~np.isnan(values)] for values in np.stack(drawn, axis=1)]
     return np.array([np.percentile(row, tails) if len(row) else (math.nan, math.nan) for row in defined])
