@@ -98,7 +98,8 @@ class ScoreWriter(Callback):
             InputError: a journal cannot be written to.
         """
         assert isinstance(batch, VideoBatch)
-        rows = batch_rows(batch, *outputs, self.data.pending, self.model)
+        scores, errors = outputs
+        rows = batch_rows(batch, scores, errors, self.data.pending, self.model)
         spans = {place: self.data.requests[place].span for place in rows}
         self.scores.append([row for place, row in rows.items() if spans[place] is None])
         if self.data.score_every is not None:
