@@ -15,10 +15,10 @@ from rich.table import Table
 from torch.utils.data import DataLoader
 
 from datamodules.corpus import build_corpus, match_names
+from datamodules.errors import InputError
 from datamodules.opinions import BENCHMARKS, Opinions, read_opinions
 from datamodules.video import Video
 from datamodules.video_data import VideoDataModule
-from vqa_lightning.families import InputError
 
 NAMED = 3
 """How many names of a kind the check of a set gives as examples."""

@@ -18,10 +18,10 @@ from torch.utils.data import DataLoader
 from datamodules.batches import VideoBatch
 from datamodules.batches.video_batch import collate_videos
 from datamodules.corpus import build_corpus
+from datamodules.errors import InputError
 from datamodules.labels import ClipDataset, Request
 from datamodules.teachers import Teacher
 from datamodules.video import Sampling, Span, Video
-from vqa_lightning.families import InputError
 
 MOST_WORKERS = 16
 """Beyond which one process that scores is seldom faster, and a short list of videos only starts later."""

@@ -5,7 +5,7 @@ import hashlib
 import pyarrow as pa
 
 from datamodules.corpus.table import SPLITS, all_videos
-from vqa_lightning.families import InputError
+from datamodules.errors import InputError
 
 
 def assign_splits(

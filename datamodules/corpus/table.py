@@ -13,11 +13,12 @@ from typing import NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.csv
+import pyarrow.parquet
 
-from datamodules.errors import UnreadableVideo
+from datamodules.errors import InputError, UnreadableVideo
 from datamodules.files import FileCache, cache_folder
 from datamodules.video import Video, probe
-from vqa_lightning.families import InputError
 
 SPLITS = ("train", "select", "report")
 

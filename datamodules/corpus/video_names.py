@@ -10,8 +10,8 @@ from os.path import abspath, basename, join, normpath, splitext
 from pathlib import Path
 
 from datamodules.corpus.table import SUFFIXES
+from datamodules.errors import InputError
 from datamodules.video import Video
-from vqa_lightning.families import InputError
 
 _SUFFIXES = SUFFIXES | {".yuv"}  # lists name raw files that nobody can decode without knowing their size
 

@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pyarrow as pa
+import pyarrow.parquet
 from rich.console import Console
 from rich.progress import track
 
-from datamodules.errors import UnreadableVideo
-from vqa_lightning.families import InputError
+from datamodules.errors import InputError, UnreadableVideo
 
 WRITE_SECONDS = 300.0
 """What a killed process can lose, against writing a large table over and over."""

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from vqa_lightning.families import InputError
+from datamodules.errors import InputError
 
 
 @contextmanager

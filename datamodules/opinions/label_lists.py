@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow.parquet as pq
 
-from vqa_lightning.families import InputError
+from datamodules.errors import InputError
 
 NAME_COLUMNS = (
     "path", "name", "video", "video_name", "filename", "file", "image_id", "vid", "flickr_id", "video_list",

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from datamodules.errors import InputError
 from datamodules.opinions.bt500 import screen_observers
 from datamodules.opinions.label_lists import (
     NAME_COLUMNS,
@@ -19,7 +20,6 @@ from datamodules.opinions.label_lists import (
     find_column,
     read_columns,
 )
-from vqa_lightning.families import InputError
 
 MOS_COLUMNS = ("mos", "mosfull", "score", "dmos", "video_score")
 """Headers of the column of mean opinion scores, whatever their case; the first one present is taken."""

@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pyarrow as pa
+import pyarrow.json
 
 from datamodules.corpus import match_names
+from datamodules.errors import InputError
 from datamodules.opinions.label_lists import (
     NAME_COLUMNS,
     SCORE_COLUMNS,
@@ -20,7 +22,6 @@ from datamodules.opinions.label_lists import (
     read_columns,
 )
 from datamodules.video import Video
-from vqa_lightning.families import InputError
 
 
 class Predictions(NamedTuple):

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from scipy.optimize import Bounds, LinearConstraint, OptimizeResult, milp
 from scipy.sparse import csc_array, csr_array, eye_array, hstack, vstack
 
-from vqa_lightning.families import InputError
+from datamodules.errors import InputError
 
 GAP = 0.02
 """Sum of differences, as parts of the chosen, within which of the best one the search may stop."""

@@ -18,9 +18,9 @@ from av.video.format import VideoFormat
 from av.video.frame import VideoFrame
 from torch import Tensor
 
+from datamodules.errors import InputError
 from datamodules.teachers.teacher import Teacher
 from datamodules.video import Sampling, luma
-from vqa_lightning.families import InputError
 
 KEYS = {"blurdetect": "lavfi.blur", "blockdetect": "lavfi.block"}
 """The filters, and where each leaves its figure in a frame's metadata."""

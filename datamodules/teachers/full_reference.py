@@ -14,11 +14,11 @@ from av import VideoFormat, VideoFrame
 from av.filter import Graph
 from torch import Tensor
 
+from datamodules.errors import InputError
 from datamodules.labels import ClipItem
 from datamodules.labels.reference_labels import PERFECT
 from datamodules.teachers.teacher import Teacher
 from datamodules.video import Sampling
-from vqa_lightning.families import InputError
 
 Metric = Literal["ssim", "gmsd"]
 

@@ -20,10 +20,10 @@ from scipy.io.matlab import MatReadError
 from torch import Tensor
 
 from datamodules.corpus import build_corpus, videos
+from datamodules.errors import InputError
 from datamodules.labels import ClipDataset, Request
 from datamodules.teachers.teacher import Teacher
 from datamodules.video import Sampling, Video, luma
-from vqa_lightning.families import InputError
 
 PATCH = 96
 """Side of a patch in pixels at full scale; half of it at half scale."""

@@ -13,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from datamodules.corpus import match_names
+from datamodules.errors import InputError
 from datamodules.labels import Annotation, Request, fingerprint_of
 from datamodules.opinions.label_lists import (
     NAME_COLUMNS,
@@ -25,7 +26,6 @@ from datamodules.opinions.label_lists import (
     read_columns,
 )
 from datamodules.video import Video
-from vqa_lightning.families import InputError
 
 
 class ScoresFile:

@@ -10,9 +10,9 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from datamodules.errors import InputError
 from datamodules.teachers.teacher import Teacher
 from datamodules.video import Sampling, luma
-from vqa_lightning.families import InputError
 
 
 def spatial_information(luma: Tensor) -> Tensor:

@@ -15,10 +15,10 @@ from dataclasses import asdict
 import torch
 from torch import Tensor
 
+from datamodules.errors import InputError
 from datamodules.labels import Annotation, ClipDataset, ClipItem, Request, fingerprint_of
 from datamodules.labels.clips import distorted
 from datamodules.video import Sampling, Video
-from vqa_lightning.families import InputError
 
 FIRST_FAILURES = 8
 """Videos on which a teacher may fail before it has scored any: then it is the teacher, and not the videos."""

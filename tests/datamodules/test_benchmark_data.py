@@ -13,8 +13,8 @@ from jsonargparse import ArgumentParser
 
 from datamodules.batches import VideoBatch
 from datamodules.benchmark_data import BenchmarkDataModule, BenchmarkSet
+from datamodules.errors import InputError
 from datamodules.video import Sampling
-from vqa_lightning.families import InputError
 
 LABELS = Path(__file__).resolve().parents[2].parent / "shared/data/labels"
 

@@ -14,10 +14,10 @@ import torch
 from torch import Tensor
 from torchmetrics.image import arniqa
 
+from datamodules.errors import InputError
 from datamodules.files import weights_hash
 from datamodules.teachers.teacher import Teacher
 from datamodules.video import Sampling
-from vqa_lightning.families import InputError
 
 RELEASE = "https://github.com/miccunifi/ARNIQA/releases/tag/weights"
 

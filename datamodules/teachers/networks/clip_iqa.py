@@ -14,10 +14,10 @@ from torch import Tensor, nn
 from torchmetrics.multimodal import CLIPImageQualityAssessment
 from transformers import CLIPModel, CLIPProcessor
 
+from datamodules.errors import InputError
 from datamodules.files import weights_hash
 from datamodules.teachers.teacher import Teacher
 from datamodules.video import Sampling
-from vqa_lightning.families import InputError
 
 PUBLISHED = "clip_iqa"
 """torchmetrics' name of the model of the paper."""

@@ -15,10 +15,10 @@ from torch import Tensor
 from torch.export.passes import move_to_device_pass
 from torch.export.pt2_archive import is_pt2_package
 
+from datamodules.errors import InputError
 from datamodules.files import file_hash
 from datamodules.teachers.teacher import Teacher
 from datamodules.video import Sampling
-from vqa_lightning.families import InputError
 
 Layout = Literal["btchw", "bcthw", "bchw"]
 """Axes of the model's input; with "bchw" each frame is scored by itself and a clip has their mean."""

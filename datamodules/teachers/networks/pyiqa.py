@@ -11,10 +11,10 @@ from importlib.metadata import version
 import torch
 from torch import Tensor
 
+from datamodules.errors import InputError
 from datamodules.files import weights_hash
 from datamodules.teachers.teacher import Teacher
 from datamodules.video import Sampling
-from vqa_lightning.families import InputError
 
 SETS = ("fid", "inception_score")
 """Listed by pyiqa among the no-reference metrics, but measures of sets of images."""

@@ -14,10 +14,10 @@ from torch import Tensor
 from torchvision.transforms.functional import to_pil_image
 from transformers import AutoModelForCausalLM
 
+from datamodules.errors import InputError
 from datamodules.files import file_hash
 from datamodules.teachers.teacher import Teacher
 from datamodules.video import Sampling
-from vqa_lightning.families import InputError
 
 
 class QAlign(Teacher):

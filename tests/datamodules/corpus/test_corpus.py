@@ -11,8 +11,8 @@ import pytest
 
 from datamodules.corpus import assign_splits, build_corpus, videos
 from datamodules.corpus.table import SCHEMA
+from datamodules.errors import InputError
 from datamodules.files import cache_folder
-from vqa_lightning.families import InputError
 
 DATA = Path(__file__).resolve().parents[3].parent / "shared/data"
 NAMES = ["carphone_distorted.mp4", "carphone_pristine.mp4", "nasa_13013.mp4", "w2s_anchor_1.mp4"]

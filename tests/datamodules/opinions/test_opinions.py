@@ -7,8 +7,8 @@ import pyarrow.parquet as pq
 import pytest
 from scipy.io import savemat
 
+from datamodules.errors import InputError
 from datamodules.opinions import Opinions, read_opinions
-from vqa_lightning.families import InputError
 
 LABELS = Path(__file__).resolve().parents[3].parent / "shared/data/labels"
 needs_labels = pytest.mark.skipif(not LABELS.is_dir(), reason=f"the published lists are not at {LABELS}")

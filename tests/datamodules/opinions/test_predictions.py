@@ -7,9 +7,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from datamodules.errors import InputError
 from datamodules.opinions import read_predictions
 from datamodules.opinions.predictions import join
-from vqa_lightning.families import InputError
 
 ROWS = [
     {"path": "/a/one.mp4", "score": 40.0, "stderr": 1.0, "status": "ok", "error": "", "model": "M-1"},

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from datamodules.corpus import build_corpus
+from datamodules.errors import InputError
 from datamodules.selection.corpus_metrics import METRICS
 from datamodules.selection.matching import Array, bin_edges, histograms, select
 from datamodules.selection.select_command import select_videos
-from vqa_lightning.families import InputError
 
 DATA = Path(__file__).resolve().parents[3].parent / "shared/data"
 

@@ -8,10 +8,10 @@ from av.filter import Graph
 from torch import Tensor
 
 from datamodules.distortions import DISTORTIONS
+from datamodules.errors import InputError
 from datamodules.labels import Request
 from datamodules.teachers.ffmpeg_filters import FFmpegDetector, measure
 from datamodules.video import Sampling, probe, read_clip
-from vqa_lightning.families import InputError
 
 DATA = Path(__file__).resolve().parents[3].parent / "shared/data"
 needs_data = pytest.mark.skipif(not DATA.is_dir(), reason=f"the shared clips are not at {DATA}")

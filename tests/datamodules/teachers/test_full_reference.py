@@ -14,11 +14,11 @@ from torchmetrics.functional.image import structural_similarity_index_measure
 
 from datamodules.codecs import CODECS
 from datamodules.distortions import DISTORTIONS
+from datamodules.errors import InputError
 from datamodules.labels import LabelStore, Request, annotate_missing
 from datamodules.labels.reference_labels import PERFECT, eligible
 from datamodules.teachers.full_reference import FullReference, Metric, gmsd, ssim, xpsnr
 from datamodules.video import Sampling, Video, probe, read_clip
-from vqa_lightning.families import InputError
 
 DATA = Path(__file__).resolve().parents[3].parent / "shared/data"
 needs_data = pytest.mark.skipif(not DATA.is_dir(), reason=f"the shared clips are not at {DATA}")

@@ -8,6 +8,7 @@ from kornia.filters import gaussian_blur2d
 from torch import Tensor
 
 from datamodules.distortions import DISTORTIONS
+from datamodules.errors import InputError
 from datamodules.labels import Request
 from datamodules.teachers.niqe import (
     LEAST_VIDEOS,
@@ -20,7 +21,6 @@ from datamodules.teachers.niqe import (
     patch_features,
 )
 from datamodules.video import Sampling, luma, probe, read_clip
-from vqa_lightning.families import InputError
 
 DATA = Path(__file__).resolve().parents[3].parent / "shared/data"
 needs_data = pytest.mark.skipif(not DATA.is_dir(), reason=f"the shared references are not at {DATA}")

@@ -7,10 +7,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from datamodules.distortions import DISTORTIONS
+from datamodules.errors import InputError
 from datamodules.labels import Annotation, Annotator, LabelStore, Request, annotate_missing
 from datamodules.teachers.scores_file import ScoresFile
 from datamodules.video import Video
-from vqa_lightning.families import InputError
 
 LABELS = Path(__file__).resolve().parents[3].parent / "shared/data/labels"
 needs_labels = pytest.mark.skipif(not LABELS.is_dir(), reason=f"the published lists are not at {LABELS}")

@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from datamodules.errors import InputError
 from datamodules.labels import Request
 from datamodules.teachers.siti import SITI, spatial_information, temporal_information
 from datamodules.video import probe
-from vqa_lightning.families import InputError
 
 DATA = Path(__file__).resolve().parents[3].parent / "shared/data"
 needs_data = pytest.mark.skipif(not DATA.is_dir(), reason=f"the shared clips are not at {DATA}")

@@ -8,13 +8,13 @@ import pytest
 import torch
 
 from datamodules.distortions import Distortion
+from datamodules.errors import InputError
 from datamodules.labels import Annotation, LabelStore, Request, annotate_missing
 from datamodules.simulators import SIMULATORS
 from datamodules.teachers import Laplacian
 from datamodules.teachers.artefacts import Artefacts
 from datamodules.teachers.niqe import NIQE
 from datamodules.video import Video, probe
-from vqa_lightning.families import InputError
 
 DATA = Path(__file__).resolve().parents[3].parent / "shared/data"
 needs_data = pytest.mark.skipif(not DATA.is_dir(), reason=f"the shared clips are not at {DATA}")

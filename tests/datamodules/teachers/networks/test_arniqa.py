@@ -5,8 +5,8 @@ import torch
 from torch import Tensor, nn
 from torchvision.models import resnet50
 
+from datamodules.errors import InputError
 from datamodules.teachers.networks.arniqa import ARNIQA
-from vqa_lightning.families import InputError
 
 
 class Regressor(nn.Module):

@@ -4,10 +4,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from datamodules.errors import InputError
 from datamodules.labels import Request
 from datamodules.teachers.networks.exported import ExportedModel
 from datamodules.video import probe
-from vqa_lightning.families import InputError
 
 DATA = Path(__file__).resolve().parents[4].parent / "shared/data"
 needs_data = pytest.mark.skipif(not DATA.is_dir(), reason=f"the shared clips are not at {DATA}")
