@@ -8,9 +8,11 @@ of it.
 
 import logging
 import math
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -24,6 +26,16 @@ FIRST_FAILURES = 8
 """Videos on which a teacher may fail before it has scored any: then it is the teacher, and not the videos."""
 
 _log = logging.getLogger(__name__)
+
+
+def name_of_file(path: Path) -> str:
+    """Return a name for scores that come from a file: its stem, other characters than ASCII words' as _.
+
+    Example:
+        >>> name_of_file(Path("models/my model.pt"))
+        'my_model'
+    """
+    return re.sub(r"[^\w.+-]", "_", path.stem, flags=re.ASCII)
 
 
 class Teacher(ABC):
