@@ -17,6 +17,7 @@ from datamodules.opinions.label_lists import (
     checked_amounts,
     checked_names,
     checked_scores,
+    choose_columns,
     find_column,
     read_columns,
 )
@@ -80,42 +81,27 @@ def read_opinions(
             twice, or a score or vote is no number.
     """
     path = Path(path).expanduser()
+    named = {"name": name_column, "mos": mos_column}
 
     def choose(header: Sequence[str]) -> dict[str, str]:
-        name = name_column or find_column(header, NAME_COLUMNS)
-        ballots = None if mos_column else find_column(header, BALLOT_COLUMNS)
-        usual = find_column(header, MOS_COLUMNS)
-        mos = mos_column or usual
-        if name is None or (mos is None and ballots is None) or not {name, mos or name} <= set(header):
-            found = "the columns " + ", ".join(header) if header else "no rows"
-            wanted = (
-                repr(name_column) if name_column else "one that names the video (name, path, ...)",
-                repr(mos_column) if mos_column else "one of opinions (mos, score, opinion_scores, ...)",
-            )
-            raise InputError(
-                f"The list {path} has {found}; it needs {wanted[0]} and {wanted[1]}: "
-                "say which they are by name_column and mos_column."
-            )
-        if ballots is not None:
-            return {"name": name, "ballots": ballots}
-        chosen = {"name": name, "mos": mos or ""}
-        if usual in (mos, None):  # of several scores in one list the spread is the usual one's
-            spread = {"deviation": DEVIATION_COLUMNS, "votes": NUMBER_COLUMNS}
-            known = {purpose: find_column(header, columns) for purpose, columns in spread.items()}
-            chosen |= {purpose: column for purpose, column in known.items() if column is not None}
-        return chosen
+        if not mos_column and find_column(header, BALLOT_COLUMNS):
+            return choose_columns(path, header, {"name": NAME_COLUMNS, "ballots": BALLOT_COLUMNS}, named)
+        # Of several scores in one list the spread is the usual one's.
+        usual = mos_column in (None, find_column(header, MOS_COLUMNS) or mos_column)
+        spread = {"deviation": DEVIATION_COLUMNS, "votes": NUMBER_COLUMNS} if usual else {}
+        needed = {"name": NAME_COLUMNS, "mos": (*MOS_COLUMNS, *BALLOT_COLUMNS)}
+        return choose_columns(path, header, needed, named, spread)
 
-    columns = read_columns(path, choose, headed=name_column is not None or mos_column is not None)
+    columns = read_columns(path, choose, headed=any(named.values()))
     names = checked_names(path, columns["name"], repeated=average_repeated)
     if "ballots" in columns:
         opinions = _from_ballots(path, names, columns["ballots"], screening)
     else:
-        unknown = [None] * len(names)
         opinions = Opinions(
             names,
             checked_scores(path, names, columns["mos"], "MOS"),
-            checked_amounts(path, names, columns.get("deviation", unknown), "standard deviation"),
-            checked_amounts(path, names, columns.get("votes", unknown), "number of votes"),
+            checked_amounts(path, names, columns.get("deviation"), "standard deviation"),
+            checked_amounts(path, names, columns.get("votes"), "number of votes"),
         )
     if not higher_is_better:
         opinions = opinions._replace(mos=-opinions.mos)

@@ -5,10 +5,7 @@ Rows that say they failed are left out, not refused: an output with one broken v
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
-
-import pyarrow as pa
-import pyarrow.json
+from typing import NamedTuple
 
 from datamodules.corpus import match_names
 from datamodules.errors import InputError
@@ -18,7 +15,7 @@ from datamodules.opinions.label_lists import (
     Floats,
     checked_names,
     checked_scores,
-    find_column,
+    choose_columns,
     read_columns,
 )
 from datamodules.video import Video
@@ -53,45 +50,26 @@ def read_predictions(path: Path, higher_is_better: bool = True) -> Predictions:
         InputError: the file is absent or not readable, has no column of names or scores, names a video twice,
             has a score that is no finite number or no score at all, or scores of several models.
     """
-
-    def choose(header: Sequence[str]) -> dict[str, str]:
-        known = {"name": find_column(header, NAME_COLUMNS), "score": find_column(header, SCORE_COLUMNS)}
-        if None in known.values():
-            found = "the columns " + ", ".join(header) if header else "no rows"
-            raise InputError(
-                f"The scores {path} have {found}; they need one of {', '.join(NAME_COLUMNS)} and one of "
-                f"{', '.join(SCORE_COLUMNS)}: rename the columns."
-            )
-        known |= {purpose: find_column(header, (purpose,)) for purpose in ("status", "model")}
-        return {purpose: column for purpose, column in known.items() if column is not None}
-
-    columns = _read_lines(path, choose) if path.suffix.lower() == ".jsonl" else read_columns(path, choose)
+    needed = {"name": NAME_COLUMNS, "score": SCORE_COLUMNS}
+    optional = {"status": ("status",), "model": ("model",)}
+    columns = read_columns(path, lambda header: choose_columns(path, header, needed, optional=optional))
     names = checked_names(path, columns["name"])
     states = columns.get("status", ["ok"] * len(names))
     scored = [row for row, status in enumerate(states) if status != "error"]
     if not scored:
-        raise InputError(f"The scores {path} have not one video with a score; predict again.")
+        raise InputError(
+            f"The scores {path} must have a video with a score; got failures alone: predict again."
+        )
     names = [names[row] for row in scored]
     scores = checked_scores(path, names, [columns["score"][row] for row in scored], "score")
     models = {str(model) for model in columns.get("model", [path.stem])}
     if len(models) > 1:
         raise InputError(
-            f"The scores {path} come from {len(models)} models, {' and '.join(sorted(models)[:2])} among "
-            "them; give a file of one."
+            f"The scores {path} must come from one model; got {len(models)} models, among them "
+            f"{' and '.join(sorted(models)[:2])}."
         )
     sign = 1 if higher_is_better else -1
     return Predictions(path, names, sign * scores, models.pop(), len(states) - len(scored))
-
-
-def _read_lines(path: Path, choose: Any) -> dict[str, list[Any]]:
-    try:
-        table = pa.json.read_json(path)
-    except (OSError, ValueError) as error:  # Arrow's are ValueErrors
-        reason = str(error).splitlines()[0].rstrip(".")
-        raise InputError(
-            f"The scores {path} cannot be read ({reason}); give JSON objects, one a line."
-        ) from error
-    return {purpose: table[column].to_pylist() for purpose, column in choose(table.column_names).items()}
 
 
 def join(predictions: Predictions, names: Sequence[str], path: Path) -> dict[int, float]:

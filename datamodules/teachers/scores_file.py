@@ -5,7 +5,6 @@ another, so that it is the caller's to say.
 """
 
 import hashlib
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePath
 from typing import NamedTuple
@@ -22,9 +21,10 @@ from datamodules.opinions.label_lists import (
     checked_amounts,
     checked_names,
     checked_scores,
-    find_column,
+    choose_columns,
     read_columns,
 )
+from datamodules.teachers.teacher import name_of_file
 from datamodules.video import Video
 
 
@@ -59,7 +59,7 @@ class ScoresFile:
         partial: bool = False,
     ) -> None:
         self.path = Path(path)
-        self.name = name or re.sub(r"[^\w.+-]", "_", self.path.stem, flags=re.ASCII)
+        self.name = name or name_of_file(self.path)
         self.higher_is_better = higher_is_better
         self.partial = partial
         self._rows = _read(self.path, name_column, score_column)
@@ -140,27 +140,16 @@ class _Rows(NamedTuple):
 
 
 def _read(path: Path, name_column: str | None, score_column: str | None) -> _Rows:
-    def choose(header: Sequence[str]) -> dict[str, str]:
-        name = name_column or find_column(header, NAME_COLUMNS)
-        score = score_column or find_column(header, SCORE_COLUMNS)
-        if name is None or score is None or not {name, score} <= set(header):
-            found = "the columns " + ", ".join(header) if header else "no rows"
-            wanted = (
-                repr(name_column) if name_column else "one that names the video (path, name, ...)",
-                repr(score_column) if score_column else "one of scores (score, mos, ...)",
-            )
-            raise InputError(
-                f"Scores file {path} has {found}; it needs {wanted[0]} and {wanted[1]}: "
-                "say which they are by name_column and score_column."
-            )
-        stderr = find_column(header, ("stderr",))
-        return {"name": name, "score": score} | ({} if stderr is None else {"stderr": stderr})
-
-    columns = read_columns(path, choose, headed=name_column is not None or score_column is not None)
+    needed = {"name": NAME_COLUMNS, "score": SCORE_COLUMNS}
+    named = {"name": name_column, "score": score_column}
+    columns = read_columns(
+        path,
+        lambda header: choose_columns(path, header, needed, named, {"stderr": ("stderr",)}),
+        headed=any(named.values()),
+    )
     names = checked_names(path, columns["name"])
     scores = checked_scores(path, names, columns["score"], "score")
-    stderr = checked_amounts(path, names, columns.get("stderr", [None] * len(names)), "stderr")
-    return _Rows(names, scores, stderr)
+    return _Rows(names, scores, checked_amounts(path, names, columns.get("stderr"), "stderr"))
 
 
 def _hash(rows: _Rows) -> str:
