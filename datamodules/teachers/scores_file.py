@@ -1,7 +1,7 @@
 """Scores that some other tool or some people gave, read from the file they come in.
 
-Published lists are read as they are, but for their sign: "DMOS" rises with quality in one list and falls in
-another, so that it is the caller's to say.
+Published lists are read as they are. Only the sign is the caller's to say: "DMOS" rises with quality in one
+list and falls in another.
 """
 
 import hashlib
@@ -31,22 +31,22 @@ from datamodules.video import Video
 class ScoresFile:
     """An annotator whose scores come from a file that some other tool wrote.
 
-    Rows are matched to videos by `video_names.match_names`, which is only right over all of a corpus: give
-    that to `prepare` before the first of several calls. Distorted versions have no row and get no score.
-
-    The layouts are those of `label_lists.read_columns`. An optional column `stderr` is in the score's unit.
+    The file is text, CSV, JSON, JSON lines, Parquet or MATLAB. An optional column `stderr` is in the score's
+    unit. Rows are matched to videos by `video_names.match_names`, which needs to see all of a corpus: give
+    the corpus to `prepare` before the first of several calls. Distorted versions have no row and get no
+    score.
 
     Args:
         path: the file.
         higher_is_better: False for distances such as NIQE and for most DMOS; the sign is turned here.
         name: under which the scores are stored; the file's stem by default.
-        name_column: header of the column that names the video; by default the first of `NAME_COLUMNS`.
-        score_column: header of the column of scores; by default the first of `SCORE_COLUMNS`.
-        partial: whether videos without a row are left without a score; False: they are an error.
+        name_column: header of the column that names the video; by default path, name or another usual name.
+        score_column: header of the column of scores; by default score, mos or another usual name.
+        partial: True leaves videos without a row without a score; False: such a video is an error.
 
     Raises:
-        InputError: if the file is absent or not readable, a column is missing, a video comes twice, or a
-            score is no finite number.
+        InputError: the file is absent or not readable, a column is missing, a video comes twice, or a score
+            is no finite number.
     """
 
     def __init__(
@@ -67,7 +67,7 @@ class ScoresFile:
         self._row_of: dict[str, int | None] = {}
 
     def __len__(self) -> int:
-        """The number of rows."""
+        """Return the number of rows."""
         return len(self._rows.names)
 
     @property
@@ -81,7 +81,7 @@ class ScoresFile:
         return fingerprint_of(self.name, self.settings)
 
     def prepare(self, videos: Sequence[Video]) -> None:
-        """Match all videos that will be asked for, so that calls with some of them find the same rows.
+        """Match all videos that will be asked for, so that calls with some of the videos find the same rows.
 
         Raises:
             InputError: as `match` does.
@@ -95,7 +95,7 @@ class ScoresFile:
         Without `prepare` the sources among the requests are matched as if there were no others.
 
         Raises:
-            InputError: as `match` does, or if a source is not among the videos prepared for.
+            InputError: as `match` does, or a source is not among the prepared videos.
         """
         sources = [request.video for request in requests if request.simulator is None]
         sign = 1 if self.higher_is_better else -1
@@ -110,8 +110,8 @@ class ScoresFile:
         for video in sources:
             if video.video_id not in self._row_of:
                 raise InputError(
-                    f"Scores file {self.path} was matched to other videos than {video.path}; "
-                    "prepare it with all of them."
+                    f"The scores file {self.path} was matched to other videos than {video.path}; prepare it "
+                    "with all videos."
                 )
         return [self._row_of[video.video_id] for video in sources]
 
@@ -119,16 +119,16 @@ class ScoresFile:
         """Return the row of each video, None where it has none.
 
         Raises:
-            InputError: if several rows fit a video, one row fits several videos, or a video has no row;
-                where the file may be partial, if not one has.
+            InputError: several rows fit a video, one row fits several videos, or a video has no row. Where
+                the file may be partial, a missing row is an error only if no video has a row.
         """
         rows = match_names(self._rows.names, videos, self.path)
         missing = [video for video, row in zip(videos, rows, strict=True) if row is None]
         if missing and not (self.partial and len(missing) < len(videos)):
             remedy = "check its names" if self.partial else "add their rows, or set partial to true"
             raise InputError(
-                f"Scores file {self.path} has no score for {len(missing)} of {len(videos)} videos, the first "
-                f"being {missing[0].path}; {remedy}."
+                f"The scores file {self.path} has no score for {len(missing)} of {len(videos)} videos, the "
+                f"first being {missing[0].path}; {remedy}."
             )
         return rows
 

@@ -93,5 +93,5 @@ class TestEdges:
         assert FFmpegDetector("blockdetect").score(noise).isnan().all()
 
     def test_another_filter_is_refused(self) -> None:
-        with pytest.raises(InputError, match=r"'siti' is not known; give one of blurdetect, blockdetect\.$"):
+        with pytest.raises(InputError, match=r"must be one of blurdetect, blockdetect; got 'siti'\.$"):
             FFmpegDetector("siti")  # type: ignore[arg-type]

@@ -58,7 +58,7 @@ class TestEdges:
         assert temporal_information(grey).tolist() == [0, 0]
 
     def test_ti_of_single_frames_is_refused(self) -> None:
-        with pytest.raises(InputError, match=r"frames is 1; give 2 or more\.$"):
+        with pytest.raises(InputError, match=r"must be 2 or more; got 1\.$"):
             SITI("ti", frames=1)
 
     def test_measures_and_signs_have_their_own_fingerprints(self) -> None:

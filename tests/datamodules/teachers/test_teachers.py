@@ -142,7 +142,7 @@ class TestFailures:
 
     def test_failing_on_all_of_the_first_videos_it_is_the_teacher(self, mixed: list[Video]) -> None:
         ladders = [Request(video, SIMULATORS["resize"], level) for video in mixed for level in (1, 2)]
-        with pytest.raises(InputError, match="first 8 videos: mend it") as caught:
+        with pytest.raises(InputError, match="first 8 videos: mend the teacher") as caught:
             list(Failing().annotate(ladders))
         assert mixed[7].path in str(caught.value)
         assert "\n" not in str(caught.value)
