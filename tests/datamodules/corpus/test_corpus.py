@@ -209,7 +209,7 @@ def test_splits_hardly_move_when_the_corpus_grows() -> None:
 def test_every_split_has_a_content_in_the_smallest_corpus() -> None:
     divided = assign_splits(synthetic(["a", "b", "c"]), shares=(0.98, 0.01, 0.01))
     assert sorted(column(divided, "split")) == ["report", "select", "train"]  # type: ignore[type-var]
-    with pytest.raises(InputError, match="2 readable contents"):
+    with pytest.raises(InputError, match=r"3 or more readable contents, .*; got 2\."):
         assign_splits(synthetic(["a", "b", "c"], statuses=["ok", "ok", "error"]))
 
 
