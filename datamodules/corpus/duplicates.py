@@ -129,7 +129,7 @@ def find_duplicates(
 
 
 def group_hashes(hashes: npt.NDArray[np.uint8], seen: npt.NDArray[np.bool_]) -> npt.NDArray[np.int32]:
-    """Number the groups of videos that are connected by near-duplicates.
+    """Find the groups of videos that are connected by near-duplicates.
 
     Args:
         hashes: (n, FRAMES, GRID^2 / 8) packed bits.
@@ -154,7 +154,7 @@ def group_hashes(hashes: npt.NDArray[np.uint8], seen: npt.NDArray[np.bool_]) -> 
 
 
 def _connected(links: npt.NDArray[np.int64], count: int) -> npt.NDArray[np.int32]:
-    """Number the connected components of `count` nodes with links (m, 2)."""
+    """Label the connected components of `count` nodes with links (m, 2)."""
     graph = coo_array((np.ones(len(links), dtype=bool), tuple(links.T)), shape=(count, count))
     labels: npt.NDArray[np.int32] = connected_components(graph, directed=False)[1]
     return labels

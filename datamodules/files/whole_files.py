@@ -38,9 +38,8 @@ def written_whole(file: Path) -> Iterator[Path]:
             file.parent.mkdir(parents=True, exist_ok=True)
             yield hidden
             hidden.replace(file)
-        except BaseException:
+        finally:
             hidden.unlink(missing_ok=True)  # a full disk must not fill with halves
-            raise
     except OSError as error:
         raise InputError(
             f"{file} cannot be written ({os.strerror(error.errno or 0)}): make room there or change its "

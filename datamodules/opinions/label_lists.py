@@ -17,8 +17,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
-import pyarrow.json
 import pyarrow.parquet as pq
 
 from datamodules.errors import InputError
@@ -63,7 +61,7 @@ def read_columns(
         InputError: the file cannot be read or is of another kind, or two columns differ in length.
     """
     readers = {
-        ".csv": _read_text, ".txt": _read_text, ".json": _read_objects, ".jsonl": _read_lines,
+        ".csv": _read_text, ".txt": _read_text, ".json": _read_objects, ".jsonl": _read_objects,
         ".parquet": _read_parquet, ".pq": _read_parquet, ".mat": _read_matlab,
     }  # fmt: skip
     if path.suffix.lower() not in readers:
@@ -117,16 +115,13 @@ def choose_columns(
     """
     chosen = {purpose: named.get(purpose) or find_column(header, usual) for purpose, usual in needed.items()}
     if not set(chosen.values()) <= set(header):
-        wanted = [
-            f"the column {named[purpose]!r}"
-            if named.get(purpose)
-            else f"one of the columns {', '.join(usual)}"
-            for purpose, usual in needed.items()
-        ]
+        usual_ones = {purpose: f"one of the columns {', '.join(usual)}" for purpose, usual in needed.items()}
+        given = {purpose: f"the column {column!r}" for purpose, column in named.items() if column}
         got = f"the columns {', '.join(header)}" if header else "no rows"
         settings = " and ".join(f"{purpose}_column" for purpose in named)
         remedy = f"say which columns they are by {settings}" if named else "rename the columns"
-        raise InputError(f"The list {path} must have {' and '.join(wanted)}; got {got}: {remedy}.")
+        wanted = " and ".join((usual_ones | given).values())
+        raise InputError(f"The list {path} must have {wanted}; got {got}: {remedy}.")
     chosen |= {purpose: find_column(header, usual) for purpose, usual in optional.items()}
     return {purpose: column for purpose, column in chosen.items() if column is not None}
 
@@ -177,7 +172,11 @@ def _read_text(path: Path, headed: bool) -> _Columns:
 
 
 def _read_objects(path: Path, headed: bool) -> _Columns:
-    rows = read_json(path)
+    if path.suffix.lower() == ".jsonl":
+        lines = path.read_text(encoding="utf-8-sig").split("\n")
+        rows = [json.loads(line) for line in lines if line.strip()]
+    else:
+        rows = read_json(path)
     if isinstance(rows, dict):
         rows = rows.get("annotations")
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
@@ -186,11 +185,6 @@ def _read_objects(path: Path, headed: bool) -> _Columns:
         )
     header = list(dict.fromkeys(chain.from_iterable(rows)))
     return header, lambda name: [row.get(name) for row in rows]
-
-
-def _read_lines(path: Path, headed: bool) -> _Columns:
-    table = pa.json.read_json(path)
-    return table.column_names, lambda name: table[name].to_pylist()
 
 
 def _read_parquet(path: Path, headed: bool) -> _Columns:
@@ -236,9 +230,7 @@ def checked_scores(path: Path, names: Sequence[str], values: Sequence[Any], what
         InputError: a score is no finite number; the message has the name of its row.
     """
     scores = _numbers(values)
-    wrong = ~np.isfinite(scores)
-    if wrong.any():
-        row = int(wrong.argmax())
+    for row in np.flatnonzero(~np.isfinite(scores)):
         raise InputError(
             f"The {what} of {names[row]} in the list {path} must be a finite number; got {values[row]!r}: "
             "correct it or remove the row."
@@ -255,9 +247,7 @@ def checked_amounts(path: Path, names: Sequence[str], values: Sequence[Any] | No
     values = [None] * len(names) if values is None else values
     given = [str(value).strip().lower() not in ("none", "", "nan") for value in values]
     amounts = _numbers([value if known else None for value, known in zip(values, given, strict=True)])
-    wrong = np.array(given) & ~((amounts >= 0) & np.isfinite(amounts))
-    if wrong.any():
-        row = int(wrong.argmax())
+    for row in np.flatnonzero(np.array(given) & ~((amounts >= 0) & np.isfinite(amounts))):
         raise InputError(
             f"The {what} of {names[row]} in the list {path} must be 0 or more; got {values[row]!r}: "
             "correct it or leave it empty."

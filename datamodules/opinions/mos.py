@@ -1,4 +1,4 @@
-"""What people said of videos: mean opinion scores with their spread, or the raw votes behind them.
+"""Opinions of people on videos: mean opinion scores with their spread, or the raw votes behind them.
 
 The sign is settled here and nowhere else: in an `Opinions` a higher number is always the better video.
 """
@@ -40,7 +40,7 @@ class Opinions(NamedTuple):
 
     Attributes:
         names: of the videos, as they stand in the list.
-        mos: float64 (n,); higher is better: where the list's numbers fall with quality they are negated.
+        mos: float64 (n,); higher is better: numbers that fall with quality in the list are negated.
         deviation: float64 (n,), standard deviation of the votes in the unit of `mos`; NaN where not known.
         votes: float64 (n,), their number; NaN where not known.
         rejected: places of the observers whose votes the screening left out.
@@ -64,8 +64,8 @@ def read_opinions(
 ) -> Opinions:
     """Read a list of mean opinion scores, or of raw votes, in any layout of `label_lists.read_columns`.
 
-    Raw votes give their mean, their sample standard deviation and their number. They are taken before a score
-    that stands beside them, unless `mos_column` names that one: the DMOS of NFLX, for instance.
+    Raw votes give their mean, their sample standard deviation and their number. Where a score stands beside
+    raw votes, the votes are taken unless `mos_column` names the score: the DMOS of NFLX, for instance.
 
     Args:
         path: the file.
@@ -73,8 +73,8 @@ def read_opinions(
         name_column: header of the column that names the video; by default the first of `NAME_COLUMNS`.
         mos_column: header of the column of scores; by default the first of `MOS_COLUMNS`.
         screening: whether erratic observers among raw votes are left out (`bt500.screen_observers`).
-        average_repeated: whether rows of one video are averaged, their spread being unknown then; False: they
-            are an error.
+        average_repeated: whether rows of one video are averaged, whose spread is then unknown; False: such
+            rows are an error.
 
     Raises:
         InputError: the file is absent or not readable, a column is missing, there are no rows, a video comes
@@ -112,8 +112,8 @@ def _from_ballots(path: Path, names: list[str], ballots: Sequence[Any], screenin
     for name, ballot in zip(names, ballots, strict=True):
         if not isinstance(ballot, list) or len(ballot) != len(ballots[0]):
             raise InputError(
-                f"The list {path} gives {name} the votes {ballot!r}; write as many for each video as for "
-                f"{names[0]}, one for each observer, and null where one did not vote."
+                f"The votes of {name} in the list {path} must be as many as those of {names[0]}, one for "
+                f"each observer and null for an observer who did not vote; got {ballot!r}."
             )
     known = [[vote is not None for vote in ballot] for ballot in ballots]
     voters = [name for name, row in zip(names, known, strict=True) for there in row if there]

@@ -1,6 +1,6 @@
-"""Scores that a model gave, read from predict's output or any list, and joined to other lists by name.
+"""Scores of a model, read from predict's output or any list, and joined to other lists by name.
 
-Rows that say they failed are left out, not refused: an output with one broken video is still an output.
+Rows with the status "error" are left out, not refused: an output with one broken video is still an output.
 """
 
 from collections.abc import Sequence
@@ -26,9 +26,9 @@ class Predictions(NamedTuple):
 
     Attributes:
         path: the file they come from.
-        names: of the videos, as they stand in it: in predict's output, paths.
+        names: of the videos, as they stand in the file: paths in predict's output.
         scores: float64 (n,); higher is better.
-        model: what gave them, as the file says, else the file's stem.
+        model: that gave the scores, as the file says, else the file's stem.
         failed: rows without a score.
     """
 
@@ -93,7 +93,7 @@ def join(predictions: Predictions, names: Sequence[str], path: Path) -> dict[int
     }
     if not found:
         raise InputError(
-            f"Not one video of {predictions.path} ({predictions.names[0]}, ...) is among those of {path} "
-            f"({names[0]}, ...); check that both speak of the same set."
+            f"Not one video of {predictions.path} ({predictions.names[0]}, ...) is among the videos of "
+            f"{path} ({names[0]}, ...); check that both speak of the same set."
         )
     return found

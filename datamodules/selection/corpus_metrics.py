@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from datamodules.corpus import measure_videos
+from datamodules.corpus.table import measure_videos
 from datamodules.errors import UnreadableVideo
 from datamodules.files import FileCache, cache_folder
 from datamodules.selection.cpbd import cpbd

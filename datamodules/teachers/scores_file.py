@@ -7,7 +7,6 @@ list and falls in another.
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePath
-from typing import NamedTuple
 
 import numpy as np
 
@@ -17,7 +16,6 @@ from datamodules.labels import Annotation, Request, fingerprint_of
 from datamodules.opinions.label_lists import (
     NAME_COLUMNS,
     SCORE_COLUMNS,
-    Floats,
     checked_amounts,
     checked_names,
     checked_scores,
@@ -26,6 +24,8 @@ from datamodules.opinions.label_lists import (
 )
 from datamodules.teachers.teacher import name_of_file
 from datamodules.video import Video
+
+_NEEDED = {"name": NAME_COLUMNS, "score": SCORE_COLUMNS}
 
 
 class ScoresFile:
@@ -62,18 +62,28 @@ class ScoresFile:
         self.name = name or name_of_file(self.path)
         self.higher_is_better = higher_is_better
         self.partial = partial
-        self._rows = _read(self.path, name_column, score_column)
-        self._hash = _hash(self._rows)
         self._row_of: dict[str, int | None] = {}
+        named = {"name": name_column, "score": score_column}
+        columns = read_columns(
+            self.path,
+            lambda header: choose_columns(self.path, header, _NEEDED, named, {"stderr": ("stderr",)}),
+            headed=any(named.values()),
+        )
+        self._names = checked_names(self.path, columns["name"])
+        self._scores = checked_scores(self.path, self._names, columns["score"], "score")
+        self._stderr = checked_amounts(self.path, self._names, columns.get("stderr"), "stderr")
 
     def __len__(self) -> int:
         """Return the number of rows."""
-        return len(self._rows.names)
+        return len(self._names)
 
     @property
     def settings(self) -> Mapping[str, object]:
         """The sign and a hash of the rows: an edited file is another annotator, a moved one is the same."""
-        return {"higher_is_better": self.higher_is_better, "rows": self._hash}
+        order = sorted(range(len(self)), key=self._names.__getitem__)
+        digest = hashlib.sha256("\0".join(self._names[row] for row in order).encode())
+        digest.update(np.stack([self._scores, self._stderr])[:, order].astype("<f8").tobytes())
+        return {"higher_is_better": self.higher_is_better, "rows": digest.hexdigest()[:16]}
 
     @property
     def fingerprint(self) -> str:
@@ -101,7 +111,7 @@ class ScoresFile:
         sign = 1 if self.higher_is_better else -1
         for video, row in zip(sources, self._prepared(sources), strict=True):
             if row is not None:
-                score, stderr = float(self._rows.scores[row]), float(self._rows.stderr[row])
+                score, stderr = float(self._scores[row]), float(self._stderr[row])
                 yield Annotation(video.video_id, None, 0, sign * score, stderr)
 
     def _prepared(self, sources: Sequence[Video]) -> list[int | None]:
@@ -122,7 +132,7 @@ class ScoresFile:
             InputError: several rows fit a video, one row fits several videos, or a video has no row. Where
                 the file may be partial, a missing row is an error only if no video has a row.
         """
-        rows = match_names(self._rows.names, videos, self.path)
+        rows = match_names(self._names, videos, self.path)
         missing = [video for video, row in zip(videos, rows, strict=True) if row is None]
         if missing and not (self.partial and len(missing) < len(videos)):
             remedy = "check its names" if self.partial else "add their rows, or set partial to true"
@@ -131,29 +141,3 @@ class ScoresFile:
                 f"first being {missing[0].path}; {remedy}."
             )
         return rows
-
-
-class _Rows(NamedTuple):
-    names: list[str]
-    scores: Floats
-    stderr: Floats
-
-
-def _read(path: Path, name_column: str | None, score_column: str | None) -> _Rows:
-    needed = {"name": NAME_COLUMNS, "score": SCORE_COLUMNS}
-    named = {"name": name_column, "score": score_column}
-    columns = read_columns(
-        path,
-        lambda header: choose_columns(path, header, needed, named, {"stderr": ("stderr",)}),
-        headed=any(named.values()),
-    )
-    names = checked_names(path, columns["name"])
-    scores = checked_scores(path, names, columns["score"], "score")
-    return _Rows(names, scores, checked_amounts(path, names, columns.get("stderr"), "stderr"))
-
-
-def _hash(rows: _Rows) -> str:
-    order = sorted(range(len(rows.names)), key=rows.names.__getitem__)
-    digest = hashlib.sha256("\0".join(rows.names[row] for row in order).encode())
-    digest.update(np.stack([rows.scores, rows.stderr])[:, order].astype("<f8").tobytes())
-    return digest.hexdigest()[:16]

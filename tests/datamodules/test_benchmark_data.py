@@ -97,7 +97,10 @@ class TestCheck:
     @pytest.mark.parametrize(
         ("names", "message"),
         [
-            (("x.mp4", "y.mp4"), r"Not one of the 2 names in .*list\.csv .* is x\.mp4, here .*a\.mp4"),
+            (
+                ("x.mp4", "y.mp4"),
+                r"Not one of the 2 names in .*list\.csv .* name is x\.mp4, .* video .*a\.mp4",
+            ),
             (
                 ("sound.mp4", "broken.mp4"),
                 r"Not one of the 2 videos in .* can be read; the first: .*sound\.mp4",
@@ -131,7 +134,7 @@ class TestSign:
 
     def test_another_must_be_told(self, folder: Path, tmp_path: Path) -> None:
         labels = listed(tmp_path / "list.csv", "a", "b")
-        with pytest.raises(InputError, match=r"The set mine is none of those known .* set higher_is_better"):
+        with pytest.raises(InputError, match=r"The set mine is not among the known .* set higher_is_better"):
             ready(BenchmarkSet("mine", labels, str(folder)))
         told = ready(BenchmarkSet("mine", labels, str(folder), higher_is_better=False))
         assert [label.mos for label in told.labels] == [-1, -2]

@@ -55,17 +55,13 @@ class ARNIQA(NetworkTeacher):
         with loading(what, remedy, OSError, RuntimeError, pickle.UnpicklingError):
             # The metric only averages over all images; its network gives a score for each.
             network = arniqa.ARNIQA(regressor).model
-        super().__init__(
-            name or ("arniqa" if regressor == "koniq10k" else f"arniqa-{regressor}"),
-            network,
-            {
-                "regressor": regressor,
-                "weights": weights_hash(network.state_dict()),
-                "torchmetrics": version("torchmetrics"),
-            },
-            Sampling(segments=segments, frames=1, window=window),
-            device,
-        )
+        depends_on = {
+            "regressor": regressor,
+            "weights": weights_hash(network.state_dict()),
+            "torchmetrics": version("torchmetrics"),
+        }
+        name = name or ("arniqa" if regressor == "koniq10k" else f"arniqa-{regressor}")
+        super().__init__(name, network, depends_on, Sampling(segments, frames=1, window=window), device)
 
     def score_frames(self, frames: Tensor) -> Tensor:
         """Score frames (N, C, H, W) in [0, 1], which the network normalises: (N,)."""

@@ -63,17 +63,13 @@ class CLIPIQA(NetworkTeacher):
             source = PUBLISHED if model == PUBLISHED else lambda: _load(model)
             # Ranks score different numbers of batches: a synchronised compute would wait for ever.
             metric = CLIPImageQualityAssessment(source, sync_on_compute=False)  # type: ignore[arg-type]
-        super().__init__(
-            name or "clip-iqa",
-            metric.eval(),
-            {
-                "weights": weights_hash(metric.model.state_dict()),
-                "processor": json.loads(metric.processor.image_processor.to_json_string()),
-                "torchmetrics": version("torchmetrics"),
-            },
-            Sampling(segments=segments, frames=1, window=window),
-            device,
-        )
+        depends_on = {
+            "weights": weights_hash(metric.model.state_dict()),
+            "processor": json.loads(metric.processor.image_processor.to_json_string()),
+            "torchmetrics": version("torchmetrics"),
+        }
+        sampling = Sampling(segments, frames=1, window=window)
+        super().__init__(name or "clip-iqa", metric.eval(), depends_on, sampling, device)
 
     def score_frames(self, frames: Tensor) -> Tensor:
         """Score frames (N, C, H, W) in [0, 1]: (N,) probabilities."""

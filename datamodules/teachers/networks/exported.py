@@ -72,26 +72,21 @@ class ExportedModel(NetworkTeacher):
                 "The mean and std of ExportedModel must be three numbers each, the std above 0; "
                 f"got {mean} and {std}."
             )
-        self.layout = layout
+        self.layout, self.higher_is_better = layout, higher_is_better
         self.size = None if size is None else (size[0], size[1])
         self.mean, self.std = list(mean), list(std)
-        self.higher_is_better = higher_is_better
         self._path, self._loaded_on = Path(path), torch.device(device)
         network = _load(self._path, self._loaded_on)
-        super().__init__(
-            name or name_of_file(self._path),
-            network,
-            {
-                "file": file_hash(self._path),
-                "layout": self.layout,
-                "size": self.size,
-                "mean": self.mean,
-                "std": self.std,
-                "higher_is_better": higher_is_better,
-            },
-            Sampling(segments=segments, frames=frames, window=window),
-            device,
-        )
+        depends_on = {
+            "file": file_hash(self._path),
+            "layout": layout,
+            "size": self.size,
+            "mean": self.mean,
+            "std": self.std,
+            "higher_is_better": higher_is_better,
+        }
+        sampling = Sampling(segments, frames, window=window)
+        super().__init__(name or name_of_file(self._path), network, depends_on, sampling, device)
 
     def fit(self, workers: int) -> None:
         """Load the model anew if it is to run on another device.

@@ -58,13 +58,9 @@ class PyIQA(NetworkTeacher):
         with loading(f"The weights of pyiqa's {metric}", "go online once", OSError):  # URLError is an OSError
             # On another device pyiqa's model could not be moved: it would still look for itself on the first.
             network = pyiqa.create_metric(metric, as_loss=False, device=torch.device("cpu"))
-        super().__init__(
-            name or f"pyiqa-{metric}",
-            network,
-            {"weights": weights_hash(network.net.state_dict()), "pyiqa": version("pyiqa")},
-            Sampling(segments=segments, frames=1, window=window),
-            device,
-        )
+        depends_on = {"weights": weights_hash(network.net.state_dict()), "pyiqa": version("pyiqa")}
+        sampling = Sampling(segments, frames=1, window=window)
+        super().__init__(name or f"pyiqa-{metric}", network, depends_on, sampling, device)
 
     def score_frames(self, frames: Tensor) -> Tensor:
         """Score frames (N, C, H, W) in [0, 1]: N numbers with their sign turned where lower is better."""

@@ -64,13 +64,8 @@ class QAlign(NetworkTeacher):
             folder = Path(repository) if Path(repository).is_dir() else Path(snapshot_download(repository))
             network = AutoModelForCausalLM.from_pretrained(folder, trust_remote_code=True)  # in eval mode
             self._score = network.score
-        super().__init__(
-            name or "q-align",
-            network,
-            {"repository": file_hash(folder)},
-            Sampling(segments=segments, frames=1, window=window),
-            device,
-        )
+        sampling = Sampling(segments, frames=1, window=window)
+        super().__init__(name or "q-align", network, {"repository": file_hash(folder)}, sampling, device)
 
     def score(self, clips: Tensor) -> Tensor:
         """Score clips (B, T, C, H, W) in [0, 1]: (B,), each from all its frames together."""

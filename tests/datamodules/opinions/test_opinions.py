@@ -189,7 +189,7 @@ class TestWrongLists:
             (
                 "s.json",
                 '[{"name": "x", "opinion_scores": [1, 2]}, {"name": "y", "opinion_scores": [1]}]',
-                r"gives y the votes \[1\]",
+                r"votes of y in .* must be as many as those of x, .*; got \[1\]",
             ),
             ("s.json", "[", "cannot be read"),
             ("s.mat", "no MATLAB", "cannot be read"),
