@@ -230,11 +230,7 @@ def checked_scores(path: Path, names: Sequence[str], values: Sequence[Any], what
         InputError: a score is no finite number; the message has the name of its row.
     """
     scores = _numbers(values)
-    for row in np.flatnonzero(~np.isfinite(scores)):
-        raise InputError(
-            f"The {what} of {names[row]} in the list {path} must be a finite number; got {values[row]!r}: "
-            "correct it or remove the row."
-        )
+    _check_cells(np.isfinite(scores), path, names, values, (what, "a finite number"))
     return scores
 
 
@@ -247,16 +243,29 @@ def checked_amounts(path: Path, names: Sequence[str], values: Sequence[Any] | No
     values = [None] * len(names) if values is None else values
     given = [str(value).strip().lower() not in ("none", "", "nan") for value in values]
     amounts = _numbers([value if known else None for value, known in zip(values, given, strict=True)])
-    for row in np.flatnonzero(np.array(given) & ~((amounts >= 0) & np.isfinite(amounts))):
-        raise InputError(
-            f"The {what} of {names[row]} in the list {path} must be 0 or more; got {values[row]!r}: "
-            "correct it or leave it empty."
-        )
+    fine = ~np.array(given) | ((amounts >= 0) & np.isfinite(amounts))
+    _check_cells(fine, path, names, values, (what, "0 or more, or empty"))
     return amounts
 
 
+def _check_cells(
+    fine: npt.NDArray[np.bool_],
+    path: Path,
+    names: Sequence[str],
+    values: Sequence[Any],
+    rule: tuple[str, str],
+) -> None:
+    """Check that all cells are fine; the rule is what they are and what they must be."""
+    if not fine.all():
+        row = int(fine.argmin())
+        raise InputError(
+            f"The {rule[0]} of {names[row]} in the list {path} must be {rule[1]}; got {values[row]!r}: "
+            "correct it or remove the row."
+        )
+
+
 def _numbers(values: Sequence[Any]) -> Floats:
-    """Read numbers that may be text; NaN for what is none."""
+    """Read numbers that may be text; NaN for values that are no numbers."""
     try:
         return np.array(values, dtype=np.float64)
     except (ValueError, TypeError):

@@ -206,7 +206,7 @@ def _solve(
                 np.concatenate([lacking, left[:, 0]]),
                 np.concatenate([lacking, left[:, 1]]),
             ),
-            options={"time_limit": seconds if whole else math.inf, "mip_rel_gap": GAP},
+            options={"time_limit": math.inf if seconds is None else seconds, "mip_rel_gap": GAP},
         )
         if found.x is None:
             raise InputError("No choice was found in time; give fewer candidates or fewer --bins.")

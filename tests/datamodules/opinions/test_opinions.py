@@ -183,7 +183,11 @@ class TestWrongLists:
             ("s.txt", "x.mp4, -1, -1, 3\ny.mp4, -1, -1, nan", "MOS of y.mp4 in .*; got 'nan'"),
             ("s.csv", "name,mos\nx,1\nx,2", "names x twice"),
             ("s.csv", "name,mos\n,1", "a row without a name, number 1"),
-            ("s.csv", "name,mos,std\nx,1,-1", "standard deviation of x in .* must be 0 or more; got '-1'"),
+            (
+                "s.csv",
+                "name,mos,std\nx,1,-1",
+                "standard deviation of x in .* must be 0 or more, or empty; got '-1'",
+            ),
             ("s.json", '[{"name": "x", "opinion_scores": [1, "?"]}]', r"vote of x in .*; got '\?'"),
             ("s.json", '[{"name": "x", "opinion_scores": [null]}]', "no vote for x that counts"),
             (
