@@ -5,6 +5,7 @@ fingerprint is a hash of the whole repository, code included, wherever the repos
 """
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from huggingface_hub import snapshot_download
@@ -63,7 +64,7 @@ class QAlign(NetworkTeacher):
         with loading(what, remedy, OSError, ValueError, ImportError, AttributeError):
             folder = Path(repository) if Path(repository).is_dir() else Path(snapshot_download(repository))
             network = AutoModelForCausalLM.from_pretrained(folder, trust_remote_code=True)  # in eval mode
-            self._score = network.score
+            self._score: Any = network.score
         sampling = Sampling(segments, frames=1, window=window)
         super().__init__(name or "q-align", network, {"repository": file_hash(folder)}, sampling, device)
 
