@@ -21,12 +21,13 @@ from av.bitstream import BitStreamFilterContext
 
 from datamodules.procedural.shots import Shot, develop, draw_shot, film
 from datamodules.procedural.similarity import structural_similarity
+from datamodules.video.colour import LUMA_WEIGHTS
 
 _SCENE, _CHAIN, _NOISE = range(3)  # streams of random numbers of one content
 _TRUTH_FRAMES = 8  # evenly spaced
 
 # Weights of R and B in luma (the rest is G's), and ITU-T H.273's numbers of matrix, primaries and transfer.
-_COLOURS = {"bt709": ((0.2126, 0.0722), 1, 1, 1), "smpte170m": ((0.299, 0.114), 6, 6, 6)}
+_COLOURS = {"bt709": ((0.2126, 0.0722), 1, 1, 1), "smpte170m": (LUMA_WEIGHTS[::2], 6, 6, 6)}
 
 
 @dataclass(frozen=True)
