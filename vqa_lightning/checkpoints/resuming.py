@@ -16,7 +16,7 @@ import torch
 from jsonargparse import Namespace
 from lightning.pytorch.utilities import rank_zero_warn
 
-from vqa_lightning.families import InputError
+from datamodules.errors import InputError
 
 FREE = {
     f"model.lmm.{name}" for name in ("checkpointing", "feature_cache", "feature_cache_gb", "motion_weights")
@@ -28,6 +28,9 @@ MEANING = (
     *("score_by", "score_both_orders", "anchors"),
 )
 """Settings of the model under which a checkpoint's weights, or the scale of its scores, mean what they do."""
+
+KEPT = ("lmm", "sampling", "trained", "judgements", "score_by", "pairwise_loss", "pointwise_loss")
+"""Settings of the model that a fit takes from the checkpoint whose weights it begins with."""
 
 FREE_WHEN_RESUMED = (
     *sorted(FREE),
