@@ -37,6 +37,7 @@ from vqa_lightning.checkpoints.resuming import (
 from vqa_lightning.checkpoints.whole import WholeCheckpointIO
 from vqa_lightning.commandline.callback_settings import with_callback_settings
 from vqa_lightning.commandline.mistakes import mistake, sentence, told_once
+from vqa_lightning.commandline.own_settings import HELP, add_own_settings
 from vqa_lightning.commandline.parser import Parser, ParserError
 from vqa_lightning.commandline.words import (
     names_teacher,
@@ -48,18 +49,6 @@ from vqa_lightning.commandline.words import (
 )
 from vqa_lightning.commands.table import COMMANDS, run_command
 from vqa_lightning.training import RankingModule
-
-PARSER = {
-    "prog": "vqa-lightning",
-    "description": "Train and use video quality models without human labels. "
-    f"Besides, {', '.join(COMMANDS)}: each has a --help of its own. "
-    "`predict --model.teacher CLASS` needs no training.",
-    "fit": {
-        "epilog": "--callbacks.CLASS.SETTING VALUE changes one setting of a callback that a config lists, "
-        "such as --callbacks.SelfImprovement.ladders 4; of a class that is listed twice, "
-        "--callbacks.CLASS.0.SETTING."
-    },
-}
 
 
 class RankingCLI(LightningCLI):
@@ -76,26 +65,8 @@ class RankingCLI(LightningCLI):
         super().__init__(*args, **kwargs)
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Make pairs of rounds the data unless another class is named, and add the settings of our own."""
-        parser.set_defaults({"data": {"class_path": "datamodules.RoundDataModule"}})
-        parser.add_argument(
-            "--output",
-            type=str | None,
-            default=None,
-            help="Where predict writes its rows, .csv, .jsonl or .parquet (null: scores.csv), and test the "
-            f"folder of its report on benchmarks (null: {FOLDER}).",
-        )
-        parser.add_argument(
-            "--calibration",
-            type=str | None,
-            default=None,
-            help="A human scale that was fitted to this model's scores: predict adds the column calibrated.",
-        )
-        parser.add_argument(
-            "--force",
-            action="store_true",
-            help="fit --ckpt_path goes on although settings or videos are not those that the run began with.",
-        )
+        """Add the settings that are the command line's own."""
+        add_own_settings(parser)
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Parse the words that `main` has prepared, whatever this process was started with."""
@@ -229,7 +200,7 @@ def main(args: Sequence[str] | None = None) -> None:
                 save_config_callback=RunFolder,
                 seed_everything_default=0,
                 parser_class=Parser,
-                parser_kwargs=PARSER,
+                parser_kwargs=HELP,
                 auto_configure_optimizers=False,
                 args=words,
             )

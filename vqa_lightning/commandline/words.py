@@ -155,4 +155,5 @@ def names_teacher(words: Sequence[str]) -> bool:
 
 
 def _last(words: Sequence[str], flag: str) -> str | None:
-    return (values_of(words, flag) or [None])[-1]
+    values = values_of(words, flag)
+    return values[-1] if values else None
