@@ -18,7 +18,7 @@ from datamodules.round_data import RoundDataModule
 from vqa_lightning.budget.flops import step_shape
 from vqa_lightning.budget.memory import GB, Budget, estimate
 from vqa_lightning.budget.stand_in import write_stand_in
-from vqa_lightning.cli import KEPT
+from vqa_lightning.checkpoints.resuming import KEPT
 from vqa_lightning.lmm import LMM, LMMConfig, TrainedParts
 from vqa_lightning.lmm.sharding import build_on_meta
 from vqa_lightning.training import RankingModule

@@ -6,6 +6,7 @@ Everything it measures is kept in the corpus's caches, so that another count or 
 import json
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -14,13 +15,27 @@ import pyarrow.csv
 from rich.console import Console
 from rich.table import Table
 
+from datamodules.checks import check_least
 from datamodules.corpus import build_corpus
 from datamodules.corpus.table import read_manifest
+from datamodules.errors import InputError
 from datamodules.selection.corpus_metrics import METRICS, measure
 from datamodules.selection.matching import Array, Selection, bin_edges, histograms, select
-from vqa_lightning.families import InputError
 
 UNIFORM = "uniform"
+
+
+@dataclass(frozen=True)
+class Shares:
+    """What values of a column of the pool's manifest make up.
+
+    Args:
+        parts: part of the chosen videos that each value makes up, such as {TikTok: .35, YouTube: .25}.
+        column: name of the column.
+    """
+
+    parts: dict[str, float]
+    column: str = "source"
 
 
 def select_videos(
@@ -28,8 +43,7 @@ def select_videos(
     count: int,
     output: Path,
     target: str = UNIFORM,
-    shares: dict[str, float] | None = None,
-    shares_column: str = "source",
+    shares: Shares | None = None,
     bins: int = 10,
     seed: int = 0,
     workers: int | None = None,
@@ -43,28 +57,27 @@ def select_videos(
         target: videos to be like (folder, glob or manifest); or a .json file, metric to its histogram
             {"edges": [n + 1 numbers], "counts": [n numbers]}, with one n, where only the named metrics
             count; or uniform, as much in every bin.
-        shares: part of the chosen that each value of a column makes up, such as {TikTok: .35, YouTube: .25}.
-        shares_column: column of the pool's manifest that shares speak of.
+        shares: what values of a column of the pool's manifest make up; null: nothing in particular.
         bins: bins of each histogram, where the target does not bring its own.
         seed: of the draw among videos that are alike to all histograms.
         workers: threads that read and measure; by default as many as there are cores.
 
     Raises:
-        InputError: if the input is wrong, too small for the count or without what the shares ask for, or the
+        InputError: the input is wrong, too small for the count or without what the shares ask for, or the
             output cannot be written.
     """
     if output.suffix.lower() != ".csv":
-        raise InputError(f"--output {output} is not a .csv file; name one.")
-    if bins < 2:
-        raise InputError(f"--bins {bins} makes no histogram; give 2 or more.")
+        raise InputError(f"--output must be a .csv file; got {output}.")
+    check_least("--bins", bins, 2)
     names: Sequence[str] = METRICS
     histogram = None
     if target != UNIFORM and Path(target).suffix.lower() == ".json":
         names, edges, histogram = _read_histograms(Path(target))
     manifest = _manifest_of(videos)
-    labels = _column(manifest, videos, shares_column) if shares is not None else None
+    labels = None if shares is None else _column(manifest, videos, shares.column)
+    parts = None if shares is None else shares.parts
 
-    pool = measure(build_corpus(videos, workers=workers), workers=workers)
+    pool = _measured(videos, workers)
     metrics = _matrix(pool, names)
     known: set[str] = set()
     for row, video_id in enumerate(pool["video_id"].to_pylist()):
@@ -79,7 +92,7 @@ def select_videos(
         edges = bin_edges(metrics[usable], wanted, bins)
         histogram = np.full((len(names), bins), 1 / bins) if wanted is None else histograms(wanted, edges)
 
-    chosen = select(metrics, count, edges=edges, target=histogram, labels=labels, shares=shares, seed=seed)
+    chosen = select(metrics, count, edges=edges, target=histogram, labels=labels, shares=parts, seed=seed)
     _write(manifest if manifest is not None else pool.select(["path"]), pool, chosen, output)
     drawn = np.random.default_rng(seed).choice(usable, count, replace=False)
     _print(names, np.abs(histograms(metrics[drawn], edges) - histogram).sum(axis=1), chosen)
@@ -91,7 +104,7 @@ def _measured(videos: str, workers: int | None) -> pa.Table:
 
 
 def _matrix(corpus: pa.Table, names: Sequence[str]) -> Array:
-    """Metrics (videos, names); NaN where a video has none."""
+    """Return metrics (videos, names); NaN where a video has none."""
     columns = [corpus[name].to_numpy(zero_copy_only=False) for name in names]
     matrix: Array = np.column_stack(columns).astype(np.float64)
     return matrix
@@ -105,7 +118,7 @@ def _finite(metrics: Array, target: str) -> Array:
 
 
 def _read_histograms(path: Path) -> tuple[list[str], Array, Array]:
-    """Names, inner edges (names, n - 1) and shares (names, n) of a target in JSON."""
+    """Return names, inner edges (names, n - 1) and shares (names, n) of a target in JSON."""
     try:
         told = json.loads(path.read_text())
         edges = np.array([entry["edges"] for entry in told.values()], dtype=np.float64)
@@ -139,8 +152,7 @@ def _manifest_of(videos: str) -> pa.Table | None:
 def _column(manifest: pa.Table | None, videos: str, name: str) -> list[str]:
     if manifest is None or name not in manifest.column_names:
         raise InputError(
-            f"--shares speaks of a column {name!r}, which --videos {videos} does not have; "
-            "give a manifest with it, or name another by --shares_column."
+            f"--shares.column must be a column of --videos; got {name!r}, which {videos} does not have."
         )
     return [str(value) for value in manifest[name].to_pylist()]
 

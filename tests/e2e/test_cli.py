@@ -9,6 +9,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 import torch
+import yaml
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from datamodules.video import Sampling
@@ -137,8 +138,12 @@ class TestFit:
     def test_the_pairwise_judgement_annotates_against_the_anchors(
         self, here: Path, small_corpus: Path
     ) -> None:
-        fit(small_corpus, "--model.score_by=pairwise", "--trainer.max_epochs=1")
+        words = ["--trainer.max_epochs=1", "--callbacks.SelfImprovement.ladders", "2"]
+        fit(small_corpus, "--model.score_by=pairwise", *words)
         run = here / "runs" / "round" / "version_0"
+        improvement = yaml.safe_load((run / "config.yaml").read_text())["trainer"]["callbacks"][0]
+        assert improvement["class_path"] == "callbacks.SelfImprovement"
+        assert improvement["init_args"]["ladders"] == 2
         (row,) = rows_of(run / "rounds.csv")
         assert -1 <= float(row["severity_srcc_student"]) <= 1
         matrix = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"][
@@ -189,6 +194,19 @@ class TestResume:
         )
         assert ours.keys() == theirs.keys()
         assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+    def test_a_changed_setting_of_a_callback_is_refused(
+        self,
+        finished: Path,
+        small_corpus: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        capsys: pytest.CaptureFixture[str],
+    ) -> None:
+        monkeypatch.chdir(finished.parents[2])
+        with pytest.raises(SystemExit) as ended:
+            fit(small_corpus, "--callbacks.SelfImprovement.ladders=4", "--ckpt_path=last")
+        assert ended.value.code == 2
+        assert "trainer.callbacks.SelfImprovement.ladders: 1 -> 4" in capsys.readouterr().err
 
     def test_without_a_run_there_is_nothing_to_go_on_with(
         self, here: Path, small_corpus: Path, capsys: pytest.CaptureFixture[str]

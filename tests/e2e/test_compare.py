@@ -26,7 +26,7 @@ def test_compare(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch
     poor = list(zip(paths[:38], -mos[:38] + 2 * generator.normal(size=38), strict=True))
     words = ["compare", "--first", str(write(tmp_path / "good.csv", "path,score", good))]
     words += ["--second", str(write(tmp_path / "poor.csv", "path,score", poor)), "--labels", str(labels)]
-    main([*words, "--second_higher_is_better", "false", "--draws", "30"])
+    main([*words, "--lower_is_better", "[second]", "--draws", "30"])
     told = capsys.readouterr().out
     assert "38 videos" in told
     assert "good.csv, 1 not on the list" in " ".join(told.split())

@@ -125,5 +125,5 @@ def test_a_folder_in_use_is_left_alone(tmp_path: Path, capsys: pytest.CaptureFix
     with pytest.raises(SystemExit) as ended:
         main(["export", "--ckpt_path", "last.ckpt", "--output", str(tmp_path), "--merge=true"])
     assert ended.value.code == 2
-    assert "in use" in capsys.readouterr().err.splitlines()[-1]
+    assert "must be a folder that is empty or does not exist" in capsys.readouterr().err.splitlines()[-1]
     assert [file.name for file in tmp_path.iterdir()] == ["mine.txt"]

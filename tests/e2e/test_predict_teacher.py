@@ -183,7 +183,7 @@ class TestBadInput:
         (here / "given.csv").write_text("path,score\na.mp4,1\n")
         with pytest.raises(SystemExit):
             annotate("datamodules.ScoresFile", mixed, "--model.teacher.path=given.csv")
-        assert "which scores no clips" in capsys.readouterr().err
+        assert "model.teacher must be a teacher that scores clips" in capsys.readouterr().err
 
     def test_nothing_readable(self, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
         (here / "broken.mp4").write_bytes(b"no video")

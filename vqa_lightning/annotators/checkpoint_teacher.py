@@ -1,6 +1,6 @@
-"""A trained checkpoint of ours as a teacher of another run, or as the one that labels a corpus.
+"""A trained checkpoint of ours as a teacher: of another run, or of a corpus that is only to be labelled.
 
-It is the Student's way of scoring with weights that no longer change, on the published scale.
+It scores as the Student does, with weights that no longer change, on the published scale.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -9,10 +9,10 @@ from pathlib import Path
 import torch
 from lightning.pytorch.cli import instantiate_module
 
+from datamodules.errors import InputError
 from datamodules.labels import Annotation, ClipItem, Request
 from vqa_lightning.annotators.student import Student
 from vqa_lightning.checkpoints.resumable import read_checkpoint
-from vqa_lightning.families import InputError
 from vqa_lightning.training import RankingModule
 
 
@@ -28,7 +28,7 @@ class Checkpoint(Student):
         name: under which the scores are stored; by default `checkpoint-` and the first digits of the hash.
 
     Raises:
-        InputError: if the file is missing, cannot be read, or holds another model.
+        InputError: the file is missing, cannot be read, or holds another model.
     """
 
     def __init__(self, path: str, device: str | torch.device = "cpu", name: str | None = None) -> None:
@@ -37,7 +37,7 @@ class Checkpoint(Student):
         self.device = torch.device(device)
 
     def fit(self, workers: int) -> None:
-        """Moves the model to where it is to score."""
+        """Move the model to the device on which it scores."""
         self.module.to(self.device)
 
     def annotate_clips(self, requests: Sequence[Request], clips: Iterable[ClipItem]) -> Iterator[Annotation]:
@@ -50,13 +50,13 @@ class Checkpoint(Student):
 
 
 def load_checkpoint(path: Path) -> RankingModule:
-    """Loads a model for scoring from its checkpoint, with `weights_only`.
+    """Load a model for scoring from its checkpoint, with `weights_only`.
 
-    What was frozen in training is loaded from where it was then: the published checkpoint, or the run's
-    base.ckpt beside this one.
+    Parameters that were frozen in training are loaded from where training loaded them: the published
+    checkpoint, or the run's base.ckpt beside this one.
 
     Raises:
-        InputError: if one of the files is missing, cannot be read, or holds another model.
+        InputError: one of the files is missing, cannot be read, or holds another model.
     """
     if not path.is_file():
         raise InputError(f"The checkpoint {path} is not a file; give a .ckpt that fit has written.")

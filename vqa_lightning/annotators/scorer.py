@@ -17,14 +17,13 @@ from scipy.special import ndtr
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from datamodules.errors import UnreadableVideo
+from datamodules.errors import InputError, UnreadableVideo
 from datamodules.labels import LEVELS, ClipDataset, ClipItem, Request
 from datamodules.pairs import SOURCES
 from datamodules.video import Video, probe
 from datamodules.video.memory_video import MemoryVideo, memory_video
 from vqa_lightning.annotators.checkpoint_teacher import load_checkpoint
 from vqa_lightning.annotators.student import Student
-from vqa_lightning.families import InputError
 from vqa_lightning.metrics.human_scale import HumanScale
 from vqa_lightning.training import RankingModule
 
@@ -76,7 +75,7 @@ class Comparison:
 
 
 def model_name(module: RankingModule) -> str:
-    """Name and hash of a model, as they stand in the column `model`."""
+    """Return name and hash of a model, as they stand in the column `model`."""
     return f"{type(module).__name__}-{Student(module).fingerprint}"
 
 
@@ -136,7 +135,7 @@ class Scorer:
         self._lock = Lock()
 
     def score(self, videos: Item | Sequence[Item], fps: float = 30.0) -> list[VideoScore]:
-        """Scores each video; one that cannot be read is told in its row and stops nothing.
+        """Score each video; a video that cannot be read has the reason in its row and stops nothing.
 
         Args:
             videos: files or frames (T, 3, H, W) in RGB, uint8 or float in [0, 1]; one alone is a list of one.
@@ -153,7 +152,7 @@ class Scorer:
         return [self._rate(video, item) for video, item in zip(given, self._read(given), strict=True)]
 
     def compare(self, first: Item, second: Item, fps: float = 30.0) -> Comparison:
-        """Says how the second video looks beside the first.
+        """Say how the second video looks beside the first.
 
         The levels come from the pairwise judgement where the model has learnt it, else from the difference of
         the clips' pointwise scores.
@@ -213,7 +212,7 @@ class Scorer:
 
     @torch.inference_mode()
     def _levels(self, first: Tensor, second: Tensor) -> tuple[list[float], list[float]]:
-        """Of the second video's clips (n, T, 3, H, W) beside the first's, and the other way round."""
+        """Return levels of the second video's clips (n, T, 3, H, W) beside the first's, and the reverse."""
         module = self._module
         found = []
         for pair in zip(first, second, strict=True):  # one at a time: whole frames are large

@@ -57,7 +57,7 @@ class Student(Teacher):
 
 
 def _learnt(module: RankingModule) -> dict[str, Tensor]:
-    """What tells a student from every other: what was trained, and what it compares with."""
+    """Return what tells a student from every other: what was trained, and what it compares with."""
     weights = module.state_dict()
     learnt = {name: weights[name] for name in trained_names(module)}
     whole = {name: w.full_tensor() if isinstance(w, DTensor) else w for name, w in learnt.items()}

@@ -7,10 +7,10 @@ from lightning.pytorch import LightningModule
 from lightning_utilities.core.rank_zero import rank_zero_info
 
 from datamodules.corpus import videos
+from datamodules.errors import InputError
 from datamodules.labels import Annotation, Annotator, ClipItem
 from datamodules.round_data import RoundDataModule
 from datamodules.teachers import Teacher
-from vqa_lightning.families import InputError
 
 
 class TeacherModule(LightningModule):
@@ -20,7 +20,7 @@ class TeacherModule(LightningModule):
     without `pristine`): its scores then compare the videos of that corpus.
 
     Args:
-        teacher: who scores; a `datamodules.Teacher`, for a file of scores has them already.
+        teacher: a `datamodules.Teacher`; a file of scores needs no predicting.
 
     Raises:
         InputError: the teacher scores no clips.
@@ -30,7 +30,7 @@ class TeacherModule(LightningModule):
         super().__init__()
         if not isinstance(teacher, Teacher):
             raise InputError(
-                f"model.teacher is a {type(teacher).__name__}, which scores no clips: name one that does."
+                f"model.teacher must be a teacher that scores clips; got {type(teacher).__name__}."
             )
         self.teacher = teacher
 
@@ -42,7 +42,7 @@ class TeacherModule(LightningModule):
         return data
 
     def setup(self, stage: str) -> None:
-        """Prepares the teacher, and has the datamodule read as it says."""
+        """Prepare the teacher, and have the datamodule read clips as the teacher wants."""
         self.teacher.device = self.trainer.strategy.root_device
         self.teacher.prepare(videos(self.data.corpus))
         if type(self.teacher).prepare is not Teacher.prepare:
@@ -52,7 +52,7 @@ class TeacherModule(LightningModule):
         self.data.teacher = self.teacher
 
     def predict_step(self, batch: list[ClipItem]) -> tuple[list[Annotation], dict[str, str]]:
-        """Scores of the batch's videos, and for those without one the reason, by video id."""
+        """Return the scores of the batch's videos, and by video id why a video has no score."""
         requests = self.data.requests
         readable = [item for item in batch if item.error is None]
         if readable:

@@ -9,10 +9,10 @@ import torch
 
 
 def generator_states(device: torch.device) -> dict[str, Any]:
-    """States of this process's global generators, of types that `weights_only` loads.
+    """Return the states of this process's global generators, of types that `weights_only` loads.
 
     Args:
-        device: whose generator counts beside those of Python, numpy and the CPU.
+        device: its generator counts beside those of Python, numpy and the CPU.
     """
     version, words, gauss = random.getstate()
     # Libraries still draw from numpy's global generator.
@@ -25,7 +25,7 @@ def generator_states(device: torch.device) -> dict[str, Any]:
 
 
 def set_generators(states: Mapping[str, Any], device: torch.device) -> None:
-    """Puts this process's global generators into the states that `generator_states` gave."""
+    """Put this process's global generators into the states that `generator_states` gave."""
     version, words, gauss = states["python"]
     random.setstate((version, tuple(words), gauss))
     inner = states["numpy"]["state"]

@@ -1,7 +1,7 @@
 """Checkpoints that hold what is trained and no more, and runs that go on as if they had not stopped.
 
-It is a base class of LightningModules and not a callback: whoever saves or loads a module that is trained in
-part, with a Trainer's callbacks or without, must get the same file and the same checks.
+It is a base class of LightningModules and not a callback: a module that is trained in part must give the same
+file and make the same checks, with a Trainer's callbacks or without.
 """
 
 import os
@@ -25,23 +25,23 @@ from torch.distributed.checkpoint.state_dict import (
 from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor
 
+from datamodules.errors import InputError
 from datamodules.files import weights_hash
 from vqa_lightning.checkpoints.generators import generator_states, set_generators
 from vqa_lightning.checkpoints.whole import WholeCheckpointIO
-from vqa_lightning.families import InputError
 
 BASE = "base.ckpt"
-"""Beside a run's checkpoints: frozen parameters that were drawn at random, which no one could load again."""
+"""A file beside a run's checkpoints: frozen parameters drawn at random, which no one could load again."""
 
 OF_THE_CORPUS = {"scale", "temperature", "anchors.matrix"}
-"""Buffers that the next corpus gives anew."""
+"""Buffers that belong to the corpus of a run, and that the next corpus sets again."""
 
 
 class ResumableModule(LightningModule):
     """A LightningModule whose checkpoints hold its trained parameters, its buffers and the random generators.
 
-    Frozen parameters come from where they came from first, a published checkpoint; those that `drawn` names
-    are written once, to base.ckpt in the folder of the run's ModelCheckpoint, and read from there. Without
+    Frozen parameters are loaded from the published checkpoint again. The frozen parameters that `drawn` names
+    are written once, to base.ckpt in the folder of the run's ModelCheckpoint, and read from there; without
     such a folder they stay in the checkpoint. The generators of each process are put back at the first batch.
     """
 
@@ -59,7 +59,7 @@ class ResumableModule(LightningModule):
         return ()
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Takes out what is frozen, and puts in the states of all processes' generators."""
+        """Take out the frozen parameters, and put in the states of all processes' generators."""
         weights = checkpoint["state_dict"]
         checkpoint["trained"] = trained_names(self)
         checkpoint["generators"] = _gather(generator_states(self.device))
@@ -87,10 +87,10 @@ class ResumableModule(LightningModule):
         checkpoint["base"] = self._base
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Checks what the checkpoint holds, and fills in what it does not.
+        """Check what the checkpoint holds, and fill in what it lacks.
 
         Raises:
-            InputError: it holds too little or too much, or its base.ckpt is missing.
+            InputError: the checkpoint holds too little or too much, or its base.ckpt is missing.
         """
         path = None if self._trainer is None else self._trainer.ckpt_path
         source = "the checkpoint" if path is None else f"the checkpoint {path}"
@@ -99,10 +99,9 @@ class ResumableModule(LightningModule):
             load_base(self, checkpoint["base"], source, None if path is None else os.path.dirname(path))
         if "state_dict" in checkpoint:  # sharded strategies have loaded and removed it by now
             checkpoint["state_dict"] = {**self.state_dict(), **checkpoint["state_dict"]}
-        if self._trainer is not None and self._trainer.state.fn == TrainerFn.FITTING:
-            self._take_generators(checkpoint["generators"])
-
-    def _take_generators(self, states: list[dict[str, Any]]) -> None:
+        if self._trainer is None or self._trainer.state.fn != TrainerFn.FITTING:
+            return
+        states = checkpoint["generators"]
         if len(states) == self.trainer.world_size:
             self._generators = states[self.global_rank]
         else:
@@ -112,24 +111,25 @@ class ResumableModule(LightningModule):
             )
 
     def on_train_start(self) -> None:
-        """Puts the generators where the checkpoint left them, for what is still to do in its epoch."""
+        """Put the generators where the checkpoint left them, for the rest of its epoch."""
         if self._generators is not None:
             set_generators(self._generators, self.device)
 
     def on_train_epoch_end(self) -> None:
-        """Remembers the generators: between epochs loaders draw from them, differently after a restart."""
+        """Remember the generators: between epochs loaders draw from them, differently after a restart."""
         self._generators = generator_states(self.device)
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
-        """Puts the generators where the epoch before, or the checkpoint, left them."""
+        """Put the generators where the last epoch, or the checkpoint, left them."""
         if self._generators is not None:
             set_generators(self._generators, self.device)
             self._generators = None
 
 
 def trained_names(module: nn.Module) -> list[str]:
-    """Names of what a checkpoint of a module must hold: trained parameters and persistent buffers."""
-    return [name for name in module.state_dict() if name not in _frozen(module)]
+    """Return the names that a checkpoint of a module must hold: trained parameters and persistent buffers."""
+    frozen = _frozen(module)
+    return [name for name in module.state_dict() if name not in frozen]
 
 
 def _frozen(module: nn.Module) -> set[str]:
@@ -139,20 +139,20 @@ def _frozen(module: nn.Module) -> set[str]:
 
 
 def drop_frozen(module: nn.Module, weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Takes the frozen parameters out of a module's state dict, and returns them."""
+    """Take the frozen parameters out of a module's state dict, and return them."""
     return {name: weights.pop(name) for name in sorted(_frozen(module) & weights.keys())}
 
 
 def check_names(module: ResumableModule, checkpoint: Mapping[str, Any], source: str) -> None:
-    """Refuses a checkpoint that does not hold just what a module trains.
+    """Refuse a checkpoint that does not hold just what a module trains.
 
     Args:
-        module: that is to be loaded; its parameters are frozen as when the checkpoint was saved.
-        checkpoint: as Lightning's hooks see it; without its weights the list of their names counts.
-        source: what to call the checkpoint.
+        module: to be loaded; its parameters are frozen as when the checkpoint was saved.
+        checkpoint: as Lightning's hooks see it; where its weights are gone, the list of their names counts.
+        source: name of the checkpoint in messages.
 
     Raises:
-        InputError: something is missing, or something is not the module's.
+        InputError: a parameter is missing, or is not one that the module trains.
     """
     expected = set(trained_names(module))
     held = set(checkpoint.get("state_dict", checkpoint["trained"]))
@@ -164,18 +164,22 @@ def check_names(module: ResumableModule, checkpoint: Mapping[str, Any], source: 
         raise InputError(f"{source} {wrong}, which {reason}: load it with the settings it was trained with.")
 
 
+def _reason(error: Exception) -> str:
+    return str(error).splitlines()[0].rstrip(".")
+
+
 def _first(names: list[str]) -> str:
     return names[0] if len(names) == 1 else f"{names[0]} and {len(names) - 1} more"
 
 
 def load_base(module: nn.Module, base: Mapping[str, str], source: str, folder: str | None) -> None:
-    """Reads a run's random frozen parameters back into a module, sharded or not.
+    """Read a run's random frozen parameters back into a module, sharded or not.
 
     Args:
         module: changed in place.
         base: the checkpoint's entry: hash of the parameters, and the folder they were written to.
-        source: what to call the checkpoint.
-        folder: where the checkpoint lies now, looked into first.
+        source: name of the checkpoint in messages.
+        folder: where the checkpoint lies now, which is searched first.
 
     Raises:
         InputError: there is no base.ckpt, or only another run's.
@@ -187,17 +191,16 @@ def load_base(module: nn.Module, base: Mapping[str, str], source: str, folder: s
         except FileNotFoundError:
             continue
         if held["hash"] == base["hash"]:
-            options = StateDictOptions(full_state_dict=True, strict=False)
-            set_model_state_dict(module, held["state_dict"], options=options)
+            _set_weights(module, held["state_dict"])
             return
     raise InputError(
         f"{source} was trained on frozen random weights, and {os.path.join(folders[0], BASE)}, which should "
-        "hold them, is missing or another run's: put the run's own beside the checkpoint."
+        "hold these weights, is missing or another run's: put the run's own beside the checkpoint."
     )
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
-    """Reads a checkpoint file for use without a Trainer, so that its base.ckpt is looked for beside it."""
+    """Read a checkpoint file for use without a Trainer, so that base.ckpt is looked for beside the file."""
     checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     if "base" in checkpoint and (path.parent / BASE).is_file():
         checkpoint["base"]["folder"] = str(path.parent)
@@ -205,17 +208,17 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
 
 
 def start_from(module: ResumableModule, path: Path) -> None:
-    """Puts a checkpoint's trained parameters into a module that is to be trained further, sharded or not.
+    """Put a checkpoint's trained parameters into a module that is to be trained further, sharded or not.
 
-    What belongs to the corpus of the run before is left out: scale, temperature, the anchors' matrix. What
-    the checkpoint does not hold begins as it was built, and is told.
+    Scale, temperature and the anchors' matrix belong to the corpus of the earlier run and are left out. A
+    parameter that the checkpoint does not hold stays as it was built; a message says so.
 
     Args:
         module: built, with its parameters frozen as they will be trained.
         path: a .ckpt that fit wrote.
 
     Raises:
-        InputError: the file cannot be read, or is of a model with other parameters.
+        InputError: the file cannot be read, or belongs to a model with other parameters.
     """
     source = f"model.init_from {path}"
     try:
@@ -223,30 +226,31 @@ def start_from(module: ResumableModule, path: Path) -> None:
         held: dict[str, Tensor] = checkpoint["state_dict"]
         names = set(checkpoint["trained"]) & held.keys()
     except Exception as error:  # whatever the damage happens to cause
-        reason = str(error).splitlines()[0].rstrip(".")
-        raise InputError(f"{source} cannot be read ({reason}): give a .ckpt that fit wrote.") from error
+        raise InputError(
+            f"{source} cannot be read ({_reason(error)}): give a .ckpt that fit wrote."
+        ) from error
     own = module.state_dict()
     weights: dict[str, Any] = {name: held[name] for name in names - OF_THE_CORPUS}
     wrong = [name for name, value in weights.items() if name not in own or own[name].shape != value.shape]
     if wrong:
         raise InputError(
-            f"{source} holds {_first(sorted(wrong))}, which this model has not, or in another size: leave "
+            f"{source} holds {_first(sorted(wrong))}, which this model lacks or has in another size: leave "
             "out the settings of model.lmm and model.trained, which then follow from the checkpoint."
         )
     if "base" in checkpoint:
         load_base(module, checkpoint["base"], source, None)
-    set_model_state_dict(module, weights, options=StateDictOptions(full_state_dict=True, strict=False))
+    _set_weights(module, weights)
     new = sorted(set(trained_names(module)) - weights.keys() - OF_THE_CORPUS)
     if new:
         rank_zero_info(f"{source} does not hold {_first(new)}: new here, and begun as built")
 
 
 def save_learnt(module: nn.Module, path: Path) -> None:
-    """Writes what a module trains, and its buffers, whole, from whatever shards; all processes call it.
+    """Write what a module trains, and its buffers, whole, from whatever shards; all processes call this.
 
     Args:
         module: on every process.
-        path: written by the first process, at once or not at all.
+        path: of the file, which the first process writes whole or not at all.
     """
     options = StateDictOptions(full_state_dict=True, cpu_offload=True, ignore_frozen_params=True)
     weights = get_model_state_dict(module, options=options)
@@ -255,12 +259,12 @@ def save_learnt(module: nn.Module, path: Path) -> None:
 
 
 def load_learnt(module: nn.Module, path: Path, *, buffers: bool = True) -> None:
-    """Puts what `save_learnt` wrote back in place, sharded or not.
+    """Put what `save_learnt` wrote back in place, sharded or not.
 
     Args:
         module: changed in place.
         path: of the file.
-        buffers: whether these too, and not the parameters alone.
+        buffers: whether buffers are put back too, and not the parameters alone.
 
     Raises:
         InputError: the file is gone or cannot be read.
@@ -268,13 +272,17 @@ def load_learnt(module: nn.Module, path: Path, *, buffers: bool = True) -> None:
     try:
         weights = torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
     except Exception as error:  # whatever the damage happens to cause
-        reason = str(error).splitlines()[0].rstrip(".")
-        raise InputError(f"{path} of this run cannot be read ({reason}): begin a new run.") from error
+        raise InputError(f"{path} of this run cannot be read ({_reason(error)}): begin a new run.") from error
     if not buffers:
         weights = {name: weights[name] for name, _ in module.named_parameters() if name in weights}
     for part in module.modules():
         if isinstance(part, FSDPModule):
             part.reshard()  # torch looks for shards, and a forward without gradients leaves none
+    _set_weights(module, weights)
+
+
+def _set_weights(module: nn.Module, weights: dict[str, Any]) -> None:
+    """Put some of a module's weights in place, from whole tensors into whatever shards."""
     set_model_state_dict(module, weights, options=StateDictOptions(full_state_dict=True, strict=False))
 
 

@@ -1,12 +1,12 @@
 """Going on with a run: which one, whether its checkpoint fits, and what has changed since it began.
 
-A checkpoint's weights mean something only under the settings they were trained with, so those must stay. Any
-other change gives a run that does not end where it would have, and is for the user to allow.
+A checkpoint's weights mean something only under the settings they were trained with, so these settings must
+stay. After any other change a run does not end where it would have; the user must allow such a change.
 """
 
 import json
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ import torch
 from jsonargparse import Namespace
 from lightning.pytorch.utilities import rank_zero_warn
 
-from vqa_lightning.families import InputError
+from datamodules.errors import InputError
 
 FREE = {
     f"model.lmm.{name}" for name in ("checkpointing", "feature_cache", "feature_cache_gb", "motion_weights")
@@ -29,6 +29,9 @@ MEANING = (
 )
 """Settings of the model under which a checkpoint's weights, or the scale of its scores, mean what they do."""
 
+KEPT = ("lmm", "sampling", "trained", "judgements", "score_by", "pairwise_loss", "pointwise_loss")
+"""Settings of the model that a fit takes from the checkpoint whose weights it begins with."""
+
 FREE_WHEN_RESUMED = (
     *sorted(FREE),
     "model.lmm.pretrained",  # `check_settings` looks whether it is the same, wherever it lies
@@ -40,15 +43,15 @@ FREE_WHEN_RESUMED = (
     *("data.labels", "data.workers", "data.drawing.cache_mb"),
     *("output", "calibration", "ckpt_path", "weights_only", "force"),
 )
-"""Settings of a fit that decide where it runs, how long, and what is seen of it. Of the number of devices
-the pairs in a step depend, so it is not among them."""
+"""Settings of a fit that decide where it runs, how long, and what is seen of it. The number of devices is not
+among them, for the pairs in a step depend on it."""
 
 WATCHING = {
     *("PairGallery", "RoundPictures", "RunSettings", "SourceScalars", "ModelCheckpoint"),
     *("LearningRateMonitor", "DeviceStatsMonitor", "ThroughputMonitor", "ModelSummary", "RichModelSummary"),
     *("TQDMProgressBar", "RichProgressBar"),
 }
-"""Callbacks that only look on; any other may decide what a run learns."""
+"""Callbacks that only look on; any other callback may decide what a run learns."""
 
 LEFT_BEHIND = (
     *("config.yaml", "hparams.yaml", "videos.parquet", "rounds.csv", "teachers.csv", "events.out.tfevents.*"),
@@ -61,13 +64,13 @@ NAMED = 3
 
 
 def newest_run(runs: Path) -> Path:
-    """The folder of the newest run of a name.
+    """Return the folder of the newest run of a name.
 
     Args:
         runs: `runs/NAME`.
 
     Raises:
-        InputError: there is none.
+        InputError: there is no run of that name.
     """
     numbers = [path.name.removeprefix("version_") for path in runs.glob("version_*")]
     found = [int(number) for number in numbers if number.isdecimal()]
@@ -77,24 +80,24 @@ def newest_run(runs: Path) -> Path:
 
 
 def clear_run(folder: Path) -> None:
-    """Removes what a run that died before its first checkpoint has left in its folder."""
+    """Remove what a run that died before its first checkpoint has left in its folder."""
     for pattern in LEFT_BEHIND:
         for path in folder.glob(pattern):
             shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 def check_checkpoint(path: Path, setting: str = "--ckpt_path") -> dict[str, Any]:
-    """Loads a checkpoint's contents.
+    """Load a checkpoint's contents.
 
     Args:
         path: the file.
-        setting: by which it was named.
+        setting: the flag that named the file.
 
     Raises:
-        InputError: it is missing, or no checkpoint of ours.
+        InputError: the file is missing, or is no checkpoint of ours.
     """
     if not path.is_file():
-        raise InputError(f"{setting} {path} is not a file: give a .ckpt that fit has written.")
+        raise InputError(f"{setting} must be a .ckpt that fit wrote; got {path}, which is not a file.")
     try:
         checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
         ours = {"anchors", "scale_current"} <= checkpoint.keys()
@@ -110,54 +113,45 @@ def check_checkpoint(path: Path, setting: str = "--ckpt_path") -> dict[str, Any]
     return checkpoint
 
 
-def check_settings(checkpoint: dict[str, Any], model: Any) -> None:
-    """Refuses settings of the model under which a checkpoint's weights mean nothing.
+def check_settings(checkpoint: dict[str, Any], model: Namespace) -> None:
+    """Refuse settings of the model under which a checkpoint's weights mean nothing.
 
     Raises:
-        InputError: the first that differs.
+        InputError: a setting differs; the sentence names the first one.
     """
     remembered = checkpoint["hyper_parameters"]
-    for name in [name for name in MEANING if name in remembered]:  # an older one lacks newer settings
-        typed, kept = (
-            _flat(f"model.{name}", json.loads(json.dumps(_plain(value))))
-            for value in (model[name], remembered[name])
-        )
-        for setting in typed.keys() | kept.keys():
-            new, old = typed.get(setting), kept.get(setting)
-            if setting == "model.lmm.pretrained" and new is not None and old is not None:
-                new, old = Path(new).name, Path(old).name  # the same checkpoint may lie elsewhere now
-            if new != old and setting not in FREE:
-                raise InputError(
-                    f"the checkpoint was trained with {setting} {old}, not {new}: leave the setting "
-                    "as it was, or start a new run."
-                )
-
-
-def _flat(name: str, value: Any) -> dict[str, Any]:
-    if not isinstance(value, dict):
-        return {name: value}
-    return {key: one for part, inner in value.items() for key, one in _flat(f"{name}.{part}", inner).items()}
+    for name in [name for name in MEANING if name in remembered]:  # an older checkpoint lacks newer settings
+        kept, typed = (_plain(settings[name]) for settings in (remembered, model))
+        for setting, old, new in _changes(f"model.{name}", kept, typed, FREE):
+            if setting == "model.lmm.pretrained" and old and new and Path(old).name == Path(new).name:
+                continue  # the same checkpoint may lie elsewhere now
+            raise InputError(
+                f"the checkpoint was trained with {setting} {_class(old) or old}, not {_class(new) or new}: "
+                "leave the setting as it was, or start a new run."
+            )
 
 
 def _plain(value: Any) -> Any:
-    return value.as_dict() if isinstance(value, Namespace) else value
+    """Return a setting as JSON has it, whether jsonargparse or a checkpoint holds it."""
+    return json.loads(json.dumps(value.as_dict() if isinstance(value, Namespace) else value))
 
 
 def changed_settings(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """What differs between two configurations of a fit, but for what is free when a run goes on.
+    """List what differs between two configurations of a fit, but for what is free when a run goes on.
 
     Args:
-        before: that the run was begun with, as its config.yaml has it.
-        now: that it is to go on with.
+        before: the configuration with which the run began, as its config.yaml has it.
+        now: the configuration with which the run is to go on.
 
     Returns:
         `setting: old -> new` of each, settings named as they are typed.
     """
-    return list(_changes("", _by_class(before), _by_class(now)))
+    changes = _changes("", _by_class(before), _by_class(now), FREE_WHEN_RESUMED)
+    return [f"{name}: {_class(old) or old} -> {_class(new) or new}" for name, old, new in changes]
 
 
 def _by_class(config: Mapping[str, Any]) -> dict[str, Any]:
-    """A configuration with the callbacks that count under the names of their classes."""
+    """Return a configuration in which the callbacks that count stand under the names of their classes."""
     listed = config["trainer"]["callbacks"] or []
     named = {_class(one): one for one in (listed if isinstance(listed, list) else [listed])}
     counting = {name: one for name, one in named.items() if name not in WATCHING}
@@ -165,35 +159,36 @@ def _by_class(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _class(value: Any) -> str | None:
-    """The name of the class that a setting gives, None where it gives something else."""
+    """Return the name of the class that a setting gives; None where it gives something else."""
     path = value.get("class_path") if isinstance(value, Mapping) else None
     return None if path is None else path.rpartition(".")[2]
 
 
-def _changes(name: str, old: Any, new: Any) -> Iterator[str]:
-    if name in FREE_WHEN_RESUMED or old == new:
+def _changes(name: str, old: Any, new: Any, free: Collection[str]) -> Iterator[tuple[str, Any, Any]]:
+    """Yield each setting that differs and is not free, with its old and its new value."""
+    if name in free or old == new:
         return
     if isinstance(old, Mapping) and isinstance(new, Mapping) and _class(old) == _class(new):
         for part in dict.fromkeys([*old, *new]):
             if part != "class_path":  # the same one may be written shorter
                 below = name if part == "init_args" else f"{name}.{part}".removeprefix(".")
-                yield from _changes(below, old.get(part), new.get(part))
+                yield from _changes(below, old.get(part), new.get(part), free)
     else:
-        yield f"{name}: {_class(old) or old} -> {_class(new) or new}"
+        yield name, old, new
 
 
 def known_videos(corpus: pa.Table) -> pa.Table:
-    """The readable videos of a corpus as a run's folder keeps them: `video_id`, `path`, `split`."""
+    """Return the readable videos of a corpus as a run's folder keeps them: `video_id`, `path`, `split`."""
     readable = corpus.filter(pc.equal(corpus["status"], "ok"))
     return readable.select(["video_id", "path", "split"])
 
 
 def changed_videos(before: pa.Table, now: pa.Table) -> list[str]:
-    """How many videos are new, gone or in another split, with the names of a few.
+    """Tell how many videos are new, gone or in another split, with the names of a few.
 
     Args:
-        before: of `known_videos`, when the run began.
-        now: the same today.
+        before: what `known_videos` gave when the run began.
+        now: what it gives today.
     """
     old, new = (
         dict(zip(table["video_id"].to_pylist(), table.select(["path", "split"]).to_pylist(), strict=True))
@@ -206,28 +201,24 @@ def changed_videos(before: pa.Table, now: pa.Table) -> list[str]:
             row for name, row in new.items() if name in old and row["split"] != old[name]["split"]
         ],
     }
-    return [f"{_counted(rows)} {kind} ({_names(rows)})" for kind, rows in kinds.items() if rows]
-
-
-def _counted(rows: Sequence[Mapping[str, str]]) -> str:
-    return f"{len(rows)} video{'s' if len(rows) > 1 else ''}"
-
-
-def _names(rows: Sequence[Mapping[str, str]]) -> str:
-    names = [Path(row["path"]).name for row in rows[:NAMED]]
-    return ", ".join([*names, *(["..."] if len(rows) > NAMED else [])])
+    told = []
+    for kind, rows in kinds.items():
+        names = [Path(row["path"]).name for row in rows[:NAMED]] + ["..."] * (len(rows) > NAMED)
+        if rows:
+            told.append(f"{len(rows)} video{'s' if len(rows) > 1 else ''} {kind} ({', '.join(names)})")
+    return told
 
 
 def allow_changes(folder: Path, changes: Sequence[str], *, force: bool) -> None:
-    """Ends a command that would go on with a run under other settings or with other videos.
+    """End a command that would go on with a run under other settings or with other videos.
 
     Args:
         folder: of the run.
         changes: what `changed_settings` or `changed_videos` found.
-        force: whether they are only told.
+        force: whether a warning tells the changes and the run goes on.
 
     Raises:
-        InputError: there are any, and none are allowed.
+        InputError: there are changes, and `force` is not set.
     """
     if changes and force:
         rank_zero_warn(f"{folder} goes on otherwise than it was begun ({'; '.join(changes)}).")

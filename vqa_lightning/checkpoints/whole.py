@@ -1,7 +1,7 @@
 """Checkpoint files that survive the death of the process that writes them.
 
-Lightning's own way leads through the system's temporary folder: where that is another disk, the new
-checkpoint is copied over the one before, and a process that dies meanwhile leaves neither.
+Lightning writes to the system's temporary folder first. Where that folder is on another disk, the new
+checkpoint is copied over the last one, and a process that dies meanwhile leaves neither.
 """
 
 import os
@@ -15,15 +15,15 @@ from datamodules.files import written_whole
 
 
 class WholeCheckpointIO(TorchCheckpointIO):
-    """Writes a checkpoint beside the one before, and puts it in its place when it is on the disk."""
+    """Writes a checkpoint beside the last one, and puts it in place when it is on the disk."""
 
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None
     ) -> None:
-        """Writes to a local path; to a URL as Lightning does.
+        """Write to a local path; to a URL as Lightning does.
 
         Raises:
-            InputError: the folder cannot be written to; the file is as it was.
+            InputError: the folder cannot be written to; the file stays as it was.
         """
         if "://" in str(path):
             super().save_checkpoint(checkpoint, path, storage_options)
@@ -36,4 +36,4 @@ class WholeCheckpointIO(TorchCheckpointIO):
                     raise error.__context__ from None
                 raise
             file.flush()
-            os.fsync(file.fileno())  # of the run's files the only one that no one could compute again
+            os.fsync(file.fileno())  # the only file of the run that no one could compute again

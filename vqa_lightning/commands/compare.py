@@ -4,14 +4,15 @@ Only videos that both files and the list have are counted, so that both models a
 """
 
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from datamodules.errors import InputError
 from datamodules.opinions import read_opinions, read_predictions
 from datamodules.opinions.predictions import join
-from vqa_lightning.families import InputError
 from vqa_lightning.metrics.correlation import FIGURES
 from vqa_lightning.metrics.significance import Interval, compare
 
@@ -22,9 +23,7 @@ def compare_models(
     first: Path,
     second: Path,
     labels: Path,
-    higher_is_better: bool = True,
-    first_higher_is_better: bool = True,
-    second_higher_is_better: bool = True,
+    lower_is_better: tuple[Literal["first", "second", "labels"], ...] = (),
     draws: int = 1000,
     seed: int = 0,
 ) -> None:
@@ -34,39 +33,34 @@ def compare_models(
         first: scores of one model: predict's output, or any list of names and scores.
         second: scores of another model.
         labels: a list of mean opinion scores, or of raw votes.
-        higher_is_better: false where a larger number in the list means a worse video.
-        first_higher_is_better: false where the first model's scores are distances, such as NIQE.
-        second_higher_is_better: the same of the second model's.
+        lower_is_better: those of the three files in which a larger number means a worse video, such as
+            [second] where the second model's scores are distances.
         draws: resamplings of the bootstrap behind the intervals; 1000 take 15 s for 7 000 videos.
         seed: of the draws.
 
     Raises:
-        InputError: if a file cannot be read, or fewer than four videos are in all three of them.
+        InputError: a file cannot be read, or fewer than four videos are in all three files.
     """
-    opinions = read_opinions(labels, higher_is_better=higher_is_better)
+    opinions = read_opinions(labels, higher_is_better="labels" not in lower_is_better)
     models = [
-        read_predictions(path, rising)
-        for path, rising in ((first, first_higher_is_better), (second, second_higher_is_better))
+        read_predictions(first, "first" not in lower_is_better),
+        read_predictions(second, "second" not in lower_is_better),
     ]
     scores = [join(model, opinions.names, labels) for model in models]
     rows = [row for row in range(len(opinions.names)) if all(row in found for found in scores)]
     if len(rows) < _LEAST:
         raise InputError(
-            f"Of the {len(opinions.names)} videos of {labels} {len(rows)} have a score in both {first} and "
-            f"{second}; give files that share {_LEAST} or more."
+            f"{first}, {second} and {labels} must share {_LEAST} videos or more; got {len(rows)} of the "
+            f"{len(opinions.names)} in the list."
         )
     one, two = (np.array([found[row] for row in rows]) for found in scores)
     outcome = compare(one, two, opinions.mos[rows], draws=draws, seed=seed)
 
     table = Table("", "first", "", "second", "", title=f"Agreement with {labels.name}, {len(rows)} videos")
+    sides = ((outcome.first, outcome.first_intervals), (outcome.second, outcome.second_intervals))
     for name in FIGURES:
-        table.add_row(
-            name.upper(),
-            f"{outcome.first[name]:.3f}",
-            _told(outcome.first_intervals[name]),
-            f"{outcome.second[name]:.3f}",
-            _told(outcome.second_intervals[name]),
-        )
+        cells = [(f"{values[name]:.3f}", _told(intervals[name])) for values, intervals in sides]
+        table.add_row(name.upper(), *cells[0], *cells[1])
     table.add_row("raw PLCC", f"{outcome.first['plcc_raw']:.3f}", "", f"{outcome.second['plcc_raw']:.3f}", "")
     console = Console()
     console.print(table)

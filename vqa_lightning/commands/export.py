@@ -14,9 +14,9 @@ from rich.console import Console
 from safetensors.torch import save_file
 from torch import nn
 
+from datamodules.errors import InputError
 from vqa_lightning.annotators.checkpoint_teacher import load_checkpoint
 from vqa_lightning.checkpoints.resumable import read_checkpoint
-from vqa_lightning.families import InputError
 from vqa_lightning.training import RankingModule
 
 OWN_WEIGHTS = "vqa_lightning.safetensors"
@@ -36,11 +36,11 @@ def export_model(ckpt_path: Path, output: Path, merge: bool = False) -> None:
             trained otherwise is always written as a whole.
 
     Raises:
-        InputError: if the checkpoint cannot be loaded, the folder is in use or cannot be written, or adapters
+        InputError: the checkpoint cannot be loaded, the folder is in use or cannot be written, or adapters
             are asked for whose base is not published.
     """
     if output.exists() and not (output.is_dir() and not any(output.iterdir())):
-        raise InputError(f"--output {output} is in use; name a folder that is empty or does not exist.")
+        raise InputError(f"--output must be a folder that is empty or does not exist; got {output}.")
     module = load_checkpoint(ckpt_path)
     adapters = module.trained.parts == "lora" and not merge
     if adapters and module.lmm_config.pretrained is None:

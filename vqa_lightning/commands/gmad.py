@@ -6,20 +6,20 @@ Whoever looks decides: if the two videos of a pair look alike the attacker is wr
 import csv
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 from rich.console import Console
 
+from datamodules.checks import check_above, check_least
 from datamodules.corpus import match_names
 from datamodules.corpus.table import SUFFIXES
-from datamodules.errors import UnreadableVideo
+from datamodules.errors import InputError, UnreadableVideo
 from datamodules.opinions import Predictions, read_predictions
 from datamodules.opinions.predictions import join
 from datamodules.pairs.gmad import gmad_pairs
 from datamodules.video import Sampling, Video, probe, read_clip
-from vqa_lightning.families import InputError
 
 _WIDTH, _HEIGHT = 320, 180  # pixels of the room a frame has
 
@@ -49,8 +49,7 @@ def draw_gmad(
     videos: Path | None = None,
     bins: int = 5,
     gap: float | None = None,
-    first_higher_is_better: bool = True,
-    second_higher_is_better: bool = True,
+    lower_is_better: tuple[Literal["first", "second"], ...] = (),
 ) -> None:
     """Draw the pairs of videos on which two score files disagree most (gMAD), and list them beside.
 
@@ -66,25 +65,24 @@ def draw_gmad(
         bins: quality bins of the defending model.
         gap: how far apart the defending model may score the two, in standard deviations of its scores; by
             default any two of a bin.
-        first_higher_is_better: false where the first file's scores are distances, such as NIQE.
-        second_higher_is_better: the same of the second file's.
+        lower_is_better: those of the two files whose scores are distances, such as [second] for NIQE's.
 
     Raises:
-        InputError: if a file cannot be read, the two share no pair to draw, or no video can be opened.
+        InputError: a file cannot be read, the two files share no pair to draw, or no video can be opened.
     """
     if output.suffix.lower() != ".png":
-        raise InputError(f"--output {output} is not a .png file; name one.")
-    if count < 1 or bins < 1:
-        raise InputError(f"gmad was asked for {count} pairs from {bins} bins; give at least 1 of each.")
-    if gap is not None and not gap > 0:
-        raise InputError(f"--gap is {gap}; give more than 0, or leave it out.")
+        raise InputError(f"--output must be a .png file; got {output}.")
+    check_least("--count", count, 1)
+    check_least("--bins", bins, 1)
+    if gap is not None:
+        check_above("--gap", gap, 0)
     listing = output.with_suffix(".csv")
     if listing.resolve() in (first.resolve(), second.resolve()):
         raise InputError(f"--output {output} would write its list over {listing}; give it another name.")
     if videos is not None and not videos.exists():
-        raise InputError(f"--videos {videos} does not exist; name the folder in which the files' names lie.")
-    one = read_predictions(first, first_higher_is_better)
-    two = read_predictions(second, second_higher_is_better)
+        raise InputError(f"--videos must be the folder in which the files' names lie; got {videos}.")
+    one = read_predictions(first, "first" not in lower_is_better)
+    two = read_predictions(second, "second" not in lower_is_better)
     scores = join(two, one.names, first)
     places = _places(one, videos)
     rows = [
@@ -116,7 +114,7 @@ def draw_gmad(
 
 
 def _places(predictions: Predictions, folder: Path | None) -> dict[int, Path]:
-    """Row -> file; all rows without a folder, those whose video lies in it with one."""
+    """Return row -> file: all rows without a folder, else the rows whose video lies in the folder."""
     if folder is None:
         return {row: Path(name) for row, name in enumerate(predictions.names)}
     files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
@@ -125,7 +123,7 @@ def _places(predictions: Predictions, folder: Path | None) -> dict[int, Path]:
 
 
 def _write(path: Path, names: tuple[str, str], blocks: Sequence[_Block]) -> None:
-    """Rows of attacker, both videos' names and all four scores."""
+    """Write a row a pair: attacker, both videos' names and all four scores."""
     with path.open("w", newline="", encoding="utf-8") as file:
         table = csv.writer(file)
         table.writerow(
@@ -138,7 +136,7 @@ def _write(path: Path, names: tuple[str, str], blocks: Sequence[_Block]) -> None
 
 
 def _sheet(names: tuple[str, str], blocks: Sequence[_Block]) -> Image.Image:
-    """A title over each block, then a row for each pair, the attacker's lower video on the left."""
+    """Draw a title over each block, then a row for each pair, the attacker's lower video on the left."""
     tall = _HEIGHT + 3 * _LINE + _GAP
     height = sum(_LINE + _GAP + tall * len(block) for block in blocks if block)
     image = Image.new("RGB", (2 * _WIDTH + _GAP, height), "white")
@@ -169,13 +167,13 @@ def _sheet(names: tuple[str, str], blocks: Sequence[_Block]) -> Image.Image:
     if not opened:
         example = next(low.path for block in blocks for low, _ in block)
         raise InputError(
-            f"Not one video of the pairs, such as {example}, can be opened; name their folder by --videos."
+            f"no video of the pairs, such as {example}, can be opened; name their folder by --videos."
         )
     return image
 
 
 def _middle_frame(path: Path) -> Image.Image | None:
-    """The frame in the middle of a video, within the room it has; None where it cannot be read."""
+    """Return the frame in the middle of a video, shrunk to its room; None where it cannot be read."""
     try:
         frames, _ = read_clip(probe(path), Sampling(segments=1, frames=1, window=None))
     except UnreadableVideo:
@@ -186,7 +184,7 @@ def _middle_frame(path: Path) -> Image.Image | None:
 
 
 def _fitted(text: str, width: int) -> str:
-    """The text, its middle left out until it fits: names differ at their ends."""
+    """Return the text, its middle left out until it fits: names differ at their ends."""
     font = ImageFont.load_default()
     whole, kept = text, len(text)
     while font.getlength(text) > width - 4:

@@ -1,4 +1,4 @@
-"""What there is to name: simulators, teachers, families, benchmarks and the configs that come along."""
+"""The command `list`: simulators, teachers, families, benchmarks and the configs that come along."""
 
 from pathlib import Path
 
@@ -20,7 +20,7 @@ def _first_comment(path: Path) -> str:
 
 
 def print_listing() -> None:
-    """Prints one table a kind."""
+    """Print one table a kind."""
     import datamodules
     from datamodules.codecs import Codec
     from datamodules.opinions import BENCHMARKS

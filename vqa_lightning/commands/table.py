@@ -17,9 +17,9 @@ class Command(NamedTuple):
     """What a word runs, and what its --help says.
 
     Attributes:
-        run: a function, or a dictionary of one for each of the command's own words.
+        run: a function, or a dictionary with a function for each of the command's own words.
         description: one sentence.
-        flags: arguments that may stand without a value, for which jsonargparse wants one.
+        flags: arguments that may stand without a value, although jsonargparse wants one.
     """
 
     run: Any
@@ -45,7 +45,7 @@ COMMANDS = {
 
 
 def run_command(words: Sequence[str], parser_class: type[ArgumentParser]) -> None:
-    """Runs the command that the first word names with the arguments that follow."""
+    """Run the command that the first word names with the arguments that follow."""
     command = COMMANDS[words[0]]
     auto_cli(
         command.run,

@@ -208,7 +208,9 @@ class TestRounds:
         assert not rising[int(np.argmax(watch.rates)) :].any()
 
     def test_the_schedule_lies_over_rounds_that_grow(self, mixed_corpus: Path, tmp_path: Path) -> None:
-        module, _ = fit(mixed_corpus, tmp_path, SelfImprovement(**QUICK), rounds=3, union=True)
+        module, _ = fit(
+            mixed_corpus, tmp_path, SelfImprovement(**QUICK), rounds=3, later=LaterRounds(union=True)
+        )
         assert module.schedule.steps == module.global_step == 3 * (1 + 2 + 3)
 
     def test_a_round_that_is_worse_is_rejected(self, mixed_corpus: Path, tmp_path: Path) -> None:

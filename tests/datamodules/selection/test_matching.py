@@ -13,7 +13,7 @@ from datamodules.corpus import build_corpus
 from datamodules.errors import InputError
 from datamodules.selection.corpus_metrics import METRICS
 from datamodules.selection.matching import Array, bin_edges, histograms, select
-from datamodules.selection.select_command import select_videos
+from datamodules.selection.select_command import Shares, select_videos
 
 DATA = Path(__file__).resolve().parents[3].parent / "shared/data"
 
@@ -126,7 +126,7 @@ def test_the_command_writes_a_manifest(
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     chosen = folder / "chosen.csv"
-    select_videos(str(folder / "pool.csv"), 2, chosen, shares={"phone": 0.5}, bins=3)
+    select_videos(str(folder / "pool.csv"), 2, chosen, shares=Shares({"phone": 0.5}), bins=3)
     rows = list(csv.DictReader(chosen.open()))
     assert sorted(row["source"] for row in rows) == ["other", "phone"]
     assert all(row["content"] and (folder / row["path"]).is_file() for row in rows)
@@ -154,7 +154,7 @@ def test_mistakes_end_in_one_sentence(folder: Path, tmp_path: Path, monkeypatch:
         with pytest.raises(InputError, match=words):
             select_videos(str(folder), 2, tmp_path / "x.csv", target=str(tmp_path / f"{target}.json"))
     with pytest.raises(InputError, match="does not have"):
-        select_videos(str(folder), 2, tmp_path / "x.csv", shares={"a": 1.0})
+        select_videos(str(folder), 2, tmp_path / "x.csv", shares=Shares({"a": 1.0}))
     with pytest.raises(InputError, match=r"\.csv"):
         select_videos(str(folder), 2, tmp_path / "x.txt")
     with pytest.raises(InputError, match="cannot be written"):

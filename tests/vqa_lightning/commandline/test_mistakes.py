@@ -3,8 +3,8 @@
 import pytest
 from torch.utils.data import DataLoader, Dataset
 
-from vqa_lightning.cli import _sentence
-from vqa_lightning.families import InputError
+from datamodules.errors import InputError
+from vqa_lightning.commandline.mistakes import sentence
 
 SENTENCE = "A clip of 8 x 8 is too small for libx264: give at least 16 pixels a side."
 
@@ -21,4 +21,4 @@ class Small(Dataset[int]):
 def test_a_workers_sentence_is_the_one_that_is_printed(workers: int) -> None:
     with pytest.raises(InputError) as raised:
         list(DataLoader(Small(), num_workers=workers))
-    assert _sentence(raised.value) == SENTENCE
+    assert sentence(raised.value) == SENTENCE

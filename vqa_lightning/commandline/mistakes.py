@@ -1,0 +1,70 @@
+"""What a user can mend, as one sentence on stderr; anything else keeps its traceback."""
+
+import errno
+import os
+import re
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+
+from datamodules.errors import InputError, UnreadableVideo
+from vqa_lightning.commandline.parser import ParserError
+
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+_NO_RIGHT = (errno.EROFS, errno.EACCES, errno.EPERM)
+
+
+def mistake(error: BaseException | None) -> BaseException | None:
+    """Return what a user can mend in a chain of exceptions; None if there is nothing.
+
+    jsonargparse wraps what a class raises when it is made, and repeats it in lines of its own.
+    """
+    complaint = None
+    while error is not None:
+        if isinstance(error, ParserError):
+            complaint = complaint or error
+        elif isinstance(error, InputError | UnreadableVideo | MisconfigurationException) or (
+            isinstance(error, OSError) and error.errno in (*_NO_ROOM, *_NO_RIGHT)
+        ):
+            return error
+        error = error.__cause__ or error.__context__
+    return complaint
+
+
+def sentence(told: BaseException, words: Sequence[str] = ()) -> str:
+    """Return what a mistake says, without the traceback that torch wraps around what a worker raised.
+
+    Args:
+        told: what `mistake` found.
+        words: of the command line.
+    """
+    if isinstance(told, ParserError):
+        return told.sentence(words)
+    if isinstance(told, OSError):
+        place, reason = told.filename or "a file of the run", os.strerror(told.errno or 0)
+        if told.errno in _NO_ROOM:
+            return f"{place} cannot be written ({reason}): make room, and go on with --ckpt_path last."
+        return f"{place} cannot be used ({reason}): change its rights, or name another place."
+    lines = str(told).strip().splitlines()
+    if not lines[0].startswith("Caught "):
+        return lines[0]
+    return re.sub(r"^[\w.]+: ", "", lines[-1])
+
+
+@contextmanager
+def told_once() -> Iterator[None]:
+    """Keep threads from printing a traceback for want of room: the main thread meets the same and says so."""
+    others = threading.excepthook
+
+    def tell(failed: threading.ExceptHookArgs) -> None:
+        if mistake(failed.exc_value) is None:
+            others(failed)
+
+    threading.excepthook = tell
+    try:
+        yield
+    finally:
+        threading.excepthook = others

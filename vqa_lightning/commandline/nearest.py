@@ -1,0 +1,54 @@
+"""The nearest right name of a setting that a user has misspelt or typed at the wrong level."""
+
+from collections.abc import Iterable
+from difflib import SequenceMatcher
+
+_LEAST = 0.6
+"""Likeness, from 0 to 1, below which a name is no help."""
+
+
+def not_a_setting(typed: str, known: Iterable[str]) -> str:
+    """Return the sentence on a flag that is no setting, with the nearest one that is.
+
+    Args:
+        typed: the flag, with dashes.
+        known: names of all settings, without dashes.
+
+    Example:
+        >>> not_a_setting("--data.blur", ["data.labelling.blur", "data.batch_size"])
+        '--data.blur is not a setting; the nearest is --data.labelling.blur.'
+    """
+    name = nearest(typed.removeprefix("--"), known)
+    if name is None:
+        return f"{typed} is not a setting; --help lists the settings."
+    return f"{typed} is not a setting; the nearest is --{name}."
+
+
+def nearest(typed: str, known: Iterable[str]) -> str | None:
+    """Return the known name that is most like a typed one; None if none is like it.
+
+    The last part of a name counts twice, for whole settings are moved more often than they are renamed.
+
+    Args:
+        typed: parts joined by dots, such as `data.batchsize`.
+        known: names in the same form.
+
+    Example:
+        >>> nearest("epochs_per_round", ["callbacks.SelfImprovement.epochs_per_round", "trainer.max_epochs"])
+        'callbacks.SelfImprovement.epochs_per_round'
+    """
+    ranked = [(_likeness(typed, name), name) for name in known]
+    best = max(ranked, key=lambda one: one[0], default=(0.0, ""))
+    return best[1] if best[0] >= _LEAST else None
+
+
+def _likeness(typed: str, name: str) -> float:
+    own, other = typed.rpartition(".")[2], name.rpartition(".")[2]
+    last = _ratio(own, other)
+    if set(other.split("_")) <= set(own.split("_")) and own != other:
+        last = max(last, 0.9)  # teacher_pairs for counts.teacher
+    return (2 * last + _ratio(typed, name)) / 3
+
+
+def _ratio(one: str, other: str) -> float:
+    return SequenceMatcher(None, one, other).ratio()

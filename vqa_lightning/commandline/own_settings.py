@@ -1,0 +1,42 @@
+"""The command line's own settings and help, beside those of the Trainer, the model and the data."""
+
+from lightning.pytorch.cli import LightningArgumentParser
+
+from callbacks.scores.benchmark_report import FOLDER
+from vqa_lightning.commands.table import COMMANDS
+
+HELP = {
+    "prog": "vqa-lightning",
+    "description": "Train and use video quality models without human labels. "
+    f"Besides, {', '.join(COMMANDS)}: each has a --help of its own. "
+    "`predict --model.teacher CLASS` needs no training.",
+    "fit": {
+        "epilog": "--callbacks.CLASS.SETTING VALUE changes one setting of a callback that a config lists, "
+        "such as --callbacks.SelfImprovement.ladders 4; of a class that is listed twice, "
+        "--callbacks.CLASS.0.SETTING."
+    },
+}
+"""What LightningCLI hands to its parsers: to all of them, and to fit's."""
+
+
+def add_own_settings(parser: LightningArgumentParser) -> None:
+    """Make pairs of rounds the data unless another class is named, and add what no class of Lightning has."""
+    parser.set_defaults({"data": {"class_path": "datamodules.RoundDataModule"}})
+    parser.add_argument(
+        "--output",
+        type=str | None,
+        default=None,
+        help="Where predict writes its rows, .csv, .jsonl or .parquet (null: scores.csv), and test the "
+        f"folder of its report on benchmarks (null: {FOLDER}).",
+    )
+    parser.add_argument(
+        "--calibration",
+        type=str | None,
+        default=None,
+        help="A human scale that was fitted to this model's scores: predict adds the column calibrated.",
+    )
+    parser.add_argument(
+        "--force",
+        action="store_true",
+        help="fit --ckpt_path goes on although settings or videos are not those that the run began with.",
+    )
