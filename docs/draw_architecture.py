@@ -110,7 +110,7 @@ def with_imports(page: str, rooms: Mapping[str, set[str]]) -> str:
 
 # The picture. Coordinates are pixels; a layer is a row of boxes, and every arrow leads downwards.
 
-BOX, HEIGHT, GAP, LAYER, MARGIN, HEADER = 112, 34, 26, 66, 24, 64
+BOX, HEIGHT, GAP, LAYER, MARGIN, HEADER = 130, 38, 14, 66, 20, 64
 INK, PALE, PAPER = "#24292f", "#c4cad1", "#ffffff"
 LANES = {"datamodules": "#f3f7fc", "vqa_lightning": "#fdf7ef", "callbacks": "#f4faf4"}
 COLOURS = ("#1f6feb", "#c2410c", "#15803d")
@@ -188,7 +188,7 @@ def drawing(rooms: Mapping[str, set[str]], told: Mapping[str, Sequence[str]]) ->
     width, height = max(right.values()) + MARGIN, bottom + 4 * MARGIN
     lines = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:.0f} {height:.0f}" '
-        'font-family="Helvetica, Arial, sans-serif" font-size="13">',
+        'font-family="Helvetica, Arial, sans-serif" font-size="16">',
         '<defs><marker id="tip" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="6" markerHeight="6" '
         f'orient="auto"><path d="M0 0L8 4L0 8z" fill="{PALE}"/></marker></defs>',
         f'<rect width="100%" height="100%" fill="{PAPER}"/>',
@@ -215,21 +215,21 @@ def drawing(rooms: Mapping[str, set[str]], told: Mapping[str, Sequence[str]]) ->
         lines += [
             f'<rect x="{x - BOX / 2:.1f}" y="{y - HEIGHT / 2:.1f}" width="{BOX}" height="{HEIGHT}" rx="6" '
             f'fill="{PAPER}" stroke="{INK}"/>',
-            f'<text x="{x:.1f}" y="{y + 4.5:.1f}" text-anchor="middle" fill="{INK}">'
+            f'<text x="{x:.1f}" y="{y + 5.5:.1f}" text-anchor="middle" fill="{INK}">'
             f"{escape(short(room))}</text>",
         ]
     for path, colour in centres:
         for number, (x, y) in enumerate(path, 1):
             lines += [
-                f'<circle cx="{x:.1f}" cy="{y:.1f}" r="8.5" fill="{colour}" stroke="{PAPER}"/>',
-                f'<text x="{x:.1f}" y="{y + 3.8:.1f}" text-anchor="middle" font-size="11" fill="{PAPER}">'
+                f'<circle cx="{x:.1f}" cy="{y:.1f}" r="9.5" fill="{colour}" stroke="{PAPER}"/>',
+                f'<text x="{x:.1f}" y="{y + 4.2:.1f}" text-anchor="middle" font-size="12" fill="{PAPER}">'
                 f"{number}</text>",
             ]
     for number, (heading, colour) in enumerate(zip(told, COLOURS, strict=True)):
-        x, y = MARGIN + 12 + 210 * number, bottom + 30
+        x, y = MARGIN + 12 + 240 * number, bottom + 30
         lines += [
             f'<circle cx="{x}" cy="{y}" r="9" fill="{colour}"/>',
-            f'<text x="{x + 18}" y="{y + 4.5}" fill="{INK}">{escape(heading.lower())}</text>',
+            f'<text x="{x + 18}" y="{y + 5.5}" fill="{INK}">{escape(heading.lower())}</text>',
         ]
     lines += [
         f'<text x="{MARGIN + 3}" y="{bottom + 66:.1f}" fill="{INK}">'
@@ -249,7 +249,7 @@ def discs(
     for path in told.values():
         found.append([])
         for room in path:
-            x, y = place[room][0] - BOX / 2 + 8 + 19 * taken[room], place[room][1] - HEIGHT / 2
+            x, y = place[room][0] - BOX / 2 + 9 + 21 * taken[room], place[room][1] - HEIGHT / 2
             taken[room] += 1
             found[-1].append((x, y))
     return found
