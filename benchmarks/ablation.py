@@ -3,9 +3,9 @@
     python benchmarks/ablation.py [--seconds 75] [--seeds 3] [--jobs 2] [--page docs/model.md]
 
 Every arm differs from the base, which is configs/round.yaml, by what its name says. A student trains on one
-thread for a time, not for a number of steps: its steps are those that fit into `--seconds` of CPU time, by
-the pace of a short run before, so that the schedule ends with the training and other work on the machine
-changes nothing. The teachers' labels and the clips are there beforehand. Two corpora:
+thread for a time, not for a number of steps: the number of steps is what fits into `--seconds` of CPU time,
+by the pace of a short run before. So the schedule ends with the training, and other work on the machine
+changes nothing. The teachers' labels and the clips are made beforehand. There are two corpora:
 
 - embedded: the procedural one. The choice is to be made by the select split; the figures are the report
   split's. SRCC across contents is with the hidden truth.
@@ -93,7 +93,7 @@ ARMS: dict[str, tuple[str, ...]] = {
 
 
 def write_folds(source: str, count: int, root: Path) -> list[Video]:
-    """A manifest for each fold: its contents to report on, one other to select by, the rest to train on."""
+    """Write a manifest for each fold: contents to report on, one other to select by, the rest to train on."""
     table = build_corpus(source)
     corpus = videos(join_contents(table, find_duplicates(table)))
     # Largest frames are dealt out first, so that every fold has large and small ones.
@@ -113,7 +113,7 @@ def write_folds(source: str, count: int, root: Path) -> list[Video]:
 
 
 def run(job: Job, root: Path, seconds: float) -> None:
-    """One student in a process of its own on one thread, unless its answers lie there already."""
+    """Train one student in a process of its own on one thread, unless its answers lie there already."""
     if job.file(root).is_file():
         return
     words = [sys.executable, __file__, "--root", str(root), "--seconds", str(seconds)]
@@ -125,7 +125,7 @@ def run(job: Job, root: Path, seconds: float) -> None:
 
 
 def in_own_process(words: Sequence[str], log: Path, name: str) -> None:
-    """Runs a command on one thread, what it says going to the log, and prints how long it took.
+    """Run a command on one thread with its output in the log, and print how long the command took.
 
     Raises:
         SystemExit: it failed.
@@ -141,13 +141,13 @@ def in_own_process(words: Sequence[str], log: Path, name: str) -> None:
 
 
 def figure(value: float, ends: Sequence[float] = ()) -> str:
-    """`.712`, or with the ends of its interval `.712 [.651, .774]`."""
+    """Return `.712`, or with the ends of its interval `.712 [.651, .774]`."""
     middle, *rest = (f"{number:.3f}".replace("0.", ".", 1) for number in (value, *ends))
     return f"{middle} [{', '.join(rest)}]" if rest else middle
 
 
 def pair_cell(runs: Sequence[Mapping[str, Any]], split: str, *, ends: bool) -> str:
-    """Rank accuracy over the pairs of all seeds."""
+    """Return rank accuracy over the pairs of all seeds."""
     difference, order, content = (
         np.concatenate([run[split][name] for run in runs]) for name in ("difference", "order", "content")
     )
@@ -158,13 +158,13 @@ def pair_cell(runs: Sequence[Mapping[str, Any]], split: str, *, ends: bool) -> s
 
 
 def mean_cell(runs: Sequence[Mapping[str, Any]], name: str) -> str:
-    """The mean of a figure of the report split over the seeds; empty where there is none."""
+    """Return the mean of a figure of the report split over the seeds; empty where there is none."""
     values = [run["report"][name] for run in runs if run["report"][name] is not None]
     return figure(float(np.mean(values))) if values else ""
 
 
 def truth_cell(runs: Sequence[Mapping[str, Any]], corpus: Sequence[Video], truth: Mapping[str, float]) -> str:
-    """SRCC with the hidden truth across contents, the mean over the seeds."""
+    """Return SRCC with the hidden truth across contents, the mean over the seeds."""
     contents = {video.video_id: video.content for video in corpus}
     scores = [{contents[row[0]]: row[3] for row in run["scores"]} for run in runs]
     known = sorted(set.intersection(*(set(one) for one in scores)))
@@ -179,7 +179,7 @@ def truth_cell(runs: Sequence[Mapping[str, Any]], corpus: Sequence[Video], truth
 
 
 def judge_cell(runs: Sequence[Mapping[str, Any]], corpus: Sequence[Video], judge: Scores) -> str:
-    """SRCC with the judge over all versions of a fold, the mean over the folds."""
+    """Return SRCC with the judge over all versions of a fold, the mean over the folds."""
     folds = []
     for run in runs:
         scores = {(row[0], row[1], row[2]): row[3] for row in run["scores"]}
@@ -195,7 +195,7 @@ def judge_cell(runs: Sequence[Mapping[str, Any]], corpus: Sequence[Video], judge
 
 
 def markdown(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table of one corpus."""
+    """Return the table of one corpus."""
     lines = ["| " + " | ".join(cells) + " |" for cells in (columns, ["---"] * len(columns), *rows)]
     return "\n".join((title, "", *lines, ""))
 
@@ -203,7 +203,7 @@ def markdown(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) 
 def report(
     root: Path, seeds: int, seconds: float, corpora: Mapping[str, Sequence[Video]], judge: Scores
 ) -> str:
-    """Both tables, with the arms of which all seeds are there."""
+    """Return both tables, with the arms of which all seeds are there."""
     tables = []
     for name, corpus in corpora.items():
         embedded = name == "embedded"
@@ -240,7 +240,7 @@ def report(
 
 
 def put(page: Path, tables: str, mark: str = "ablation") -> None:
-    """Replaces what stands between the marks of a page."""
+    """Replace what stands between the marks of a page."""
     opening, closing = f"<!-- {mark} -->", f"<!-- /{mark} -->"
     before, _, rest = page.read_text().partition(opening)
     _, found, after = rest.partition(closing)
@@ -252,7 +252,7 @@ def put(page: Path, tables: str, mark: str = "ablation") -> None:
 
 
 def main() -> None:
-    """Trains what is missing and prints."""
+    """Train what is missing and print."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

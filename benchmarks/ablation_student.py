@@ -48,7 +48,7 @@ class Job(NamedTuple):
     seed: int
 
     def file(self, root: Path) -> Path:
-        """Where its answers are kept."""
+        """Return the file that keeps the student's answers."""
         return root / f"{self.corpus}-{self.seed}-{folder_name(self.arm)}.json"
 
 
@@ -56,7 +56,7 @@ class FirstRound(SelfImprovement):
     """Labels and pairs of round 0 without the annotation at its end, which is no training."""
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Nothing."""
+        """Do nothing at the end of the epoch."""
 
 
 class Pace(Callback):
@@ -66,7 +66,7 @@ class Pace(Callback):
         self.marks: list[float] = []
 
     def on_train_batch_end(self, *_: Any) -> None:
-        """Reads the clock."""
+        """Read the clock."""
         self.marks.append(time.process_time())
 
     @property
@@ -77,7 +77,7 @@ class Pace(Callback):
 
 
 def configured(words: Sequence[str]) -> tuple[RankingModule, RoundDataModule, float]:
-    """Module, data and norm to which gradients are clipped, by the config and what is typed besides."""
+    """Return module, data and the norm to which gradients are clipped, by the config and further words."""
     cli = LightningCLI(
         RankingModule,
         LightningDataModule,
@@ -96,7 +96,7 @@ def configured(words: Sequence[str]) -> tuple[RankingModule, RoundDataModule, fl
 def train(
     words: Sequence[str], place: Path, steps: int, known: RoundDataModule | None = None
 ) -> tuple[RankingModule, RoundDataModule, Pace]:
-    """Trains a student for some steps of round 0, on clips that are read beforehand.
+    """Train a student for some steps of round 0, on clips that are read beforehand.
 
     Args:
         words: of the command line, beside the base's config.
@@ -137,7 +137,7 @@ def train(
 def judge_pairs(
     loader: DataLoader[Any], data: RoundDataModule, answer: Answer, orders: bool
 ) -> dict[str, Any]:
-    """What is said of a split's pairs, in plain types."""
+    """Return what an answer says of a split's pairs, in plain types."""
     contents = {video.video_id: video.content for video in videos(data.corpus)}
     names = loader.dataset.rows["first"].to_pylist()  # type: ignore[attr-defined]
     found: dict[str, list[Any]] = {"difference": [], "order": [], "content": []}
@@ -157,13 +157,13 @@ def judge_pairs(
 
 
 def laplacian_answer(pairs: PairBatch) -> tuple[Tensor, None, None]:
-    """The sharper side, which is what the baseline prefers."""
+    """Prefer the sharper side, as the baseline does."""
     first, second = (Laplacian().score(side) for side in pairs.clips)
     return second - first, None, None
 
 
 def versions(data: RoundDataModule, split: str, sources_only: bool) -> list[Request]:
-    """The videos of a split, and their versions that leave pixels in place."""
+    """Return the videos of a split and their versions that leave pixels in place."""
     members = data.split(split)
     requests = [Request(video) for video in members]
     if sources_only:
@@ -177,7 +177,7 @@ def versions(data: RoundDataModule, split: str, sources_only: bool) -> list[Requ
 
 
 def keep(job: Job, root: Path, data: RoundDataModule, teacher: Teacher, answer: Answer, **more: Any) -> None:
-    """Writes down, whole or not at all, what a student says of the splits it has not seen."""
+    """Write, whole or not at all, what a student says of the splits that it has not seen."""
     orders = bool(more.pop("orders", False))
     found: dict[str, Any] = {**job._asdict(), **more}
     for split, loader in (("select", data.val_dataloader()), ("report", data.test_dataloader())):
@@ -190,7 +190,7 @@ def keep(job: Job, root: Path, data: RoundDataModule, teacher: Teacher, answer: 
 
 
 def run_student(job: Job, words: Sequence[str], root: Path, seconds: float, *, baseline: bool) -> None:
-    """Trains one student and judges it.
+    """Train one student and judge it.
 
     Args:
         job: the student.

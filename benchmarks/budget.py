@@ -42,15 +42,15 @@ class Parsed(LightningCLI):
     """The command line's parser, with nothing made of what it read."""
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
-        """Parses these words, whatever this process was started with."""
+        """Parse these words, whatever this process was started with."""
         self.config = parser.parse_args(args)
 
     def instantiate_classes(self) -> None:
-        """Leaves that to whoever asks."""
+        """Leave the instances to the caller."""
 
 
 def modules(words: list[str], folder: Path) -> tuple[RankingModule, RoundDataModule]:
-    """The modules of a configuration, its checkpoint replaced by a stand-in."""
+    """Return the modules of a configuration, its checkpoint replaced by a stand-in."""
     cli = Parsed(
         RankingModule,
         LightningDataModule,
@@ -70,7 +70,7 @@ def modules(words: list[str], folder: Path) -> tuple[RankingModule, RoundDataMod
 
 
 def main() -> None:
-    """Prints the table."""
+    """Print the table."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -27,13 +27,13 @@ JPEG_QUALITY = 88  # with whole chroma: finer than any level that is shown
 
 
 def read(path: Path, window: int) -> tuple[Video, Tensor, Tensor]:
-    """The video, and FRAMES consecutive frames uint8 (T, 3, H, W) from its middle with their times."""
+    """Return the video and FRAMES consecutive frames uint8 (T, 3, H, W) from its middle with their times."""
     video = probe(path)
     return video, *read_clip(video, Sampling(segments=1, frames=FRAMES, window=window))
 
 
 def versions(simulator: Distortion | Codec, video: Video, frames: Tensor, times: Tensor) -> Tensor:
-    """The source and every level of a clip: uint8 (levels + 1, T, 3, H, W)."""
+    """Return the source and every level of a clip: uint8 (levels + 1, T, 3, H, W)."""
     if isinstance(simulator, Codec):
         coded = [simulator(frames, level, video.fps) for level in range(len(simulator.levels) + 1)]
         return torch.stack(coded)
@@ -47,7 +47,7 @@ def versions(simulator: Distortion | Codec, video: Video, frames: Tensor, times:
 def sheet(
     title: str, rows: Sequence[str], columns: Sequence[str], tiles: Sequence[Sequence[Tensor]]
 ) -> Image.Image:
-    """Tiles uint8 (3, H, W) in a grid, with a title, a caption above each column and one above each row."""
+    """Return tiles uint8 (3, H, W) in a grid, with a title, and a caption above each column and each row."""
     side = tiles[0][0].shape[-1]
     height = CAPTION + side
     image = Image.new("RGB", (side * len(columns), 2 * CAPTION + height * len(rows)), "white")
@@ -64,7 +64,7 @@ def sheet(
 
 
 def draw_sheet(simulator: Distortion | Codec, paths: Sequence[Path]) -> Image.Image:
-    """The sheet of a simulator; of one that shows in time, on the first of the clips."""
+    """Draw the sheet of a simulator; a simulator that shows in time is drawn on the first of the clips."""
     captions = ["source"] + [
         f"level {level}: {strength:g}" for level, strength in enumerate(simulator.levels, 1)
     ]
@@ -82,7 +82,7 @@ def draw_sheet(simulator: Distortion | Codec, paths: Sequence[Path]) -> Image.Im
 
 
 def main() -> None:
-    """Writes the sheets."""
+    """Write the sheets."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

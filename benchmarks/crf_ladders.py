@@ -50,14 +50,14 @@ class Ladder(NamedTuple):
     fidelity: Sequence[float]
 
     def pairs(self, least: float) -> Iterator[tuple[int, int]]:
-        """Places of the milder and the harsher rung of all pairs between which XPSNR falls by `least` dB."""
+        """Return the milder and the harsher rung of all pairs between which XPSNR falls by `least` dB."""
         for milder, harsher in combinations(range(len(self.rungs)), 2):
             if self.fidelity[milder] - self.fidelity[harsher] >= least:
                 yield milder, harsher
 
 
 def encode_ladders(source: Video, folder: Path, seconds: float) -> list[Ladder]:
-    """Encodes the middle of a video by every codec at every CRF, unless the files lie there already.
+    """Encode the middle of a video by every codec at every CRF, unless the files lie there already.
 
     Args:
         source: the video; a shorter one than `seconds` is encoded whole.

@@ -42,7 +42,7 @@ ROUND = Path(__file__).resolve().parents[1] / "configs/round.yaml"
 
 
 def some_clips(count: int, frames: int, height: int, width: int) -> Tensor:
-    """Clips uint8 with structure of 8 pixels and a little grain, so that JPEG has natural work to do."""
+    """Return clips uint8 with structure of 8 pixels and a little grain, so that JPEG has natural work."""
     generator = torch.Generator().manual_seed(0)
     small = torch.rand(count * frames, 3, height // 8 + 1, width // 8 + 1, generator=generator)
     large = F.interpolate(small, (height, width), mode="bilinear")
@@ -51,7 +51,7 @@ def some_clips(count: int, frames: int, height: int, width: int) -> Tensor:
 
 
 def distort_frames(task: tuple[str, float, Frames]) -> Frames:
-    """One clip (T, H, W, 3) with PIL and NumPy, frame by frame, as scripts without a GPU do."""
+    """Distort one clip (T, H, W, 3) with PIL and NumPy, frame by frame, as scripts without a GPU do."""
     name, strength, frames = task
     draws = np.random.default_rng(0)
     if name in ("stutter", "frame_rate", "freeze"):
@@ -60,7 +60,7 @@ def distort_frames(task: tuple[str, float, Frames]) -> Frames:
 
 
 def distort_image(name: str, strength: float, image: Image.Image, draws: np.random.Generator) -> Image.Image:
-    """The nearest that PIL and NumPy have to a simulator."""
+    """Distort one frame by what PIL and NumPy have that is nearest to a simulator."""
     width, height = image.size
     match name:
         case "resize":
@@ -98,7 +98,7 @@ def distort_image(name: str, strength: float, image: Image.Image, draws: np.rand
 
 
 def seconds(call: Callable[[], object], device: torch.device, repeats: int) -> float:
-    """The least time of several calls: on a machine shared with others the one that was disturbed least."""
+    """Return the least time of several calls: on a shared machine, the call that was disturbed least."""
     taken = []
     for _ in range(repeats + 1):  # the first warms up
         began = time.perf_counter()
@@ -110,7 +110,7 @@ def seconds(call: Callable[[], object], device: torch.device, repeats: int) -> f
 
 
 def training_step_seconds(clips: Tensor, device: torch.device, repeats: int) -> float:
-    """Forward and backward of the embedded LMM on these clips (2 B, T, 3, H, W), as pairs."""
+    """Return the seconds of the LMM's forward and backward on these clips (2 B, T, 3, H, W), as pairs."""
     settings = yaml.safe_load(ROUND.read_text())["model"]
     module = RankingModule(lmm=LMMConfig(**settings["lmm"]))
     module.configure_model()
@@ -137,7 +137,7 @@ def training_step_seconds(clips: Tensor, device: torch.device, repeats: int) -> 
 def measure(
     name: str, clips: Tensor, device: torch.device, pool: Pool | None, repeats: int
 ) -> tuple[float, float, float]:
-    """Seconds for the batch: at once, clip by clip, and frame by frame with PIL."""
+    """Return the seconds for the batch: at once, clip by clip, and frame by frame with PIL."""
     distortion = DISTORTIONS[name]
     count, frames = clips.shape[:2]
     level = torch.arange(count) % len(distortion.levels) + 1
@@ -169,7 +169,7 @@ def measure(
 def print_table(
     clips: Tensor, names: Sequence[str], device: torch.device, pool: Pool | None, repeats: int
 ) -> None:
-    """One row a simulator."""
+    """Print one row a simulator."""
     count, frames, _, height, width = clips.shape
     threads = torch.get_num_threads()
     where = torch.cuda.get_device_name() if device.type == "cuda" else f"CPU, {threads} threads"
@@ -188,7 +188,7 @@ def print_table(
 
 
 def print_share(clips: Tensor, names: Sequence[str], device: torch.device, repeats: int) -> None:
-    """A batch of all simulators in equal parts, beside a training step."""
+    """Print the speed of a batch of all simulators in equal parts, beside a training step."""
     chosen = [names[index % len(names)] for index in range(len(clips))]
     levels = [1 + index // len(names) % len(DISTORTIONS[name].levels) for index, name in enumerate(chosen)]
     generator = torch.Generator(device).manual_seed(0)
@@ -211,7 +211,7 @@ def print_share(clips: Tensor, names: Sequence[str], device: torch.device, repea
 
 
 def main() -> None:
-    """Prints the table of each device."""
+    """Print the table of each device."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

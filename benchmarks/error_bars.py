@@ -58,7 +58,7 @@ Groups = dict[str, list[str]]
 
 
 def by_family(simulators: Mapping[str, Simulator], families: Mapping[str, Sequence[Family]]) -> Groups:
-    """Names of the simulators of each group of families."""
+    """Return the names of the simulators of each group of families."""
     return {
         group: [name for name, simulator in simulators.items() if simulator.family in members]
         for group, members in families.items()
@@ -81,7 +81,7 @@ class Arrangement(NamedTuple):
 
 
 def rotated(groups: Groups) -> Arrangement:
-    """Three groups in all orders."""
+    """Return three groups in all orders."""
     return Arrangement(groups, [Fold((one,), two, three) for one, two, three in permutations(groups)])
 
 
@@ -120,7 +120,7 @@ Students = Mapping[tuple[str, ...], Sequence[pa.Table]]
 
 
 def fit_factor(ladders: pa.Table) -> ErrorModel:
-    """The likeliest factor without a floor."""
+    """Return the likeliest factor without a floor."""
     difference, spread = ladder_pairs(ladders)
 
     def surprise(logarithm: float) -> float:
@@ -130,7 +130,7 @@ def fit_factor(ladders: pa.Table) -> ErrorModel:
 
 
 def fit_likelihood(ladders: pa.Table) -> ErrorModel:
-    """The likeliest factor and floor."""
+    """Return the likeliest factor and floor."""
     difference, spread = ladder_pairs(ladders)
 
     def surprise(logarithms: Floats) -> float:
@@ -157,7 +157,7 @@ FITS: dict[str, Fit] = {
 
 
 def requests_of(videos: Sequence[Video], groups: Groups) -> list[Request]:
-    """The videos and their ladders."""
+    """Return requests of the videos and of their ladders."""
     found = [Request(video) for video in videos]
     for place, video in enumerate(videos):
         for members in groups.values():
@@ -168,7 +168,7 @@ def requests_of(videos: Sequence[Video], groups: Groups) -> list[Request]:
 
 
 def run_student(groups: Groups, trained: Sequence[str], seed: int, steps: int, root: Path) -> pa.Table:
-    """Trains a student on some groups and has it score both splits, or finds it done.
+    """Train a student on some groups and have it score both splits, or find it done.
 
     Returns:
         Columns of `LabelStore`, `split`, and `content`; simulators by name.
@@ -198,13 +198,13 @@ def run_student(groups: Groups, trained: Sequence[str], seed: int, steps: int, r
 
 
 def ladders_of(table: pa.Table, split: str, simulators: Sequence[str]) -> pa.Table:
-    """Sources and the ladders of some simulators in a split."""
+    """Return sources and the ladders of some simulators in a split."""
     chosen = pc.or_(pc.is_in(table["simulator"], pa.array(simulators)), pc.is_null(table["simulator"]))
     return table.filter(pc.and_(pc.equal(table["split"], split), chosen))
 
 
 def source_pairs(table: pa.Table, split: str, truth: Mapping[str, float]) -> tuple[Floats, Floats]:
-    """The same as `ladder_pairs` of every two sources of a split, the truly better one first."""
+    """Do what `ladder_pairs` does for every two sources of a split, the truly better source first."""
     chosen = pc.and_(pc.equal(table["split"], split), pc.is_null(table["simulator"]))
     rows = sorted(table.filter(chosen).to_pylist(), key=lambda row: -truth[row["content"]])
     pairs = list(combinations(rows, 2))
@@ -213,7 +213,7 @@ def source_pairs(table: pa.Table, split: str, truth: Mapping[str, float]) -> tup
 
 
 def probability(pairs: tuple[Floats, Floats], errors: ErrorModel) -> Floats:
-    """That the first of each pair, which is the better one, wins."""
+    """Return the probability that the first of each pair, which is the better one, wins."""
     difference, spread = pairs
     found: Floats = ndtr(difference / np.sqrt(errors.factor**2 * spread + 2 * errors.floor**2))
     return found
@@ -222,7 +222,7 @@ def probability(pairs: tuple[Floats, Floats], errors: ErrorModel) -> Floats:
 def judge(
     arrangement: Arrangement, students: Students, split: str, truth: Mapping[str, float], fit: Fit
 ) -> tuple[dict[str, Reliability], list[Reliability]]:
-    """How reliable a fit is.
+    """Return how reliable a fit is.
 
     Returns:
         By what was left out, over all students: each group, `all` of them, and `sources`; and that of each
@@ -250,7 +250,7 @@ def _reliability(chance: Floats) -> Reliability:
 
 
 def main() -> None:
-    """Trains what is missing, prints the tables and draws the plot."""
+    """Train what is missing, print the tables and draw the plot."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

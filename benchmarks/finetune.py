@@ -1,14 +1,14 @@
-"""What fine-tuning on MOS gains on contents that no step of it has seen.
+"""What fine-tuning on MOS gains on contents that no step of training has seen.
 
     python benchmarks/finetune.py
     python benchmarks/finetune.py --ckpt_path runs/round/version_0/checkpoints/last.ckpt
 
-The embedded corpus with the MOS of its simulated observers, in folds: every content is held out once. In
-each fold one checkpoint is trained by round.yaml without any label, and fine-tuned by finetune.yaml: with
-human pairs, and as a control for as many steps without. With --ckpt_path there is one division, the corpus's
-own, by which round.yaml trained that checkpoint. Printed is SRCC on the contents held out, the mean over the
-folds, with the MOS and with the hidden truth; intervals are 95 % of a paired bootstrap over contents. What
-was trained before is not trained again.
+The script takes the embedded corpus with the MOS of its simulated observers, in folds: every content is held
+out once. In each fold one checkpoint is trained by round.yaml without any label. The checkpoint is fine-tuned
+by finetune.yaml with human pairs, and as a control for as many steps without human pairs. With --ckpt_path
+there is one division, the corpus's own, by which round.yaml trained that checkpoint. The script prints SRCC
+on the held-out contents, the mean over the folds, with the MOS and with the hidden truth; intervals are 95 %
+of a paired bootstrap over contents. A model that was trained before is not trained again.
 """
 
 import argparse
@@ -49,7 +49,7 @@ Floats = npt.NDArray[np.float64]
 
 
 def fit(folder: Path, config: str, words: Sequence[str]) -> Path:
-    """Trains by a shipped config in a process of its own, unless its folder holds the run; its checkpoint."""
+    """Train by a shipped config in an own process, unless the folder holds the run; return its checkpoint."""
     checkpoint = folder / "runs" / Path(config).stem / "version_0" / "checkpoints" / "last.ckpt"
     if not (folder / "done").exists():
         folder.mkdir(parents=True)
@@ -65,7 +65,7 @@ def fit(folder: Path, config: str, words: Sequence[str]) -> Path:
 
 
 def without_labels() -> list[str]:
-    """The words that replace the human pairs of a round by as many more of the others."""
+    """Return the words that replace the human pairs of a round by as many more of the other pairs."""
     settings = yaml.safe_load(CONFIG.read_text())["data"]["init_args"]
     others = {name: settings[name] for name in ("synthetic_pairs", "teacher_pairs")}
     factor = 1 + settings["human_pairs"] / sum(others.values())
@@ -74,14 +74,14 @@ def without_labels() -> list[str]:
 
 
 def score(annotator: Annotator, data: RoundDataModule) -> dict[str, float]:
-    """Content -> score of the report split."""
+    """Return the score of each content of the report split."""
     contents = {video.video_id: video.content for video in data.split("report")}
     requests = [Request(video) for video in data.split("report")]
     return {contents[row.video_id]: row.score for row in annotator.annotate(requests, 0)}
 
 
 def write_folds(folder: Path, contents: Sequence[str], count: int) -> list[Path]:
-    """A manifest for each fold: its contents to report on, half of the next fold's to select by."""
+    """Write a manifest for each fold: its contents to report on, half of the next fold's to select by."""
     manifests = []
     for fold in range(count):
         report, following = contents[fold::count], contents[(fold + 1) % count :: count]
@@ -96,7 +96,7 @@ def write_folds(folder: Path, contents: Sequence[str], count: int) -> list[Path]
 
 
 def run_fold(folder: Path, videos: Path, mos: Path, given: Path | None) -> dict[str, dict[str, float]]:
-    """Trains one division's models, and scores its report split by each and by the baseline.
+    """Train one division's models, and score its report split by each and by the baseline.
 
     Args:
         folder: for the runs.
@@ -117,7 +117,7 @@ def run_fold(folder: Path, videos: Path, mos: Path, given: Path | None) -> dict[
 
 
 def mean_srcc(scores: Floats, target: Floats) -> float:
-    """Mean over the folds of SRCC, each over its own report split.
+    """Return the mean over the folds of SRCC, each over its own report split.
 
     Args:
         scores: (contents, folds), nan where a content is not in the report split.
@@ -130,14 +130,14 @@ def mean_srcc(scores: Floats, target: Floats) -> float:
 
 
 def gain(after: Floats, before: Floats, target: Floats) -> float:
-    """How much higher the one's correlation is."""
+    """Return how much higher the first correlation is."""
     return mean_srcc(after, target) - mean_srcc(before, target)
 
 
 def report(
     runs: Sequence[Mapping[str, Mapping[str, float]]], targets: Mapping[str, Mapping[str, float]]
 ) -> Table:
-    """The table of all models against all targets."""
+    """Return the table of all models against all targets."""
     contents = sorted({content for run in runs for content in run[BEFORE]})
     scores = {
         name: np.array([[run[name].get(content, np.nan) for run in runs] for content in contents])
@@ -166,7 +166,7 @@ def report(
 
 
 def main() -> None:
-    """Trains what is missing and prints."""
+    """Train what is missing and print."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -70,22 +70,22 @@ class Row:
     truth: float
 
     def request(self, videos: Mapping[str, Video]) -> Request:
-        """What an annotator is asked for."""
+        """Return the request of an annotator."""
         return Request(videos[self.video_id], SIMULATORS.get(self.simulator), self.level)
 
 
 def trained(seed: int) -> list[str]:
-    """Names of the simulators that the student of a seed learns from."""
+    """Return the names of the simulators that the student of a seed learns from."""
     return [name for name, one in SIMULATORS.items() if one.family not in GROUPS[seed % len(GROUPS)]]
 
 
 def group_of(simulator: str) -> int:
-    """Index into `GROUPS`."""
+    """Return the index into `GROUPS`."""
     return next(index for index, families in enumerate(GROUPS) if SIMULATORS[simulator].family in families)
 
 
 def procedural_versions(videos: Sequence[Video]) -> Iterator[tuple[Request, bool]]:
-    """The sources and, for each group, one version by the simulator whose turn it is, level at random.
+    """Return the sources and, for each group, one version by the simulator whose turn it is, level at random.
 
     Of the first `LADDERS` videos the rest of that simulator's ladder too, which does not count across
     contents.
@@ -104,14 +104,14 @@ def procedural_versions(videos: Sequence[Video]) -> Iterator[tuple[Request, bool
 
 @lru_cache(maxsize=1)
 def clean_luma(index: int) -> tuple[torch.Tensor, int]:
-    """Luma (T, H, W) in [0, 1] of the clean render of a content, and its frames per second."""
+    """Return the luma (T, H, W) in [0, 1] of the clean render of a content, and its frames per second."""
     content = draw_content(CORPUS_SEED, index)
     frames = film(content.shots, content.height, content.width, content.fps)
     return torch.stack([luma(develop(light)) for light in frames]), content.fps
 
 
 def ms_ssim(requests: Sequence[Request]) -> Iterator[float]:
-    """MS-SSIM of versions of procedural contents against the clean render, mean over `TRUTH_SAMPLING`."""
+    """Return MS-SSIM of procedural versions against the clean render, mean over `TRUTH_SAMPLING`."""
     for item in ClipDataset(requests, TRUTH_SAMPLING).read(0):
         request = requests[item.position]
         clean, fps = clean_luma(int(request.video.content.removeprefix("content_")))
@@ -122,14 +122,14 @@ def ms_ssim(requests: Sequence[Request]) -> Iterator[float]:
 
 
 def procedural_rows(videos: Sequence[Video]) -> list[Row]:
-    """What all students are judged by on the procedural corpus."""
+    """Return what all students are judged by on the procedural corpus."""
     found = list(procedural_versions(videos))
     truth = ms_ssim([request for request, across in found if across])
     return [_row(request, -1, across, next(truth) if across else math.nan) for request, across in found]
 
 
 def clip_rows(folds: Sequence[Sequence[Video]], store: LabelStore) -> list[Row]:
-    """All versions of real clips, each judging the student of its fold; XPSNR where pixels stay in place."""
+    """Return all versions of real clips, each for the student of its fold, with XPSNR where it applies."""
     judge = XPSNR()
     comparable = eligible(SIMULATORS)
     requests = [request for fold in folds for request in versions(fold)]
@@ -154,7 +154,7 @@ def _row(request: Request, fold: int, across: bool, truth: float) -> Row:
 
 
 def write_rows(file: Path, rows: Sequence[Row]) -> None:
-    """Writes them whole or not at all."""
+    """Write the rows whole or not at all."""
     hidden = file.with_suffix(".tmp")
     with hidden.open("w", newline="") as stream:
         table = csv.writer(stream)
@@ -164,7 +164,7 @@ def write_rows(file: Path, rows: Sequence[Row]) -> None:
 
 
 def read_rows(file: Path) -> list[Row]:
-    """What `write_rows` wrote."""
+    """Read what `write_rows` wrote."""
     with file.open(newline="") as stream:
         return [
             Row(
@@ -212,7 +212,7 @@ class KeptClips:
         return request.video.video_id, request.simulator.name, request.level
 
     def items(self, requests: Sequence[Request]) -> Iterator[ClipItem]:
-        """What `ClipDataset` gives for the same requests, apart from the sources of codecs' versions."""
+        """Yield what `ClipDataset` gives for the same requests, but for the sources of codecs' versions."""
         for position, request in enumerate(requests):
             place = self._places[self._key(request)]
             frames = torch.from_numpy(self._frames[place].copy())

@@ -8,7 +8,7 @@ standard errors are scaled by AV1: of the codecs below it knows nothing. `--ckpt
 was trained elsewhere. NIQE is fitted to what the fold's student learnt from.
 
 The middle `--seconds` of each video are encoded as files by x264, x265 and VP9 at five CRFs each, and the
-files are scored as `predict` scores them. Printed are, for each codec,
+files are scored as `predict` scores them. The script prints for each codec
 
 - adjacent, all: the share of pairs of neighbouring rungs, and of all rungs, of one ladder whose milder one
   scores higher; a tie counts half. Pairs that hardly differ, whose XPSNR to the source falls by less than
@@ -88,7 +88,7 @@ class Rank(NamedTuple):
 
 
 def train(root: Path, manifest: Path, pairs: int, seed: int) -> Path:
-    """Fits the student of a fold on one thread unless it lies there already; returns its checkpoint."""
+    """Fit the student of a fold on one thread unless it lies there already; return its checkpoint."""
     finished = root / "finished"
     if not finished.is_file():
         root.mkdir(exist_ok=True)
@@ -117,7 +117,7 @@ def train(root: Path, manifest: Path, pairs: int, seed: int) -> Path:
 
 
 def annotators(student: Path, given: Path | None, learnt: Sequence[Video]) -> dict[str, Teacher]:
-    """Who scores the contents of a fold: the models, then what needs no weights, the baseline last."""
+    """Return who scores the contents of a fold: the models, then what needs no weights, the baseline last."""
     found: dict[str, Teacher] = {STUDENT: Checkpoint(str(student))}
     if given is not None:
         found[GIVEN] = Checkpoint(str(given))
@@ -129,7 +129,7 @@ def annotators(student: Path, given: Path | None, learnt: Sequence[Video]) -> di
 
 
 def score(annotator: Teacher, asked: Sequence[Request], store: LabelStore) -> dict[str, Score]:
-    """What an annotator says of the files, and of those that it was asked before."""
+    """Return what an annotator says of the files, and of the files that it was asked about before."""
     annotate_missing(annotator, asked, store, 0)
     table = store.read(round=0, fingerprint=annotator.fingerprint)
     columns = table["video_id"], table["score"], table["stderr"].fill_null(math.nan)
@@ -138,7 +138,7 @@ def score(annotator: Teacher, asked: Sequence[Request], store: LabelStore) -> di
 
 
 def held_out(members: Sequence[Video], ladders: Sequence[Ladder]) -> list[Request]:
-    """The videos of a fold and the encodes of them."""
+    """Return the videos of a fold and their encodes."""
     ids = {video.video_id for video in members}
     files = [
         replace(rung, content=ladder.source.content)
@@ -150,7 +150,7 @@ def held_out(members: Sequence[Video], ladders: Sequence[Ladder]) -> list[Reques
 
 
 def rank(scores: Mapping[str, Score], ladder: Ladder) -> list[Rank]:
-    """The pairs of a ladder between which everybody sees a difference."""
+    """Return the pairs of a ladder between which everybody sees a difference."""
     values = [scores[rung.video_id].value for rung in ladder.rungs]
     return [
         Rank(values[milder] - values[harsher], harsher - milder == 1, ladder.source.content)
@@ -159,12 +159,12 @@ def rank(scores: Mapping[str, Score], ladder: Ladder) -> list[Rank]:
 
 
 def cell(value: float, ends: tuple[float, float]) -> str:
-    """`0.71 [0.65, 0.77]`."""
+    """Return `0.71 [0.65, 0.77]`."""
     return f"{value:.2f} [{ends[0]:.2f}, {ends[1]:.2f}]"
 
 
 def share_cell(ranks: Sequence[Rank]) -> str:
-    """Share of the pairs in order, with its interval."""
+    """Return the share of the pairs in order, with its interval."""
     difference = np.array([one.difference for one in ranks])
     order = np.ones(len(ranks))
     ends = bootstrap_interval(rank_accuracy, difference, order, groups=[one.content for one in ranks])
@@ -172,7 +172,7 @@ def share_cell(ranks: Sequence[Rank]) -> str:
 
 
 def srcc_cell(scores: Mapping[str, Score], ladders: Sequence[Ladder]) -> str:
-    """Mean SRCC of score and falling CRF, with its interval."""
+    """Return the mean SRCC of score and falling CRF, with its interval."""
     found = [
         srcc([scores[rung.video_id].value for rung in ladder.rungs], -np.array(ladder.codec.levels))
         for ladder in ladders
@@ -183,7 +183,7 @@ def srcc_cell(scores: Mapping[str, Score], ladders: Sequence[Ladder]) -> str:
 
 
 def ladder_table(scores: Scores, ladders: Sequence[Ladder], title: str) -> Table:
-    """One row an annotator for each codec, and for all of them."""
+    """Return a table with one row an annotator for each codec, and for all codecs."""
     table = Table(title=title, title_justify="left", caption_justify="left")
     for column in ("codec", "annotator", "adjacent", "all", "SRCC with CRF"):
         table.add_column(column)
@@ -200,7 +200,7 @@ def ladder_table(scores: Scores, ladders: Sequence[Ladder], title: str) -> Table
 
 
 def counted(scores: Scores, ladders: Sequence[Ladder]) -> str:
-    """How many pairs there are, were left out as hardly different, and were tied."""
+    """Return how many pairs there are, were left out as hardly different, and were tied."""
     every, kept = (
         [pair for ladder in ladders for pair in ladder.pairs(least)] for least in (-math.inf, LEAST_FALL)
     )
@@ -216,7 +216,7 @@ def counted(scores: Scores, ladders: Sequence[Ladder]) -> str:
 
 
 def pair_tables(scores: Scores, corpus: Sequence[Video]) -> Iterator[Table]:
-    """What each annotator says of the pairs of known order that the corpus holds."""
+    """Yield a table of what each annotator says, for each pair of known order in the corpus."""
     ids = {Path(video.path).stem: video.video_id for video in corpus}
     for better, other in PAIRS:
         if not {better, other} <= ids.keys():
@@ -236,7 +236,7 @@ def pair_tables(scores: Scores, corpus: Sequence[Video]) -> Iterator[Table]:
 
 
 def main() -> None:
-    """Trains and encodes what is missing, scores, and prints."""
+    """Train and encode what is missing, score, and print."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -32,17 +32,17 @@ Step = tuple[str, float, float]
 
 
 def video_ids(count: int) -> list[str]:
-    """Ids as the corpus makes them: hexadecimal digits of a hash."""
+    """Return ids as the corpus makes them: hexadecimal digits of a hash."""
     return [hashlib.sha256(str(index).encode()).hexdigest()[:16] for index in range(count)]
 
 
 def fingerprints(teachers: int) -> list[str]:
-    """One for each teacher."""
+    """Return one fingerprint for each teacher."""
     return [f"{index:012x}" for index in range(teachers)]
 
 
 def write_store(folder: str, videos: int, teachers: int) -> None:
-    """Writes the sources' scores as `annotate_missing` would: sorted, dealt to ranks, in parts."""
+    """Write the sources' scores as `annotate_missing` would: sorted, dealt to ranks, in parts."""
     rng = np.random.default_rng(0)
     ids = sorted(video_ids(videos))
     truth = rng.normal(size=videos)
@@ -60,7 +60,7 @@ def write_store(folder: str, videos: int, teachers: int) -> None:
 
 @contextmanager
 def timed(steps: list[Step], name: str) -> Iterator[None]:
-    """Adds a step."""
+    """Add a step."""
     began = time.perf_counter()
     yield
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024  # Linux gives kilobytes
@@ -68,7 +68,7 @@ def timed(steps: list[Step], name: str) -> Iterator[None]:
 
 
 def begin_round(folder: str, videos: int, teachers: int, pairs: int) -> list[Step]:
-    """What `fit` does with the store before its first step."""
+    """Do what `fit` does with the store before its first step."""
     steps: list[Step] = []
     with timed(steps, "ids; memory with imports"):
         ids = video_ids(videos)
@@ -85,7 +85,7 @@ def begin_round(folder: str, videos: int, teachers: int, pairs: int) -> list[Ste
 
 
 def resume(folder: str, videos: int, teachers: int, pairs: int) -> list[Step]:
-    """What a restarted annotation asks of the store, for one teacher."""
+    """Ask of the store, for one teacher, what a restarted annotation asks."""
     steps: list[Step] = []
     with timed(steps, "one teacher: which scores are there"):
         LabelStore(folder).have(0, fingerprints(teachers)[0])
@@ -93,13 +93,13 @@ def resume(folder: str, videos: int, teachers: int, pairs: int) -> list[Step]:
 
 
 def in_fresh_process(step: Callable[..., Result], *arguments: object) -> Result:
-    """Runs a function in a new interpreter, so that its peak memory is its own."""
+    """Run a function in a new interpreter, so that its peak memory is its own."""
     with multiprocessing.get_context("spawn").Pool(1) as pool:
         return pool.apply(step, arguments)
 
 
 def main() -> None:
-    """Prints the table."""
+    """Print the table."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -72,14 +72,14 @@ class XPSNR(FullReference):
         self.name = "xpsnr"
 
     def score_items(self, clips: torch.Tensor, items: Sequence[ClipItem]) -> torch.Tensor:
-        """Decibels, at most 100: equal clips have infinitely many."""
+        """Return decibels, at most 100: equal clips have infinitely many."""
         sources = torch.stack([item.sources for item in items])
         pairs = zip(self.apart((clips * 255).round().byte()), self.apart(sources), strict=True)
         return torch.tensor([min(xpsnr(clip, source), 100.0) for clip, source in pairs])
 
 
 def folds(corpus: list[Video]) -> Iterator[set[str]]:
-    """Contents of each fold, largest frames dealt out first so that every fold has large and small ones."""
+    """Return the contents of each fold, largest frames dealt out first so that every fold has all sizes."""
     sizes: dict[str, int] = {}
     for video in corpus:
         sizes[video.content] = max(sizes.get(video.content, 0), video.width * video.height)
@@ -89,7 +89,7 @@ def folds(corpus: list[Video]) -> Iterator[set[str]]:
 
 
 def train(root: Path, manifest: Path, arm: str, group: Sequence[str], pairs: int, seed: int) -> float:
-    """Fits one student on one thread unless it lies there already; returns the seconds that it took."""
+    """Fit one student on one thread unless it lies there already; return the seconds that it took."""
     spent = root / "seconds.txt"
     if spent.is_file():
         return float(spent.read_text())
@@ -117,12 +117,12 @@ def train(root: Path, manifest: Path, arm: str, group: Sequence[str], pairs: int
 
 
 def folder_name(arm: str) -> str:
-    """The arm's name without what a shell would trip over."""
+    """Return the arm's name without characters that a shell would trip over."""
     return "_".join(re.findall(r"\w+", arm))
 
 
 def versions(contents: Sequence[Video]) -> list[Request]:
-    """The videos and all their versions by every simulator."""
+    """Return the videos and all their versions by every simulator."""
     return [
         Request(video, simulator, level)
         for video in contents
@@ -134,13 +134,13 @@ def versions(contents: Sequence[Video]) -> list[Request]:
 
 
 def read_student(root: Path) -> Student:
-    """The student at the end of the newest run under `root`."""
+    """Return the student at the end of the newest run under `root`."""
     checkpoint = sorted(root.glob("runs/*/version_*/checkpoints/last.ckpt"))[-1]
     return Student(RankingModule.load_from_checkpoint(checkpoint, map_location="cpu").eval())
 
 
 def ladder_accuracy(scores: Scores, video: Video, held_out: bool, group: Sequence[str]) -> float:
-    """Share of pairs of levels that are in order, the mean over the ladders of one video."""
+    """Return the share of pairs of levels that are in order, the mean over the ladders of one video."""
     found = []
     for one in SIMULATORS.values():
         if (one.family in group) == held_out:
@@ -151,7 +151,7 @@ def ladder_accuracy(scores: Scores, video: Video, held_out: bool, group: Sequenc
 
 
 def across(scores: Scores, judge: Scores, contents: Sequence[Video], held_out: bool, group: Any) -> float:
-    """SRCC with the judge over the versions of several contents, each of which may come more than once."""
+    """Return SRCC with the judge over the versions of several contents; a content may come more than once."""
     identities = [
         (one.identity, len(one.levels))
         for one in SIMULATORS.values()
@@ -173,7 +173,7 @@ Generator = np.random.Generator | None
 
 
 def drawn(members: Sequence[Video], generator: Generator) -> list[Video]:
-    """The videos of as many contents, drawn with replacement; without a generator all of them."""
+    """Return the videos of as many contents, drawn with replacement; without a generator all of them."""
     if generator is None:
         return list(members)
     contents = sorted({video.content for video in members})
@@ -182,7 +182,7 @@ def drawn(members: Sequence[Video], generator: Generator) -> list[Video]:
 
 
 def interval(draw: Any, count: int = 1000) -> str:
-    """`.71 [.65, .77]`: `draw(None)` is the figure, `draw(generator)` one of a bootstrap over contents."""
+    """Return `.71 [.65, .77]`: `draw(None)` is the figure, `draw(generator)` one of a bootstrap."""
     value = draw(None)
     if not np.isfinite(value):
         return ""
@@ -192,7 +192,7 @@ def interval(draw: Any, count: int = 1000) -> str:
 
 
 def main() -> None:
-    """Trains and prints."""
+    """Train and print."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -2,11 +2,11 @@
 
     python benchmarks/many_rounds.py [--rounds 50] [--union]
 
-The real command in this process, with every callback of round.yaml, on twelve procedural videos: a round has
-16 pairs, a validation, an annotation, a checkpoint and all pictures. Resident memory is read at the same
-place in every round, its end, after a garbage collection. What a round needs is the same in all of them, so
-whatever grows after the first few is kept by mistake. With `--union` a round trains on the pairs of all
-rounds before, and may grow by these.
+The script runs the real command in this process, with every callback of round.yaml, on twelve procedural
+videos: a round has 16 pairs, a validation, an annotation, a checkpoint and all pictures. Resident memory is
+read at the same place in every round, its end, after a garbage collection. What a round needs is the same in
+all of them, so whatever grows after the first few is kept by mistake. With `--union` a round trains on the
+pairs of all rounds before, and may grow by these.
 """
 
 import argparse
@@ -83,7 +83,7 @@ class MemoryWatch(RoundListener):
         self.began = time.monotonic()
 
     def on_round_end(self, trainer: Trainer, pl_module: RankingModule, finished: FinishedRound) -> None:
-        """Reads what Linux says of this process."""
+        """Read what Linux says of this process."""
         gc.collect()
         pages = int(Path("/proc/self/statm").read_text().split()[1])
         row = (
@@ -96,7 +96,7 @@ class MemoryWatch(RoundListener):
 
 
 def run(folder: Path, rounds: int, union: bool) -> list[list[float]]:
-    """Fits; returns a row a round: its number, seconds, bytes of resident memory, open files, objects."""
+    """Fit; return a row a round: its number, seconds, bytes of resident memory, open files, objects."""
     os.chdir(folder)
     os.environ["XDG_CACHE_HOME"] = str(folder / "cache")
     manifest = write_corpus(folder / "corpus", 12)
@@ -110,7 +110,7 @@ def run(folder: Path, rounds: int, union: bool) -> list[list[float]]:
 
 
 def main() -> None:
-    """Prints the table."""
+    """Print the table."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -55,7 +55,7 @@ ARMS = {
 
 
 def train(root: Path, arm: str, seed: int, videos: str | None, pairs: int, accelerator: str) -> float:
-    """Fits one model on one thread unless it lies there already; returns the seconds that it took."""
+    """Fit one model on one thread unless it lies there already; return the seconds that it took."""
     root.mkdir(parents=True, exist_ok=True)
     spent = root / "seconds.txt"
     if spent.is_file():
@@ -110,7 +110,7 @@ class Answers(NamedTuple):
 
 @torch.no_grad()
 def judge(root: Path, data: RoundDataModule, device: str) -> Answers:
-    """Asks the newest model under `root` about pairs of the report split."""
+    """Ask the newest model under `root` about pairs of the report split."""
     checkpoint = sorted(root.glob("runs/*/version_*/checkpoints/last.ckpt"))[-1]
     module = RankingModule.load_from_checkpoint(checkpoint, map_location=device).eval()
     known = {video.video_id: video for video in videos(data.corpus, "report")}
@@ -136,14 +136,14 @@ def judge(root: Path, data: RoundDataModule, device: str) -> Answers:
 
 
 def with_interval(answers: Answers, chosen: npt.NDArray[np.bool_]) -> str:
-    """`.71 [.65, .77]`."""
+    """Return `.71 [.65, .77]`."""
     right, contents = answers.right[chosen], answers.content[chosen]
     low, high = bootstrap_interval(np.mean, right, groups=contents)
     return f"{right.mean():.3f} [{low:.3f}, {high:.3f}]"
 
 
 def main() -> None:
-    """Trains and prints."""
+    """Train and print."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -40,7 +40,7 @@ class XPSNR(FullReference):
         self.name = "xpsnr"
 
     def score_items(self, clips: torch.Tensor, items: Sequence[ClipItem]) -> torch.Tensor:
-        """Decibels, at most 100: equal clips have infinitely many."""
+        """Return decibels, at most 100: equal clips have infinitely many."""
         sources = torch.stack([item.sources for item in items])
         pairs = zip(self.apart((clips * 255).round().byte()), self.apart(sources), strict=True)
         return torch.tensor([min(xpsnr(clip, source), 100.0) for clip, source in pairs])
@@ -109,7 +109,7 @@ def agreement(corpus: Sequence[Video], simulators: dict[str, Simulator]) -> Tabl
 
 
 def nearness(corpus: Sequence[Video], groups: Sequence[Sequence[str]]) -> Table:
-    """Distances within the groups and the nearest one outside of them."""
+    """Return the distances within the groups and the nearest distance outside of them."""
     hashes, seen = (np.stack(arrays) for arrays in zip(*map(hash_video, corpus), strict=True))
     first, second = np.array(list(combinations(range(len(corpus)), 2))).T
     apart = distances(np.ascontiguousarray(hashes).view(np.uint64), seen, first, second)

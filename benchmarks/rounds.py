@@ -26,7 +26,7 @@ from vqa_lightning.metrics import bootstrap_interval, srcc
 
 
 def read_scores(run: Path, data: RoundDataModule) -> dict[str, Scores]:
-    """Annotator -> scores: the students in order of rounds, then teachers, ensemble and baseline."""
+    """Return each annotator's scores: students in order of rounds, teachers, ensemble and baseline."""
     labels = LabelStore(run / "labels").read()
     found: dict[str, Scores] = {}
     for number in sorted(set(labels["round"].to_pylist())):
@@ -47,12 +47,12 @@ def read_scores(run: Path, data: RoundDataModule) -> dict[str, Scores]:
 
 
 def with_interval(value: float, interval: tuple[float, float]) -> str:
-    """`.312 [.010, .540]`."""
+    """Return `.312 [.010, .540]`."""
     return f"{value:.3f} [{interval[0]:.3f}, {interval[1]:.3f}]"
 
 
 def main() -> None:
-    """Prints the table."""
+    """Print the table."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

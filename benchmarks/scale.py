@@ -1,4 +1,4 @@
-"""What the host does at METHOD's scale: ten million rows of scores, three million videos, 700 000 pairs.
+"""What the host does at the paper's scale: ten million rows of scores, three million videos, 700 000 pairs.
 
     python benchmarks/scale.py [--rows 10000000] [--videos 3000000]
 
@@ -61,7 +61,7 @@ SIMULATOR = SIMULATORS["jpeg"]
 
 PAPER = PairCounts(synthetic=250_000, teacher=250_000)
 LATER = {"synthetic": 0.06, "teacher": 0.34}
-"""METHOD section 1: 500 000 pairs, then twice 15 000 + 85 000 more."""
+"""The paper: 500 000 pairs, then twice 15 000 + 85 000 more."""
 
 KNOWN_FILES = 100_000
 """Files that are there, if empty; what they take is linear in their number."""
@@ -82,7 +82,7 @@ class Steps:
 
     @contextmanager
     def timed(self, name: str, folder: str | None = None) -> Iterator[None]:
-        """Adds a row; with a folder also what lies in it in the end."""
+        """Add a row; with a folder, also what the folder holds in the end."""
         Path("/proc/self/clear_refs").write_text("5")  # forgets the highest resident memory
         began = time.process_time()
         yield
@@ -94,12 +94,12 @@ class Steps:
         self.rows.append((name, seconds, peak, size, str(len(files)) if files else ""))
 
     def note(self, name: str, figure: str) -> None:
-        """Adds what a step found in place of its seconds."""
+        """Add what a step found in place of its seconds."""
         self.rows.append((f"{name}: {figure}", np.nan, np.nan, "", ""))
 
 
 def made_up_corpus(count: int) -> pa.Table:
-    """A corpus of videos that are not there, before its splits are assigned."""
+    """Make a corpus of videos that are not there, before its splits are assigned."""
     ids = pa.array(video_ids(count))
     same: Mapping[str, object] = {
         "width": 1920,
@@ -120,24 +120,24 @@ def made_up_corpus(count: int) -> pa.Table:
 
 
 def split_corpus(corpus: pa.Table) -> pa.Table:
-    """The corpus with few contents held out."""
+    """Return the corpus with few contents held out."""
     return assign_splits(corpus, (1 - 2 * HELD_OUT, HELD_OUT, HELD_OUT))
 
 
 def ladders(held_out: Sequence[Video]) -> list[Request]:
-    """All levels of one simulator on each video."""
+    """Return all levels of one simulator on each video."""
     levels = range(1, len(SIMULATOR.levels) + 1)
     return [Request(video, SIMULATOR, level) for video in held_out for level in levels]
 
 
 def all_requests(corpus: pa.Table) -> list[Request]:
-    """What every annotator is asked for."""
+    """Return the requests of every annotator."""
     asked = [Request(video) for video in videos(corpus)]
     return asked + ladders([*videos(corpus, "select"), *videos(corpus, "report")])
 
 
 def annotators() -> list[tuple[int, str, str]]:
-    """Round, name and fingerprint: teachers, the baseline, and the student of each round."""
+    """Return round, name and fingerprint: of teachers, of the baseline, and of each round's student."""
     prints = fingerprints(TEACHERS + 1 + STUDENTS)
     names = [(0, f"teacher{index}") for index in range(TEACHERS)] + [(0, "laplacian")]
     names += [(round, "student") for round in range(1, STUDENTS + 1)]
@@ -145,7 +145,7 @@ def annotators() -> list[tuple[int, str, str]]:
 
 
 def write_store(folder: str, count: int) -> list[StepRow]:
-    """Writes all scores as `annotate_missing` would: in the order of keys, dealt to ranks, in parts."""
+    """Write all scores as `annotate_missing` would: in the order of keys, dealt to ranks, in parts."""
     steps = Steps()
     with steps.timed("imports"):
         pass
@@ -169,7 +169,7 @@ def write_store(folder: str, count: int) -> list[StepRow]:
 
 
 def open_corpus(folder: str, count: int) -> list[StepRow]:
-    """What each process does with a corpus whose files were all probed before."""
+    """Do what each process does with a corpus whose files were all probed before."""
     steps = Steps()
     made_up = [Path(folder, f"{index:08d}.mp4") for index in range(count)]
     for path in made_up:
@@ -190,7 +190,7 @@ class Idle:
     settings: Mapping[str, object] = {}
 
     def annotate(self, requests: Sequence[Request], workers: int) -> Iterator[Annotation]:
-        """Is asked for nothing.
+        """Expect no request.
 
         Raises:
             AssertionError: it is asked for something.
@@ -199,7 +199,7 @@ class Idle:
 
 
 def use_store(folder: str, count: int) -> list[StepRow]:
-    """What each process asks of the store when a run begins, and at the end of a round."""
+    """Ask of the store what each process asks when a run begins and at the end of a round."""
     steps = Steps()
     store = LabelStore(folder)
     corpus = split_corpus(made_up_corpus(count))
@@ -244,19 +244,19 @@ class OneClip(ClipCache):
         self.clip = Clip(torch.zeros(1, 3, 8, 8, dtype=torch.uint8), torch.zeros(1))
 
     def read(self, video: Video, sampling: Sampling, draw: int) -> Clip:
-        """The one."""
+        """Return the one clip."""
         return self.clip
 
 
 def opinions(ids: Sequence[str]) -> Callable[[], Consensus]:
-    """A way to make annotators who share a truth."""
+    """Return a function that makes annotators who share a truth."""
     rng = np.random.default_rng(0)
     truth = rng.normal(size=len(ids))
     return lambda: Consensus(tuple(ids), truth + rng.normal(size=len(ids)), rng.uniform(0.3, 0.7, len(ids)))
 
 
 def draw_rounds(folder: str, count: int) -> list[StepRow]:
-    """Three rounds of the paper's growth over a corpus, and what it takes to read their pairs."""
+    """Draw three rounds of the paper's growth over a corpus, and read their pairs."""
     steps = Steps()
     corpus = made_up_corpus(count)
     with steps.timed(f"assign {count / 1e6:.1f} M videos to splits"):
@@ -307,7 +307,7 @@ def draw_rounds(folder: str, count: int) -> list[StepRow]:
 
 
 def main() -> None:
-    """Prints the table."""
+    """Print the table."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

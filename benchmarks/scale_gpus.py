@@ -1,4 +1,4 @@
-"""What LLaVA-OneVision 0.5B and 7B need of GPUs at METHOD's scale, computed from shapes and never measured.
+"""What LLaVA-OneVision 0.5B and 7B need of GPUs at the paper's scale, computed from shapes.
 
     python benchmarks/scale_gpus.py [--videos 3000000] [--utilisation 0.2 0.5]
 
@@ -34,7 +34,7 @@ STRATEGIES = {"DDP": 1, "FSDP2, 8 GPUs": 8, "FSDP2, 64 GPUs": 64}
 """Processes that parameters, gradients and optimiser states are shared out over."""
 
 PAIRS = 500_000 + 600_000 + 700_000
-"""Shown in three rounds, each once, the union of the pairs so far (METHOD section 1)."""
+"""Shown in three rounds, each once, the union of the pairs so far (as in the paper)."""
 
 FRAME = (1080, 1920)
 DRAWS = 4
@@ -44,7 +44,7 @@ WAYS = ("pointwise", "ours, anchor first", "ours, both orders")
 
 
 def step(config: str, parts: str) -> tuple[float, dict[str, Budget], float]:
-    """Operations of a training pair, memory by strategy, and parameters of a config's model.
+    """Return the operations of a training pair, memory by strategy, and parameters of a config's model.
 
     Args:
         config: name of a shipped one.
@@ -73,20 +73,20 @@ def step(config: str, parts: str) -> tuple[float, dict[str, Budget], float]:
 
 
 def annotating(budget: Budget, parameters: float, shards: int) -> float:
-    """Bytes held while the student annotates: what lasts between steps, and a sharded model whole."""
+    """Return the bytes held in annotation: what lasts between steps, and a sharded model whole."""
     whole = 2 * parameters if shards > 1 else 0  # in bfloat16
     return budget.weights + budget.optimizer + whole
 
 
 def hours(flops: float, count: float, utilisations: list[float]) -> list[str]:
-    """GPU-hours at each share of the peak, of `count` times so many operations."""
+    """Return GPU-hours at each share of the peak, of `count` times so many operations."""
     return [
         f"{training_hours(flops, 1, of_pairs=int(count), utilisation=share):,.0f}" for share in utilisations
     ]
 
 
 def main() -> None:
-    """Prints both tables."""
+    """Print both tables."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

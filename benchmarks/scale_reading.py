@@ -38,7 +38,7 @@ TURNS = 5
 
 
 def scaled_up(source: Path, target: Path) -> Path:
-    """Writes the source at 1920 x 1080, x264 at CRF 23."""
+    """Write the source at 1920 x 1080, x264 at CRF 23."""
     with av.open(str(source)) as read, av.open(str(target), "w") as written:
         rate = Fraction(read.streams.video[0].average_rate or 30)
         stream = written.add_stream("libx264", rate=rate, options={"crf": "23", "preset": "fast"})
@@ -50,7 +50,7 @@ def scaled_up(source: Path, target: Path) -> Path:
 
 
 def milliseconds(read: Callable[[int], object]) -> str:
-    """Median of CPU time over draws."""
+    """Return the median of CPU time over draws."""
     spent = []
     for draw in range(TURNS):
         began = time.process_time()
@@ -60,7 +60,7 @@ def milliseconds(read: Callable[[int], object]) -> str:
 
 
 def costs(video: Video) -> dict[str, str]:
-    """What is read -> milliseconds."""
+    """Return the milliseconds of each kind of reading."""
     cuts = [Cut(draw) for draw in range(DRAWS)]
     reads: dict[str, Callable[[int], object]] = {
         "probe": lambda draw: probe(video.path),
@@ -73,7 +73,7 @@ def costs(video: Video) -> dict[str, str]:
 
 
 def main() -> None:
-    """Prints the table."""
+    """Print the table."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -29,7 +29,7 @@ BEST_RATE = 0.5
 
 
 def now(device: torch.device) -> float:
-    """Seconds, once a GPU has done all that it was given; of CPU time without one."""
+    """Return seconds, once a GPU has done all that it was given; of CPU time without one."""
     if device.type == "cpu":
         return time.process_time()
     torch.cuda.synchronize(device)
@@ -37,7 +37,7 @@ def now(device: torch.device) -> float:
 
 
 def log_posterior(preferences: Tensor, values: Tensor, link: Link) -> Tensor:
-    """What METHOD section 5 maximises, summed over the matrices (N, n, n), at values (N, n)."""
+    """Return the log posterior that is maximised, summed over the matrices (N, n, n), at values (N, n)."""
     difference = values[:, :, None] - values[:, None, :]
     chance = torch.special.log_ndtr(difference) if link == "probit" else F.logsigmoid(difference)
     off_diagonal = 1 - torch.eye(values.shape[-1], dtype=values.dtype, device=values.device)
@@ -47,7 +47,7 @@ def log_posterior(preferences: Tensor, values: Tensor, link: Link) -> Tensor:
 def adam_values(
     preferences: Tensor, link: Link = "logit", rate: float = BEST_RATE, steps: int = STEPS
 ) -> Tensor:
-    """Values (N, n) of matrices (N, n, n) after some steps of Adam from a random start.
+    """Return values (N, n) of matrices (N, n, n) after some steps of Adam from a random start.
 
     The released code takes the logistic link.
     """
@@ -61,7 +61,7 @@ def adam_values(
 
 
 def made_up(count: int, items: int, device: torch.device) -> Tensor:
-    """Preferences (count, items, items) of items at random places, each answered with an error of its own."""
+    """Return preferences (count, items, items) of items at random places, each with an error of its own."""
     generator = torch.Generator().manual_seed(0)
     places = 2 * torch.randn(count, items, generator=generator)
     errors = torch.randn(count, items, items, generator=generator)
@@ -71,14 +71,14 @@ def made_up(count: int, items: int, device: torch.device) -> Tensor:
 
 
 def slope(preferences: Tensor, values: Tensor, link: Link) -> float:
-    """The largest norm, over the matrices, of the log posterior's gradient at values (N, n)."""
+    """Return the largest norm, over the matrices, of the log posterior's gradient at values (N, n)."""
     places = values.clone().requires_grad_()
     (gradient,) = torch.autograd.grad(log_posterior(preferences.double(), places, link), places)
     return float(gradient.norm(dim=-1).max())
 
 
 def main() -> None:
-    """Measures and prints."""
+    """Measure and print."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -57,7 +57,7 @@ EQUAL = tuple(way for way in WAYS if way != "pointwise")
 
 
 def embedded(config: LMMConfig, sampling: Sampling | None) -> RankingModule:
-    """An embedded model with random weights."""
+    """Return an embedded model with random weights."""
     seed_everything(0, verbose=False)
     module = RankingModule(lmm=config, sampling=sampling, score_by="pairwise")
     module.configure_model()
@@ -65,14 +65,14 @@ def embedded(config: LMMConfig, sampling: Sampling | None) -> RankingModule:
 
 
 def published_lmm(name: str) -> LMM:
-    """A published checkpoint's sizes with random weights, on the device of the context."""
+    """Build a published checkpoint's sizes with random weights, on the device of the context."""
     with tempfile.TemporaryDirectory() as folder:
         config = LMMConfig(pretrained=str(write_stand_in(name, Path(folder))), prompt="paper")
         return LMM(config, FRAMES, torch.bfloat16, weights=False)
 
 
 def published(name: str, device: torch.device) -> RankingModule:
-    """The same as a module."""
+    """Return such a model as a module."""
     seed_everything(0, verbose=False)
     config = LMMConfig(pretrained=name, prompt="paper")
     module = RankingModule(lmm=config, sampling=FRAMES, score_by="pairwise")
@@ -82,7 +82,7 @@ def published(name: str, device: torch.device) -> RankingModule:
 
 
 def prepare(name: str, module: RankingModule, given: argparse.Namespace, device: torch.device) -> Setting:
-    """Puts a model where it runs; the first videos become its anchors, the rest is scored."""
+    """Put a model where it runs; the first videos become its anchors, the rest are scored."""
     module.to(device).eval()
     videos = [probe(path) for path in given.paths]
     anchors, scored = videos[:ANCHORS], videos[ANCHORS:]
@@ -92,7 +92,7 @@ def prepare(name: str, module: RankingModule, given: argparse.Namespace, device:
 
 
 def peak_bytes(setting: Setting, name: str) -> int:
-    """What one video needs beyond the weights, anchors' prefixes included.
+    """Return what one video needs beyond the weights, anchors' prefixes included.
 
     On the CPU by the growth of the resident set of a process that does nothing else.
     """
@@ -119,13 +119,13 @@ def peak_bytes(setting: Setting, name: str) -> int:
 
 
 def resident_bytes() -> int:
-    """This process's resident set, as Linux tells it."""
+    """Return this process's resident set, as Linux gives it."""
     return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
 
 
 @torch.no_grad()
 def measure(setting: Setting, turns: int, console: Console) -> None:
-    """Prints the tables of one model, and how far its ways agree."""
+    """Print the tables of one model, and how far its ways agree."""
     peaks = {name: peak_bytes(setting, name) for name in WAYS}
     scores = {
         name: torch.cat([way(setting, video, Clock(setting.device)) for video in setting.videos]).double()
@@ -179,7 +179,7 @@ def measure(setting: Setting, turns: int, console: Console) -> None:
 
 
 def adam_error(setting: Setting) -> float:
-    """How far the released code's optimiser ends from the optimum of what it maximises."""
+    """Return how far the released code's optimiser ends from the optimum of what it maximises."""
     anchors = setting.module.anchors
     wins = [
         anchors.wins(
@@ -197,7 +197,7 @@ def adam_error(setting: Setting) -> float:
 
 
 def spread(values: np.ndarray) -> str:
-    """`1.02 [1.00, 1.05]`: median and quartiles."""
+    """Return `1.02 [1.00, 1.05]`: median and quartiles."""
     low, middle, high = np.quantile(values, [0.25, 0.5, 0.75])
     return f"{middle:.2f} [{low:.2f}, {high:.2f}]"
 
@@ -214,14 +214,14 @@ class Meter(Callback):
         self.rows: list[tuple[int, float, int]] = []
 
     def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Starts the clock."""
+        """Start the clock."""
         self.began = now(pl_module.device)
         self.done = 0
 
     def on_predict_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int, *_: int
     ) -> None:
-        """Reads it every so many videos."""
+        """Read the clock every so many videos."""
         self.done += len(batch.rows)
         if self.done // self.every > len(self.rows):
             seconds = now(pl_module.device) - self.began
@@ -229,7 +229,7 @@ class Meter(Callback):
 
 
 def growth(setting: Setting, given: argparse.Namespace, console: Console) -> None:
-    """Scores many videos as `predict` does; the same files again and again, under names of their own."""
+    """Score many videos as `predict` does; the same files again and again, under names of their own."""
     with tempfile.TemporaryDirectory() as folder:
         videos = Path(folder) / "videos"
         videos.mkdir()
@@ -254,7 +254,7 @@ def growth(setting: Setting, given: argparse.Namespace, console: Console) -> Non
 
 
 def bounds(counted: Mapping[str, Operations]) -> Table:
-    """What the operations allow."""
+    """Return the table of the bound that the operations allow."""
     table = Table(
         *("model", "v, GFLOP", "l, GFLOP", "5 (2 v + 2 l) / (v + 5 l)", "words counted"),
         box=SIMPLE,
@@ -272,7 +272,7 @@ def bounds(counted: Mapping[str, Operations]) -> Table:
 
 
 def main() -> None:
-    """Measures and prints."""
+    """Measure and print."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

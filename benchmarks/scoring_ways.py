@@ -1,9 +1,9 @@
 """What benchmarks/scoring.py compares: ways of scoring a video's clips against anchors, on equal weights.
 
-The released code's way is written from METHOD's description: for each anchor both videos are decoded, encoded
-and read again as one prompt, and 50 steps of Adam follow. It is given what would only blur the comparison:
-frames prepared on the device, one pass through a file for all clips of a video, and, if asked, clips side by
-side. Ours is what `RankingModule.rate` does, taken apart to be timed.
+The released code's way is written from the paper's description: for each anchor both videos are decoded,
+encoded and read again as one prompt, and 50 steps of Adam follow. It is given what would only blur the
+comparison: frames prepared on the device, one pass through a file for all clips of a video, and, if asked,
+clips side by side. Ours is what `RankingModule.rate` does, taken apart to be timed.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -36,7 +36,7 @@ class Clock:
 
     @contextmanager
     def __call__(self, part: str) -> Iterator[None]:
-        """Counts what is done meanwhile, and waits for it."""
+        """Add the seconds of a block to a part, and wait for the device."""
         began = now(self.device)
         yield
         self.seconds[part] += now(self.device) - began
@@ -66,16 +66,16 @@ class Setting:
         return self.module.device
 
     def decode(self, video: Video, draws: int) -> Tensor:
-        """Clips uint8 (draws, T, 3, H, W), in one pass through the file."""
+        """Read clips uint8 (draws, T, 3, H, W), in one pass through the file."""
         cuts = [Cut(draw) for draw in range(draws)]
         return torch.stack([clip.frames for clip in read_clips(video, self.module.sampling, cuts)])
 
     def encode(self, *clips: Tensor) -> Tokens:
-        """Tokens of clips uint8 (n, T, 3, H, W), those of each argument of one size."""
+        """Return the tokens of clips uint8 (n, T, 3, H, W), those of each argument of one size."""
         return self.module.lmm.encode([clip for some in clips for clip in some.to(self.device) / 255])
 
     def prefers(self, logits: Tensor) -> Tensor:
-        """How far the second clip is preferred; that the released code divides logits by 5 costs the same."""
+        """Return how far the second clip is preferred; dividing logits by 5, as released, costs the same."""
         return preference(self.module.levels(logits))
 
 
@@ -84,7 +84,7 @@ Way = Callable[[Setting, Video, Clock], Tensor]
 
 
 def released(setting: Setting, video: Video, clock: Clock, together: int = 1) -> Tensor:
-    """Both videos again for each anchor.
+    """Read both videos again for each anchor, as released.
 
     Args:
         setting: weights and anchors.
@@ -112,7 +112,7 @@ def released(setting: Setting, video: Video, clock: Clock, together: int = 1) ->
 
 
 def bordered(matrix: Tensor, wins: Tensor) -> Tensor:
-    """Anchors' matrices (B, n + 1, n + 1) with a last item that is preferred by wins (B, n)."""
+    """Return the anchors' matrices (B, n + 1, n + 1) with a last item that is preferred by wins (B, n)."""
     count = len(matrix)
     whole = wins.new_full((len(wins), count + 1, count + 1), 0.5)
     whole[:, :-1, :-1] = matrix
@@ -122,12 +122,12 @@ def bordered(matrix: Tensor, wins: Tensor) -> Tensor:
 
 
 def released_together(setting: Setting, video: Video, clock: Clock) -> Tensor:
-    """The same with all clips of the video as one batch."""
+    """Do the same with all clips of the video as one batch."""
     return released(setting, video, clock, together=setting.draws)
 
 
 def without_prefixes(setting: Setting, video: Video, clock: Clock) -> Tensor:
-    """Every video through the tower once, and whole prompts for the language model."""
+    """Show every video to the tower once, and whole prompts to the language model."""
     lmm, anchors = setting.module.lmm, setting.module.anchors
     with clock("decode"):
         clips = setting.decode(video, setting.draws)
@@ -144,7 +144,7 @@ def without_prefixes(setting: Setting, video: Video, clock: Clock) -> Tensor:
 
 
 def anchor_first(setting: Setting, video: Video, clock: Clock, *, both_orders: bool = False) -> Tensor:
-    """Ours, in one order or in both."""
+    """Score our way, in one order or in both."""
     lmm, anchors = setting.module.lmm, setting.module.anchors
     with clock("decode"):
         clips = setting.decode(video, setting.draws)
@@ -157,12 +157,12 @@ def anchor_first(setting: Setting, video: Video, clock: Clock, *, both_orders: b
 
 
 def both_orders(setting: Setting, video: Video, clock: Clock) -> Tensor:
-    """Ours in both orders; returned is that with the anchor first."""
+    """Score our way in both orders; return the score of the order with the anchor first."""
     return anchor_first(setting, video, clock, both_orders=True)
 
 
 def pointwise(setting: Setting, video: Video, clock: Clock) -> Tensor:
-    """The other judgement, which needs no anchors and has another scale."""
+    """Score by the other judgement, which needs no anchors and has another scale."""
     with clock("decode"):
         clips = setting.decode(video, setting.draws)
     with clock("vision"):
@@ -196,13 +196,13 @@ class Operations:
     ways: dict[str, int]
 
     def bound(self, anchors: int) -> float:
-        """How many times as much the released code's way asks for, words left out."""
+        """Return how many times as many operations the released code's way takes, words left out."""
         v, l = self.vision, self.language_model  # noqa: E741
         return anchors * (2 * v + 2 * l) / (v + anchors * l)
 
 
 def operations(lmm: LMM, clip: Tensor, anchors: int) -> Operations:
-    """Counts the operations for one clip, on the meta device too.
+    """Count the operations for one clip, on the meta device too.
 
     Of causal attention half the square, as in budget/flops.py; the head's five words are left out.
 

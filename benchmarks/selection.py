@@ -24,14 +24,14 @@ POOL = {"TikTok": 0.1, "YouTube": 0.6, "Bilibili": 0.15, "Youku": 0.15}
 def made_up(
     generator: np.random.Generator, loadings: Array, count: int, shift: Array, spread: float
 ) -> Array:
-    """Metrics (count, METRICS) that share FACTORS hidden causes, skewed as real ones are."""
+    """Return metrics (count, METRICS) that share FACTORS hidden causes, skewed as real ones are."""
     causes = generator.normal(size=(count, FACTORS)) @ loadings
     values: Array = np.exp(0.3 * (spread * causes + generator.normal(size=(count, METRICS)) + shift))
     return values
 
 
 def main() -> None:
-    """Prints the table."""
+    """Print the table."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

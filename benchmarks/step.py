@@ -78,7 +78,7 @@ class Setting:
     pairs: int
 
     def module(self, both_orders: bool) -> RankingModule:
-        """Trained on level words alone, as the bare loop is."""
+        """Return a module that is trained on level words alone, as the bare loop is."""
         return RankingModule(
             lmm=self.config,
             sampling=self.sampling,
@@ -91,7 +91,7 @@ class Setting:
 
 
 def now(device: torch.device) -> float:
-    """Seconds, once a GPU has done all that it was given; of CPU time without one."""
+    """Return seconds, once a GPU has done all that it was given; of CPU time without one."""
     if device.type == "cpu":
         return time.process_time()
     torch.cuda.synchronize(device)
@@ -105,19 +105,19 @@ class TimedRounds(RoundDataModule):
     """Whether all clips are read before the first step: whoever came first would read for the others."""
 
     def setup(self, stage: str) -> None:
-        """Begins round 0, which needs no annotator."""
+        """Begin round 0, which needs no annotator."""
         super().setup(stage)
         self.distortion: list[float] = []
         self.begin_round(0, Consensus((), np.empty(0), np.empty(0)))
 
     def train_dataloader(self) -> DataLoader[dict[str, Any]]:
-        """The round's pairs, clips read beforehand."""
+        """Return the round's pairs, with clips that were read beforehand."""
         for video in self.split("train") if self.cached else ():
             self.cache.read(video, self.sampling, 0)
         return super().train_dataloader()
 
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
-        """Distorts, timed."""
+        """Distort the batch and take the time."""
         device = batch.clips.device
         began = now(device)
         batch = super().on_after_batch_transfer(batch, dataloader_idx)
@@ -143,7 +143,7 @@ class Turns(Callback):
         self.peak_bytes = 0
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Makes the other loops and starts the clock."""
+        """Make the other loops and starts the clock."""
         assert isinstance(pl_module, RankingModule)
         self.others: dict[str, Step] = {}
         if not self.alone:
@@ -155,7 +155,7 @@ class Turns(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: PairBatch, batch_idx: int
     ) -> None:
-        """Stops the clock while the others run."""
+        """Stop the clock while the others run."""
         device = pl_module.device
         self._record("ours", now(device) - self.began, len(batch.row))
         if batch_idx + 1 >= self.warmup:
@@ -172,7 +172,7 @@ class Turns(Callback):
         self.pairs[name] = pairs
 
     def per_pair(self, name: str) -> np.ndarray:
-        """Seconds a pair of the counted steps."""
+        """Return the seconds a pair of the counted steps."""
         return np.array(self.seconds[name][self.warmup :]) / self.pairs[name]
 
 
@@ -184,20 +184,20 @@ class SynchronisedProfiler(SimpleProfiler):
         self.device = device
 
     def start(self, action_name: str) -> None:
-        """Of an action, which may contain others."""
+        """Start an action, which may contain others."""
         self.current_actions[action_name] = now(self.device)
 
     def stop(self, action_name: str) -> None:
-        """Of the action."""
+        """Stop the action."""
         seconds = now(self.device) - self.current_actions.pop(action_name)
         self.recorded_durations[action_name].append(seconds)
 
     def summary(self) -> str:
-        """Nothing: the table says it."""
+        """Return nothing, for the table says it."""
         return ""
 
     def parts(self, total: float, warmup: int) -> dict[str, float]:
-        """Share of the parts in `total` seconds a step."""
+        """Return the share of the parts in `total` seconds a step."""
         strategy = "[Strategy]SingleDeviceStrategy"
         actions = {
             "decode": "[_TrainingEpochLoop].train_dataloader_next",
@@ -226,7 +226,7 @@ class Report:
 
 
 def spread(values: np.ndarray, digits: int = 2) -> str:
-    """`1.02 [1.00, 1.05]`: median and quartiles."""
+    """Return `1.02 [1.00, 1.05]`: median and quartiles."""
     low, middle, high = np.quantile(values, [0.25, 0.5, 0.75])
     return f"{middle:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
 
@@ -234,7 +234,7 @@ def spread(values: np.ndarray, digits: int = 2) -> str:
 def fit(
     module: RankingModule, data: TimedRounds, device: torch.device, steps: int, turns: Turns, **settings: Any
 ) -> None:
-    """Lightning's own loop over `steps` steps, with nothing else around it."""
+    """Run Lightning's own loop over `steps` steps, with nothing else around it."""
     Trainer(
         accelerator="gpu" if device.type == "cuda" else "cpu",
         devices=1,
@@ -251,7 +251,7 @@ def fit(
 
 
 def measure(setting: Setting, args: argparse.Namespace, device: torch.device, report: Report) -> None:
-    """Runs one setting in one order and in both, and its parts."""
+    """Run one setting in one order and in both, and its parts."""
     for both_orders in (False, True):
         seed_everything(0, verbose=False)
         module = setting.module(both_orders)
@@ -311,7 +311,7 @@ def measure(setting: Setting, args: argparse.Namespace, device: torch.device, re
 
 
 def main() -> None:
-    """Measures and prints."""
+    """Measure and print."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

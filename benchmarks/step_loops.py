@@ -28,13 +28,13 @@ Step = Callable[[], int]
 
 
 def _batches(trainer: Trainer) -> Iterator[PairBatch]:
-    """The same pairs as the Trainer's, from a loader of its own, again and again."""
+    """Yield the same pairs as the Trainer's, from a loader of their own, again and again."""
     while True:
         yield from trainer.datamodule.train_dataloader()  # type: ignore[attr-defined]
 
 
 def _update(trainer: Trainer, module: RankingModule) -> Callable[[Any, torch.Tensor, torch.Tensor], None]:
-    """One step of AdamW on the family's own forward and the level words' cross-entropy."""
+    """Return one step of AdamW on the family's own forward and the level words' cross-entropy."""
     model, words = module.lmm.model, module.lmm.answer_ids
     optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-5)
 
@@ -53,13 +53,13 @@ def _update(trainer: Trainer, module: RankingModule) -> Callable[[Any, torch.Ten
 
 
 def _prompt(module: RankingModule, side: int) -> torch.Tensor:
-    """Token ids (L,) of the whole prompt, placeholders of both videos included."""
+    """Return the token ids (L,) of the whole prompt, placeholders of both videos included."""
     size = module.lmm.family.size_for(side, side, len(module.lmm.seconds))
     return torch.tensor(list(chain(*module.lmm.prompt_ids(size))), device=module.device)
 
 
 def bare_loop(trainer: Trainer, module: RankingModule, both_orders: bool) -> Step:
-    """What one would write without this package, on the same weights, pairs and precision."""
+    """Return a step as one would write it without this package, on the same weights, pairs and precision."""
     family, batches, update = module.lmm.family, _batches(trainer), _update(trainer, module)
 
     def step() -> int:
@@ -81,7 +81,7 @@ def bare_loop(trainer: Trainer, module: RankingModule, both_orders: bool) -> Ste
 
 
 def released_loop(trainer: Trainer, module: RankingModule) -> Step:
-    """One pair a step, each of its frames through PIL and a processor on the CPU."""
+    """Return a step of one pair, each of its frames through PIL and a processor on the CPU."""
     family, update = module.lmm.family, _update(trainer, module)
     pairs = (
         (torch.stack([batch.sides()[row], batch.sides()[len(batch.row) + row]]), batch.levels[row : row + 1])
@@ -109,7 +109,7 @@ def released_loop(trainer: Trainer, module: RankingModule) -> Step:
 
 
 def write_checkpoint(name: str, folder: Path, device: torch.device) -> Path:
-    """Saves a checkpoint of a published model's sizes with random weights and a small vocabulary."""
+    """Save a checkpoint of a published model's sizes with random weights and a small vocabulary."""
     config = published_config(name)
     tokenizer = build_tokenizer((QWEN_CHAT, SYSTEM, QUESTION, ANSWER, *LEVELS))
     config.video_token_index = tokenizer.vocab["<video>"]

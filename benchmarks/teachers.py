@@ -66,7 +66,7 @@ PAIRS = 200_000
 
 
 def scores_of(fingerprint: str, columns: dict[str, object], scores: Floats) -> pa.Table:
-    """One annotator's whole-clip scores as `LabelStore.read` gives them."""
+    """Return one annotator's whole-clip scores as `LabelStore.read` gives them."""
     constant: dict[str, object] = {"draw": 0, "segment": None, "stderr": None, "round": 0}
     constant |= {"annotator": fingerprint, "fingerprint": fingerprint}
     table = {name: [value] * len(scores) for name, value in constant.items()} | columns | {"score": scores}
@@ -89,7 +89,7 @@ def made_up(seed: int, kinds: Iterable[str]) -> tuple[Floats, pa.Table, list[str
 
 
 def three_ways(seed: int, kinds: Iterable[str]) -> tuple[float, float, float]:
-    """SRCC with the truth: weighted, equal weights over all, and the best equal weights over any subset."""
+    """Return SRCC with the truth: weighted, equal weights over all, best equal weights over any subset."""
     truth, table, names = made_up(seed, kinds)
 
     def follow(weights: dict[str, float]) -> float:
@@ -102,7 +102,7 @@ def three_ways(seed: int, kinds: Iterable[str]) -> tuple[float, float, float]:
 
 
 def worst_bin(seed: int, noise: float, known: bool) -> float:
-    """Largest |P(second better) - Phi(margin)| of reference labels, of seven bins of pairs of two sources.
+    """Return the largest |P(second better) - Phi(margin)| of seven bins of pairs of two sources.
 
     Sources have quality N(0, 1), versions lose |N(0, 1)| in units in which the median loses SPREAD, and two
     metrics on unlike scales see that with errors that correlate at 1/3.

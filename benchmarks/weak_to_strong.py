@@ -57,18 +57,18 @@ and leaves few to be hard. The report split only fills the run's own report."""
 
 
 def folder(root: Path, corpus: str, seeds: int) -> Path:
-    """Where what judges a corpus lies."""
+    """Return the folder of what judges a corpus."""
     return root / (corpus if corpus == "embedded" else f"{corpus}-{seeds}-folds")
 
 
 def judging_videos(root: Path, corpus: str, seeds: int) -> list[Video]:
-    """The sources of the versions that judge."""
+    """Return the sources of the versions that judge."""
     manifest = "manifest.csv" if corpus == "embedded" else "fold_0.csv"
     return videos(build_corpus(folder(root, corpus, seeds) / manifest))
 
 
 def write_students(place: Path) -> None:
-    """The procedural contents that students learn from, in splits of our own."""
+    """Write the procedural contents that students learn from, in splits of our own."""
     manifest = write_corpus(place, sum(LEARNT.values()))
     splits = chain.from_iterable([name] * count for name, count in LEARNT.items())
     with manifest.open(newline="") as listed, (place / "students.csv").open("w", newline="") as file:
@@ -79,7 +79,7 @@ def write_students(place: Path) -> None:
 
 
 def prepare(root: Path, corpus: str, seeds: int, clips: str) -> list[Row]:
-    """Makes what judges a corpus, unless it lies there already."""
+    """Make what judges a corpus, unless it lies there already."""
     place = folder(root, corpus, seeds)
     place.mkdir(parents=True, exist_ok=True)
     if corpus == "embedded":
@@ -103,7 +103,7 @@ def prepare(root: Path, corpus: str, seeds: int, clips: str) -> list[Row]:
 
 
 def run(job: tuple[int, str, int], root: Path, answers: Path, args: argparse.Namespace) -> None:
-    """One training in a process of its own on one thread, unless all of its answers lie there already."""
+    """Run one training in a process of its own on one thread, unless all of its answers lie there already."""
     number, corpus, seed = job
     names = TRAININGS[number].rows(corpus)
     files = [Job(name, corpus, seed).file(answers) for name in names]
@@ -119,7 +119,7 @@ def run(job: tuple[int, str, int], root: Path, answers: Path, args: argparse.Nam
 
 
 def main() -> None:
-    """Trains what is missing and prints."""
+    """Train what is missing and print."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

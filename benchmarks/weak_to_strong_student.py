@@ -42,12 +42,12 @@ LADDERS = {"embedded": 2, "clips": 8}
 
 
 def learnt_from(judges: Path, job: Job) -> Path:
-    """The manifest of the videos that students of a corpus and seed train on."""
+    """Return the manifest of the videos that students of a corpus and seed train on."""
     return judges / (f"fold_{job.seed}.csv" if job.corpus == "clips" else "students/students.csv")
 
 
 def teacher(name: str, learnt: Path) -> dict[str, Any]:
-    """What the config would have for a teacher of the videos of a manifest."""
+    """Return the config of a teacher of the videos of a manifest."""
     if name != TRUTH:
         return {"class_path": TEACHERS[name]}
     file = {"path": str(learnt.with_name("truth.csv")), "name_column": "path", "score_column": "ms_ssim"}
@@ -55,7 +55,7 @@ def teacher(name: str, learnt: Path) -> dict[str, Any]:
 
 
 def words(training: Training, job: Job, judges: Path, steps: int) -> list[str]:
-    """What the command line would say beside the config."""
+    """Return the command line's words beside the config."""
     learnt = learnt_from(judges, job)
     pairs = training.length * steps * BATCH
     drawn = {source: int(share * pairs) for source, share in training.shares.items()}
@@ -103,7 +103,7 @@ class Answers(RoundListener):
         self.truth = truth
 
     def on_round_end(self, trainer: Trainer, pl_module: RankingModule, finished: FinishedRound) -> None:
-        """Once a round."""
+        """Keep the answers once a round."""
         if finished.row.round in self.names:
             data = trainer.datamodule  # type: ignore[attr-defined]
             more = diagnosis(data, finished, self.truth)
@@ -125,7 +125,7 @@ class Forking(SelfImprovement):
         self.answers = answers
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """One control after the other, for they write the same files; this process goes on after them."""
+        """Run one control after the other, for they write the same files, and go on after them."""
         if self.round == 0:
             name = next((name for name in self.controls if self._is_child(name)), None)
             if name is not None:
@@ -141,7 +141,7 @@ class Forking(SelfImprovement):
 
     @staticmethod
     def _is_child(name: str) -> bool:
-        """Forks; whether this is the new process. The old one returns when that has ended."""
+        """Fork, and return whether this is the new process; the old process waits until that has ended."""
         child = os.fork()
         if child == 0:
             return True
@@ -152,7 +152,7 @@ class Forking(SelfImprovement):
 
 
 def calibrating(seed: int) -> list[str]:
-    """The first simulator of each trained family: by default it would be those that are left out here."""
+    """Name the first simulator of each trained family: the default would be those that are left out here."""
     first: dict[str, str] = {}
     for name in trained(seed):
         first.setdefault(SIMULATORS[name].family, name)
@@ -160,7 +160,7 @@ def calibrating(seed: int) -> list[str]:
 
 
 def diagnosis(data: RoundDataModule, finished: FinishedRound, truth: Mapping[str, float]) -> dict[str, float]:
-    """How right the labels of the train split are, by the hidden truth, of which no student learns.
+    """Return how right the labels of the train split are, by the hidden truth, of which no student learns.
 
     Returns:
         `labels_truth`: SRCC of what labels the round's pairs of different videos with the truth;
@@ -191,7 +191,7 @@ def run_training(
     root: Path,
     steps: int,
 ) -> None:
-    """Trains on one thread and keeps what the students say of the versions that judge them.
+    """Train on one thread and keep what the students say of the versions that judge them.
 
     Args:
         training: what is learnt from.
@@ -260,7 +260,7 @@ def keep_teachers(
     data: RoundDataModule,
     trusted: Sequence[TeacherRow],
 ) -> None:
-    """Writes down what each teacher, their ensemble and the baseline say of what judges the students.
+    """Write what each teacher, their ensemble and the baseline say of what judges the students.
 
     Args:
         job: corpus and seed.
@@ -285,7 +285,7 @@ def keep_teachers(
 def write_answers(
     job: Job, root: Path, asked: Sequence[Request], scores: Mapping[Any, float], **more: Any
 ) -> None:
-    """Writes down, whole or not at all, what an annotator says of the versions, in their order."""
+    """Write, whole or not at all, what an annotator says of the versions, in their order."""
     found = {**job._asdict(), **more, "scores": [scores.get(request.key, math.nan) for request in asked]}
     hidden = job.file(root).with_suffix(".tmp")
     hidden.write_text(json.dumps(found))

@@ -33,7 +33,7 @@ PAPER = {
     "round 2 without hard pairs": "- / .669",
     "round 2 without relabelling": "- / .657",
 }
-"""Row -> SRCC in domain / out of domain of METHOD section 7."""
+"""Row -> SRCC in domain / out of domain in the paper."""
 
 ROUND_FIGURES = ("probe", "flipped", "label_entropy", "score_spread")
 """Columns of rounds.csv that the second table shows."""
@@ -60,7 +60,7 @@ class Judges(NamedTuple):
 
 
 def domains(rows: Sequence[Row], seeds: int) -> dict[str, npt.NDArray[np.bool_]]:
-    """Whether a row counts for each seed; a source, of which nothing was left out, in both domains."""
+    """Return whether a row counts for each seed; a source has no simulator and counts in both domains."""
     asked = np.array([[row.fold in (-1, seed) for seed in range(seeds)] for row in rows])
     group = np.array([row.group for row in rows])[:, None]
     left_out = group == np.arange(seeds) % 3
@@ -68,7 +68,7 @@ def domains(rows: Sequence[Row], seeds: int) -> dict[str, npt.NDArray[np.bool_]]
 
 
 def judges_of(rows: list[Row], seeds: int) -> Judges:
-    """Sorts the versions into what counts where."""
+    """Sort the versions by where they count."""
     across = np.array([place for place, row in enumerate(rows) if row.across])
     sources = {row.video_id: place for place, row in enumerate(rows) if row.group == -1}
     found: dict[tuple[str, str], list[int]] = {}
@@ -86,7 +86,7 @@ def judges_of(rows: list[Row], seeds: int) -> Judges:
 
 
 def mean_srcc(scores: Floats, truth: Floats, counts: npt.NDArray[np.bool_]) -> float:
-    """SRCC of (n, seeds) scores with the truth (n,) over what counts, the mean over the seeds."""
+    """Return SRCC of (n, seeds) scores with the truth (n,) over what counts, the mean over the seeds."""
     pairs = [(scores[rows, seed], truth[rows]) for seed, rows in enumerate(counts.T)]
     return float(np.nanmean([srcc(own, hidden) for own, hidden in pairs]))
 
@@ -99,7 +99,7 @@ class Answered(NamedTuple):
 
 
 def read_answers(root: Path, arm: str, corpus: str, rows: Sequence[Row], seeds: int) -> Answered | None:
-    """Nothing as long as a seed is missing."""
+    """Read an annotator's answers; return None as long as a seed is missing."""
     files = [Job(arm, corpus, seed).file(root) for seed in range(seeds)]
     if not all(file.is_file() for file in files):
         return None
@@ -112,14 +112,14 @@ def read_answers(root: Path, arm: str, corpus: str, rows: Sequence[Row], seeds: 
 
 
 def across_cell(judges: Judges, one: Answered, domain: str, other: Answered | None = None) -> str:
-    """SRCC across contents with its interval; with another annotator by how much the one is above it."""
+    """Return SRCC across contents with its interval, or by how much it is above another annotator's."""
     return figure(*across(judges, one, domain, other))
 
 
 def across(
     judges: Judges, one: Answered, domain: str, other: Answered | None = None
 ) -> tuple[float, tuple[float, float]]:
-    """The same as numbers."""
+    """Return the same as numbers."""
     rows = [judges.rows[place] for place in judges.across]
     truth = np.array([row.truth for row in rows])
     scores = [who.scores[judges.across] for who in (one, other) if who is not None]
@@ -133,7 +133,7 @@ def across(
 
 
 def within_cell(judges: Judges, one: Answered, domain: str) -> str:
-    """SRCC with falling severity, the mean over ladders, with its interval."""
+    """Return SRCC with falling severity, the mean over ladders, with its interval."""
     values = np.array([
         [srcc(scores, -np.arange(len(scores))) for scores in one.scores[ladder].T]
         for ladder in judges.ladders
@@ -148,7 +148,7 @@ def within_cell(judges: Judges, one: Answered, domain: str) -> str:
 
 
 def staircase(judges: Judges, answered: Mapping[str, Answered]) -> str:
-    """The table of one corpus."""
+    """Return the table of one corpus."""
     last = answered.get(ROUNDS[-1])
     rows = []
     for name, one in answered.items():
@@ -162,7 +162,7 @@ def staircase(judges: Judges, answered: Mapping[str, Answered]) -> str:
 
 
 def goals(judges: Judges, answered: Mapping[str, Answered]) -> str:
-    """Whether each goal is met, whichever way it came out."""
+    """Return a line for each goal that says whether it is met."""
     lines = []
     for rounds in (ROUNDS, RESTARTED):
         if not {*TEACHERS, SINGLE, *rounds} <= answered.keys():
@@ -182,7 +182,7 @@ def goals(judges: Judges, answered: Mapping[str, Answered]) -> str:
 
 
 def mean(files: Sequence[Mapping[str, Any]], *keys: str) -> float:
-    """Of a figure that files hold under these keys; nan where none does."""
+    """Return the mean of a figure that files hold under these keys; nan where no file does."""
     values = []
     for file in files:
         value: Any = file
@@ -193,7 +193,7 @@ def mean(files: Sequence[Mapping[str, Any]], *keys: str) -> float:
 
 
 def rounds_table(answered: Mapping[str, Answered]) -> str:
-    """What happened in the rounds, the mean over the seeds."""
+    """Return the table of what happened in the rounds, the mean over the seeds."""
     rows = []
     for name, one in answered.items():
         if "round" not in one.files[0]:
@@ -212,7 +212,7 @@ def rounds_table(answered: Mapping[str, Answered]) -> str:
 
 
 def tables(root: Path, seeds: int, steps: int, corpus: str, judges: Judges) -> str:
-    """All tables of a corpus, with the annotators of which all seeds are there."""
+    """Return all tables of a corpus, with the annotators of which all seeds are there."""
     order = dict.fromkeys((*BESIDE, *chain.from_iterable(one.rows("embedded") for one in TRAININGS)))
     answered = {
         arm: found

@@ -17,7 +17,7 @@ TRUTH = "truth"
 ENSEMBLE, LAPLACIAN = "both teachers, weighted", "mean absolute Laplacian"
 
 HALVES = {"synthetic": 1 / 2, "teacher": 1 / 2}
-"""Pairs of a stage by source, as in METHOD section 1."""
+"""Pairs of a stage by source, as in the paper."""
 
 MIXED = {"synthetic": 0.2, "teacher": 0.3, "reference": 0.5}
 """Ours: chosen on other contents than those that judge here."""
@@ -30,7 +30,7 @@ GROWTH = {
     "later.union": True,
     "hard.share": 1.0,
 }
-"""Later rounds of METHOD section 1, as settings of the datamodule."""
+"""Later rounds of the paper, as settings of the datamodule."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ class Training:
         return self.length * (len(self.students) + len(self.controls))
 
     def rows(self, corpus: str) -> tuple[str, ...]:
-        """Rows of the table that it gives."""
+        """Return the rows of the table that the training gives."""
         if corpus == "clips":
             return (*self.students, *self.beside) if self.clips else ()
         return (*self.students, *self.controls, *self.beside)

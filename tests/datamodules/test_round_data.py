@@ -15,13 +15,13 @@ from datamodules.batches import PairBatch, VideoBatch
 from datamodules.batches.buckets import BucketBatchSampler, ResumedBatchSampler
 from datamodules.batches.pair_dataset import PairCollate
 from datamodules.corpus import Splits
+from datamodules.errors import InputError
 from datamodules.labels import Consensus, Labelling, Versions
 from datamodules.pairs import PAIR_SCHEMA, SOURCES, Drawing, HardPairs, LaterRounds, PairCounts, read_pairs
 from datamodules.pairs.recorded import Rule
 from datamodules.round_data import RoundDataModule
 from datamodules.video import Sampling
 from datamodules.video_data import VideoDataModule
-from vqa_lightning.families import InputError
 from vqa_lightning.lmm import LMMConfig
 from vqa_lightning.training import RankingModule
 

@@ -10,8 +10,8 @@ from typing import Any, cast
 
 from torch import nn
 
+from datamodules.errors import InputError
 from vqa_lightning.budget.flops import StepShape
-from vqa_lightning.families import InputError
 from vqa_lightning.lmm import LMM
 from vqa_lightning.lmm.sharding import blocks
 

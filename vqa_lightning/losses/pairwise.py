@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
+from datamodules.errors import InputError
 from datamodules.labels import hard_levels
-from vqa_lightning.families import InputError
 
 
 def level_cross_entropy(logits: Tensor, target: Tensor, hard: bool = False) -> Tensor:

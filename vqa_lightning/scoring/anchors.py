@@ -11,10 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from datamodules.errors import UnreadableVideo
+from datamodules.errors import InputError, UnreadableVideo
 from datamodules.labels import Consensus
 from datamodules.video import Sampling, probe, read_clip
-from vqa_lightning.families import InputError
 from vqa_lightning.families.tokens import Tokens, stack
 from vqa_lightning.lmm import LMM
 from vqa_lightning.lmm.prefix import Prefix

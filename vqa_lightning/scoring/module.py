@@ -15,9 +15,9 @@ from lightning_utilities.core.rank_zero import rank_zero_warn
 from torch import Tensor
 
 from datamodules.batches import VideoBatch
+from datamodules.errors import InputError
 from datamodules.labels import preference
 from vqa_lightning.checkpoints import ResumableModule
-from vqa_lightning.families import InputError
 from vqa_lightning.lmm import LMM
 from vqa_lightning.lmm.sharding import gathered
 from vqa_lightning.scoring.anchors import Anchors

@@ -10,12 +10,12 @@ import torch
 from lightning.pytorch import Trainer
 from lightning.pytorch.strategies import ModelParallelStrategy
 
+from datamodules.errors import InputError
 from datamodules.video import Sampling
 from datamodules.video.views import require_native
 from datamodules.video_data import VideoDataModule
 from vqa_lightning.budget.flops import step_shape
 from vqa_lightning.budget.memory import check_context, check_fits, estimate
-from vqa_lightning.families import InputError
 from vqa_lightning.lmm import LMM, LMMConfig, TrainedParts
 from vqa_lightning.lmm.feature_cache import require_frozen
 from vqa_lightning.lmm.trained_parts import hold, train_parts

@@ -18,12 +18,12 @@ from torch import Tensor
 from torch.optim.lr_scheduler import LRScheduler
 
 from datamodules.batches import PairBatch, VideoBatch
+from datamodules.errors import InputError
 from datamodules.labels import preference
 from datamodules.pairs import SOURCES
 from datamodules.round_data import RoundDataModule
 from datamodules.video import Sampling
 from vqa_lightning.checkpoints.resumable import start_from
-from vqa_lightning.families import InputError
 from vqa_lightning.lmm import LMM, Clips, Judged, LMMConfig, TrainedParts
 from vqa_lightning.lmm.feature_cache import FeatureCache
 from vqa_lightning.lmm.sharding import build_on_meta, build_sharded, shard

@@ -7,12 +7,12 @@ import pytest
 import torch
 from scipy.stats import norm, spearmanr
 
+from datamodules.errors import InputError
 from datamodules.labels import LEVELS, fit_consensus
 from datamodules.labels.fitted_consensus import SINGLE_VARIANCE, shrink
 from datamodules.labels.label_store import READ_SCHEMA
 from datamodules.labels.levels import soft_levels
 from datamodules.labels.teacher_scales import fit_logistic, logistic, normal_scores
-from vqa_lightning.families import InputError
 
 Floats = npt.NDArray[np.float64]
 SCALES: tuple[Callable[[Floats], Floats], ...] = (

@@ -6,6 +6,7 @@ import pytest
 from scipy.stats import norm
 
 from datamodules.distortions import DISTORTIONS
+from datamodules.errors import InputError
 from datamodules.labels import Consensus, LabelStore, Request, Versions, annotate_missing
 from datamodules.labels.label_store import READ_SCHEMA
 from datamodules.labels.reference_labels import (
@@ -18,7 +19,6 @@ from datamodules.labels.reference_labels import (
 from datamodules.simulators import SIMULATORS
 from datamodules.teachers.full_reference import FullReference, Metric
 from datamodules.video import probe
-from vqa_lightning.families import InputError
 
 DATA = Path(__file__).resolve().parents[3].parent / "shared/data"
 needs_data = pytest.mark.skipif(not DATA.is_dir(), reason=f"the shared clips are not at {DATA}")

@@ -7,6 +7,7 @@ import pyarrow.compute as pc
 import pytest
 import torch
 
+from datamodules.errors import InputError
 from datamodules.labels import Consensus, Labelling
 from datamodules.pairs import PAIR_SCHEMA, HardPairs
 from datamodules.pairs.disputed import hard_real
@@ -15,7 +16,6 @@ from datamodules.pairs.hard import RoundBefore, find_hard
 from datamodules.pairs.recorded import Rule, hard_recorded, other_clips
 from datamodules.pairs.scored import teacher_pairs
 from datamodules.pairs.synthetic import synthetic_pairs
-from vqa_lightning.families import InputError
 
 LADDER = {"gaussian_blur": 5, "jitter": 3}
 VIDEOS = [f"v{i:02d}" for i in range(40)]

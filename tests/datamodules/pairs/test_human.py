@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from datamodules.corpus import Splits, videos
+from datamodules.errors import InputError
 from datamodules.labels import CUTS, LEVELS, Consensus, Labelling, hard_levels
 from datamodules.labels.human_labels import MOSList, human_scores, read_mos
 from datamodules.labels.teacher_scales import Floats
@@ -16,7 +17,6 @@ from datamodules.opinions import read_opinions
 from datamodules.pairs import PairCounts
 from datamodules.pairs.scored import human_pairs
 from datamodules.round_data import RoundDataModule
-from vqa_lightning.families import InputError
 
 UNKNOWN = np.full(60, np.nan)
 IDS = [f"v{index:02d}" for index in range(60)]

@@ -8,13 +8,13 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
+from datamodules.errors import InputError
 from datamodules.labels import LEVELS, Consensus, Labelling, Versions, hard_levels
 from datamodules.labels.consensus import balance_of, cuts_for_balance
 from datamodules.pairs import PAIR_SCHEMA, read_pairs
 from datamodules.pairs.drawing import evaluation_pairs, shuffled
 from datamodules.pairs.scored import reference_pairs, teacher_pairs
 from datamodules.pairs.synthetic import synthetic_pairs
-from vqa_lightning.families import InputError
 
 LADDER = {"gaussian_blur": 5, "jitter": 3}
 VIDEOS = [f"v{i:02d}" for i in range(40)]

@@ -6,10 +6,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
+from datamodules.errors import InputError
 from datamodules.pairs import PAIR_SCHEMA
 from datamodules.pairs.released import read_released, write_released
 from datamodules.video import Video
-from vqa_lightning.families import InputError
 
 EXAMPLE = Path(__file__).resolve().parents[3].parent / "shared/data/labels/w2s/example_pairs.json"
 needs_example = pytest.mark.skipif(not EXAMPLE.is_file(), reason=f"the released example is not at {EXAMPLE}")

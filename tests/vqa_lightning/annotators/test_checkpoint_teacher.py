@@ -5,9 +5,9 @@ import torch
 from lightning.pytorch.cli import LightningCLI
 
 from datamodules.corpus import build_corpus, videos
+from datamodules.errors import InputError
 from datamodules.labels import Annotator, ClipDataset, LabelStore, Request, annotate_missing
 from vqa_lightning import Checkpoint, RankingModule
-from vqa_lightning.families import InputError
 
 
 def save(path: Path, seed: int = 0) -> RankingModule:

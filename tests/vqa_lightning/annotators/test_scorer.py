@@ -9,12 +9,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from datamodules.errors import UnreadableVideo
+from datamodules.errors import InputError, UnreadableVideo
 from datamodules.labels import LEVELS
 from datamodules.video import Sampling, probe, read_clip
 from vqa_lightning import Scorer
 from vqa_lightning.annotators import scorer
-from vqa_lightning.families import InputError
 from vqa_lightning.metrics.human_scale import HumanScale
 
 

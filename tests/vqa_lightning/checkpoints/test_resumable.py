@@ -10,11 +10,11 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from datamodules.errors import InputError
 from datamodules.video import Sampling
 from vqa_lightning.checkpoints import ResumableModule
 from vqa_lightning.checkpoints.generators import generator_states, set_generators
 from vqa_lightning.checkpoints.resumable import read_checkpoint, trained_names
-from vqa_lightning.families import InputError
 from vqa_lightning.lmm import LMM, LMMConfig, TrainedParts
 from vqa_lightning.lmm.trained_parts import train_parts
 

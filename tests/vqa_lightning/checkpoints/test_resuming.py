@@ -4,8 +4,8 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
+from datamodules.errors import InputError
 from vqa_lightning.checkpoints.resuming import allow_changes, changed_settings, changed_videos, newest_run
-from vqa_lightning.families import InputError
 
 
 def config(**settings: Any) -> dict[str, Any]:

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from datamodules.errors import InputError
 from vqa_lightning.checkpoints.whole import WholeCheckpointIO
-from vqa_lightning.families import InputError
 
 
 def test_a_checkpoint_without_room_leaves_the_one_before(tmp_path: Path) -> None:

@@ -4,8 +4,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from datamodules.errors import InputError
 from datamodules.video import Sampling
-from vqa_lightning.families import InputError
 from vqa_lightning.lmm import LMM, LMMConfig
 from vqa_lightning.lmm.feature_cache import FeatureCache
 

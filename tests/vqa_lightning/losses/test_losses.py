@@ -9,10 +9,10 @@ from torch import Tensor
 from torch.autograd import gradcheck
 
 from datamodules.batches import PairBatch
+from datamodules.errors import InputError
 from datamodules.labels import LEVELS, preference
 from datamodules.labels.levels import severity_levels
 from datamodules.pairs import SOURCES
-from vqa_lightning.families import InputError
 from vqa_lightning.losses import (
     BradleyTerry,
     ConfidenceCrossEntropy,

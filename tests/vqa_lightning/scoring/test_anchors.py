@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from datamodules.errors import InputError
 from datamodules.labels import Consensus, preference
 from datamodules.video import Sampling
-from vqa_lightning.families import InputError
 from vqa_lightning.lmm import LMM, LMMConfig
 from vqa_lightning.scaling import map_scores
 from vqa_lightning.scoring import Anchors

@@ -14,12 +14,12 @@ from torch.multiprocessing.spawn import spawn
 
 from datamodules.corpus import Splits
 from datamodules.distortions import Distortion
+from datamodules.errors import InputError
 from datamodules.labels import Consensus
 from datamodules.pairs import ANSWERS, PairCounts
 from datamodules.pairs.lost import told_of_lost_pairs
 from datamodules.round_data import RoundDataModule
 from datamodules.video import Sampling
-from vqa_lightning.families import InputError
 from vqa_lightning.lmm import LMMConfig
 from vqa_lightning.training import RankingModule
 from vqa_lightning.training.finite_steps import PATIENCE, DroppedSteps, drop_unless_finite

@@ -8,12 +8,12 @@ import torch
 
 from datamodules.batches import PairBatch, VideoBatch
 from datamodules.corpus import build_corpus, videos
+from datamodules.errors import InputError
 from datamodules.labels import ClipDataset, Request
 from datamodules.labels.levels import severity_levels
 from datamodules.pairs import SOURCES
 from datamodules.video import Sampling
 from vqa_lightning.annotators.student import Student
-from vqa_lightning.families import InputError
 from vqa_lightning.lmm import LMMConfig
 from vqa_lightning.scaling import map_scores
 from vqa_lightning.scoring import ErrorModel
