@@ -282,8 +282,12 @@ class RoundDataModule(VideoDataModule):
         fresh = self._fresh_counts(round, pa.concat_tables([kept, hard]), len(imported))
         generator = np.random.default_rng([self.splits.seed, round])
         drawn = self._draw(fresh, generator, train, known, versions)
-        human = self._draw_human(fresh["human"], train, round)
-        self.resume_round(round, shuffled([*drawn, kept, hard, imported, *human], generator))
+        parts = [*drawn, kept, hard, imported]
+        if fresh["human"]:
+            own = np.random.default_rng([self.splits.seed, round, 2])
+            lists = scores_among(self.human_scores, train)
+            parts.append(human_pairs(own, lists, fresh["human"], self.drawing.draws))
+        self.resume_round(round, shuffled(parts, generator))
 
     def _round_before(
         self,
@@ -330,13 +334,6 @@ class RoundDataModule(VideoDataModule):
         if fresh["reference"]:
             there = None if versions is None else versions.restrict(train)
             yield reference_pairs(generator, there, fresh["reference"], drawing.draws, labelling)
-
-    def _draw_human(self, count: int, train: Sequence[str], round: int) -> list[pa.Table]:
-        if not count:
-            return []
-        generator = np.random.default_rng([self.splits.seed, round, 2])
-        lists = scores_among(self.human_scores, train)
-        return [human_pairs(generator, lists, count, self.drawing.draws)]
 
     def _train(self, lost: Collection[str] = ()) -> list[str]:
         return [video.video_id for video in self.split("train") if video.video_id not in lost]
