@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from vqa_lightning.families import InputError
+from datamodules.errors import InputError
 
 
 def check_least(name: str, value: float, least: float) -> None:

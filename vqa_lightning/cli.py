@@ -83,7 +83,7 @@ from vqa_lightning.commands.table import COMMANDS, run_command  # noqa: E402
 from vqa_lightning.families import InputError  # noqa: E402
 from vqa_lightning.training import RankingModule  # noqa: E402
 
-KEPT = ("lmm", "sampling", "trained", "judgements", "score_by", "pairwise_loss", "pointwise_loss")
+KEPT = ("lmm", "sampling", "trained", "judgements", "score_by", "loss")
 """Settings of the model that a fit takes from the checkpoint whose weights it begins with."""
 
 SUBCOMMANDS = ("fit", "validate", "test", "predict")
@@ -300,6 +300,7 @@ def _with_checkpoint_below(args: list[str]) -> list[str]:
     remembered.pop("_instantiator", None)
     if args[0] == "fit":
         remembered = {name: value for name, value in remembered.items() if name in KEPT}
+        remembered["loss"] = {**remembered["loss"], "source_weights": None}  # of the corpus, not of the model
     return [args[0], "--config", json.dumps({"model": remembered}), *args[1:]]
 
 

@@ -172,8 +172,8 @@ class SelfImprovement(Callback):
         self._began = time.monotonic()
         data, module = _parts(trainer, pl_module)
         self._check_run(trainer, data)
-        if module.score_by == "pairwise" and module.anchor_files is not None:
-            named_clips(module.anchor_files, module.sampling)  # now, and not after hours of annotation
+        if module.score_by == "pairwise" and module.scoring.files is not None:
+            named_clips(module.scoring.files, module.sampling)  # now, and not after hours of annotation
         self.folder = Path(trainer.strategy.broadcast(trainer.log_dir or "."))
         self.run_labels = LabelStore(self.folder / "labels")
         self.requests = round_requests(data, self.ladders, self.calibration_simulators)
@@ -224,8 +224,8 @@ class SelfImprovement(Callback):
         self._save_pairs(trainer, data)
 
     def _anchor_clips(self, module: RankingModule, data: RoundDataModule) -> list[Tensor]:
-        if module.anchor_files is not None:
-            return named_clips(module.anchor_files, module.sampling)
+        if module.scoring.files is not None:
+            return named_clips(module.scoring.files, module.sampling)
         train = {video.video_id: video for video in data.split("train")}
         chosen = calmest(self.teachers.consensus.restrict(list(train)), module.anchors.count)
         return [read_clip(train[name], module.sampling).frames for name in chosen]

@@ -6,12 +6,13 @@ loaded.
 """
 
 from dataclasses import dataclass, fields
+from math import prod
 from typing import Any, cast
 
 from torch import nn
 
-from vqa_lightning.budget.flops import StepShape
-from vqa_lightning.families import InputError
+from datamodules.errors import InputError
+from vqa_lightning.budget.flops import StepShape, is_trained
 from vqa_lightning.lmm import LMM
 from vqa_lightning.lmm.sharding import blocks
 
@@ -87,13 +88,11 @@ class Budget:
 def estimate(
     lmm: LMM,
     shape: StepShape,
-    frame: tuple[int, int],
     *,
     precision: str = "bf16-mixed",
     checkpointing: bool | None = None,
     shards: int = 1,
     states: int = 2,
-    all_positions: bool = False,
 ) -> Budget:
     """The memory that a training step needs on each device.
 
@@ -110,12 +109,10 @@ def estimate(
     Args:
         lmm: with its trained parts chosen and its frozen weights in their type; may be on the meta device.
         shape: of the step, on one device (`flops.step_shape`).
-        frame: height and width of the frames as they are decoded, in pixels.
         precision: of the trainer.
         checkpointing: None: as the LMM is set.
         shards: processes that parameters, gradients and optimiser states are shared out over.
         states: float32 numbers that the optimiser keeps for each trained one; two for AdamW.
-        all_positions: whether the loss asks for the entropy at all positions.
     """
     if checkpointing is None:
         checkpointing = lmm.model.is_activation_checkpointing
@@ -124,7 +121,7 @@ def estimate(
     trained = [p for p in lmm.parameters() if p.requires_grad]
     copies = sum(element * p.numel() for p in trained if p.itemsize > element)
     logits = sum(shape.sequences) * lmm.family.head.in_features * (4 + element)
-    if all_positions:
+    if shape.step.all_positions:
         logits += ENTROPY_POSITIONS * lmm.family.head.out_features * (element + 3 * 4)
     parts = {
         "weights": sum(p.nbytes for p in lmm.parameters()) // shards,
@@ -133,13 +130,18 @@ def estimate(
         "copies": copies if shards == 1 else _gathered(lmm, element),
         "activations": _activations(lmm, shape, element, checkpointing),
         "logits": logits,
-        "pixels": (1 + 4 + 4) * shape.clips * sampling.segments * sampling.frames * 3 * frame[0] * frame[1],
+        "pixels": (1 + 4 + 4)
+        * shape.clips
+        * sampling.segments
+        * sampling.frames
+        * 3
+        * prod(shape.step.frame),
     }
     return Budget(
         **parts,
         reserve=RESERVE + int(FRAGMENTS * sum(parts.values())),
         checkpointing=checkpointing,
-        pairs=shape.clips // 2,
+        pairs=shape.step.pairs,
         adapters=20 * sum(p.numel() for p in trained) < sum(p.numel() for p in lmm.parameters()),
     )
 
@@ -175,8 +177,8 @@ def _activations(lmm: LMM, shape: StepShape, element: int, checkpointing: bool) 
     tower = _tower(family.tower, patches, element)
     decoder = _decoder(family.language_model, sum(shape.sequences), element)
     parts = [family.projector] if lmm.motion is None else [family.projector, lmm.motion]
-    below = _is_trained(family.tower)
-    reached = below or any(map(_is_trained, [family.language_model, *parts]))
+    below = is_trained(family.tower)
+    reached = below or any(map(is_trained, [family.language_model, *parts]))
     from_tower = tower.held(checkpointing) if below else 0
     in_decoder = decoder.held(checkpointing) + decoder.at_once(checkpointing) if reached else 0
     # Where nothing is kept a layer still computes.
@@ -201,7 +203,7 @@ def _decoder(decoder: nn.Module, tokens: int, element: int) -> _Stack:
     heads = int(layers[0].self_attn.o_proj.in_features)
     normed = 2 * width + (2 * heads if "q_norm" in dict(layers[0].self_attn.named_children()) else 0)
     kept = element * (4 * heads + 3 * inner) + 4 * normed
-    if _is_trained(decoder):
+    if is_trained(decoder):
         kept += element * (6 * width + inner)
         kept += 4 * normed if layers[0].input_layernorm.weight.requires_grad else 0
         dropout = any(isinstance(part, nn.Dropout) and part.p > 0 for part in decoder.modules())
@@ -212,10 +214,6 @@ def _decoder(decoder: nn.Module, tokens: int, element: int) -> _Stack:
         stream=tokens * next(decoder.parameters()).itemsize * width,
         passing=tokens * element * 2 * inner,
     )
-
-
-def _is_trained(part: nn.Module) -> bool:
-    return any(p.requires_grad for p in part.parameters())
 
 
 def _gathered(lmm: LMM, element: int) -> int:

@@ -7,6 +7,8 @@ other change gives a run that does not end where it would have, and is for the u
 import json
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
+from functools import reduce
+from operator import getitem
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +26,8 @@ FREE = {
 """Settings of the model that change nothing of what its weights mean."""
 
 MEANING = (
-    *("lmm", "sampling", "trained", "judgements", "pointwise_loss"),
-    *("score_by", "score_both_orders", "anchors"),
+    *("lmm", "sampling", "trained", "judgements", "loss.pointwise"),
+    *("score_by", "scoring.both_orders", "scoring.anchors"),
 )
 """Settings of the model under which a checkpoint's weights, or the scale of its scores, mean what they do."""
 
@@ -117,10 +119,10 @@ def check_settings(checkpoint: dict[str, Any], model: Any) -> None:
         InputError: the first that differs.
     """
     remembered = checkpoint["hyper_parameters"]
-    for name in [name for name in MEANING if name in remembered]:  # an older one lacks newer settings
+    for name in MEANING:
         typed, kept = (
-            _flat(f"model.{name}", json.loads(json.dumps(_plain(value))))
-            for value in (model[name], remembered[name])
+            _flat(f"model.{name}", json.loads(json.dumps(_plain(reduce(getitem, name.split("."), settings)))))
+            for settings in (model, remembered)
         )
         for setting in typed.keys() | kept.keys():
             new, old = typed.get(setting), kept.get(setting)

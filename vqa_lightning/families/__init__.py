@@ -7,6 +7,7 @@ from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
 
 from datamodules.errors import InputError
 from vqa_lightning.families.base import Family
+from vqa_lightning.families.embedded import EmbeddedSizes
 from vqa_lightning.families.internvl import InternVL
 from vqa_lightning.families.llava_onevision import LlavaOnevision
 from vqa_lightning.families.qwen3_vl import Qwen3VL
@@ -16,7 +17,7 @@ FAMILIES: dict[str, type[Family]] = {
     family.model_type: family for family in (LlavaOnevision, Qwen3VL, SmolVLM, InternVL)
 }
 
-__all__ = ["FAMILIES", "Family", "load_family"]
+__all__ = ["FAMILIES", "EmbeddedSizes", "Family", "load_family"]
 
 
 def load_family(

@@ -7,7 +7,7 @@ the sizes differ.
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, get_args
 
 import torch
 from tokenizers import Regex, Tokenizer, models, pre_tokenizers
@@ -20,6 +20,7 @@ from transformers import (
     SiglipVisionConfig,
 )
 
+from datamodules.checks import check_choice
 from datamodules.errors import InputError
 
 # The chat format of Qwen and InternVL checkpoints, for messages of text alone.
@@ -30,23 +31,42 @@ CHAT_TEMPLATE = (
 )
 
 
+FamilyName = Literal["llava_onevision", "qwen3_vl", "smolvlm", "internvl"]
+
+
 @dataclass(frozen=True)
 class EmbeddedSizes:
-    """Sizes of a model built tiny, with random weights.
+    """Family and sizes of the embedded model, which is built tiny and with random weights.
 
-    Attributes:
-        image_size: side of the square that the tower sees, in pixels.
+    Args:
+        family: of the published models whose classes are used.
+        image_size: side of the square that the tower sees, in pixels, a multiple of the patch size.
         patch_size: side of a patch, in pixels.
         hidden_size: width of the tower and of the language model, a multiple of 32.
         vision_layers: depth of the tower.
         text_layers: depth of the language model.
+
+    Raises:
+        InputError: the family is unknown, or a size is no multiple of what it must be a multiple of.
     """
+
+    family: FamilyName = "llava_onevision"
 
     image_size: int = 64
     patch_size: int = 8
     hidden_size: int = 128
     vision_layers: int = 3
     text_layers: int = 3
+
+    def __post_init__(self) -> None:
+        """Check the family, and the sizes against each other."""
+        check_choice("model.lmm.embedded.family", self.family, get_args(FamilyName))
+        for name, size, unit in (
+            ("image_size", self.image_size, self.patch_size),
+            ("hidden_size", self.hidden_size, 32),
+        ):
+            if size % unit:
+                raise InputError(f"model.lmm.embedded.{name} must be a multiple of {unit}; got {size}.")
 
 
 def build_tokenizer(
@@ -108,8 +128,8 @@ def shuffled_grid(sizes: EmbeddedSizes) -> int:
     grid = sizes.image_size // sizes.patch_size
     if grid % 2:
         raise InputError(
-            f"model.lmm.image_size {sizes.image_size} holds {grid} patches of model.lmm.patch_size "
-            f"{sizes.patch_size} a side, and this family joins them in twos: choose an even number."
+            f"model.lmm.embedded.image_size must hold an even number of patches a side, which this family "
+            f"joins in twos; got {sizes.image_size} with patches of {sizes.patch_size}."
         )
     return grid // 2
 

@@ -15,8 +15,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from datamodules.errors import InputError
 from datamodules.files import weights_hash
-from vqa_lightning.families import InputError
 
 Features = tuple[Tensor, Tensor | None]
 

@@ -13,10 +13,11 @@ import torch
 from torch import Tensor, nn
 from transformers import DynamicCache
 
+from datamodules.errors import InputError
 from datamodules.labels import LEVELS
 from datamodules.video import Sampling
 from datamodules.video.views import VIEWS, View, view
-from vqa_lightning.families import FAMILIES, Family, InputError, load_family
+from vqa_lightning.families import FAMILIES, Family, load_family
 from vqa_lightning.families.tokens import Tokens, join, stack
 from vqa_lightning.lmm.config import LMMConfig
 from vqa_lightning.lmm.feature_cache import FeatureCache
@@ -75,9 +76,9 @@ class LMM(nn.Module):
         published = config.pretrained is not None
         checkpointing = published if config.checkpointing is None else config.checkpointing
         if config.pretrained is None:
-            family = FAMILIES[config.family]
+            family = FAMILIES[config.embedded.family]
             said = QWEN_CHAT.format(system=SYSTEM, user=QUESTION.format(video=family.video))
-            self.family: Family = family.embedded(config.sizes, (said, ANSWER, *LEVELS))
+            self.family: Family = family.embedded(config.embedded, (said, ANSWER, *LEVELS))
             if checkpointing:
                 self.family.model.activation_checkpointing_enable({"use_reentrant": False})
         else:

@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.models import get_model, get_model_weights
 
+from datamodules.errors import InputError
 from datamodules.video import luma
-from vqa_lightning.families import InputError
 
 Motion = Literal["differences", "r2plus1d_18", "mvit_v2_s"]
 

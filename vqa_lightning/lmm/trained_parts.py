@@ -14,7 +14,7 @@ from peft import LoraConfig, inject_adapter_in_model
 from peft.tuners.tuners_utils import cast_adapter_dtype
 from torch import nn
 
-from vqa_lightning.families import InputError
+from datamodules.errors import InputError
 from vqa_lightning.lmm.lmm import LMM
 
 Parts = Literal["paper", "lora", "full", "head"]

@@ -5,6 +5,7 @@ Imports the LMM and checkpoints.
 
 from vqa_lightning.scoring.anchors import Anchors
 from vqa_lightning.scoring.calibration import ErrorModel
-from vqa_lightning.scoring.module import Judgement, ScoringModule
+from vqa_lightning.scoring.module import ScoringModule
+from vqa_lightning.scoring.settings import Judgement, Scoring
 
-__all__ = ["Anchors", "ErrorModel", "Judgement", "ScoringModule"]
+__all__ = ["Anchors", "ErrorModel", "Judgement", "Scoring", "ScoringModule"]

@@ -11,10 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from datamodules.errors import UnreadableVideo
+from datamodules.errors import InputError, UnreadableVideo
 from datamodules.labels import Consensus
 from datamodules.video import Sampling, probe, read_clip
-from vqa_lightning.families import InputError
 from vqa_lightning.families.tokens import Tokens, stack
 from vqa_lightning.lmm import LMM
 from vqa_lightning.lmm.prefix import Prefix
@@ -156,8 +155,8 @@ def calmest(consensus: Consensus, count: int) -> list[str]:
     """
     if len(consensus.video_ids) < count:
         raise InputError(
-            f"The train split has {len(consensus.video_ids)} annotated videos for {count} anchors: "
-            "lower model.anchors, name files there, or add videos."
+            f"model.scoring.anchors must be at most the number of annotated videos in the train split, "
+            f"{len(consensus.video_ids)}; got {count}: lower it, name files there, or add videos."
         )
     bins = np.array_split(np.argsort(consensus.score, kind="stable"), count)
     return [consensus.video_ids[members[np.argmin(consensus.variance[members])]] for members in bins]
@@ -172,4 +171,4 @@ def named_clips(paths: Sequence[str], sampling: Sampling) -> list[Tensor]:
     try:
         return [read_clip(probe(path), sampling).frames for path in paths]
     except UnreadableVideo as error:
-        raise InputError(f"model.anchors: {error}") from error
+        raise InputError(f"model.scoring.anchors: {error}") from error

@@ -6,7 +6,7 @@ for, in whichever order, by however many processes.
 
 from collections.abc import Sequence
 from contextlib import ExitStack
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,15 +15,14 @@ from lightning_utilities.core.rank_zero import rank_zero_warn
 from torch import Tensor
 
 from datamodules.batches import VideoBatch
+from datamodules.errors import InputError
 from datamodules.labels import preference
 from vqa_lightning.checkpoints import ResumableModule
-from vqa_lightning.families import InputError
 from vqa_lightning.lmm import LMM
 from vqa_lightning.lmm.sharding import gathered
 from vqa_lightning.scoring.anchors import Anchors
 from vqa_lightning.scoring.calibration import ErrorModel
-
-Judgement = Literal["pairwise", "pointwise"]
+from vqa_lightning.scoring.settings import Judgement, Scoring
 
 CHUNK_BYTES = 2**29
 """Of clips as floats that the tower is shown at a time."""
@@ -34,19 +33,18 @@ class ScoringModule(ResumableModule):
 
     Args:
         score_by: the judgement that scores.
-        anchors: number of anchors.
-        both_orders: whether a pairwise score asks with the clip first too, not only with the anchor first.
+        scoring: clips of a video, anchors and orders.
     """
 
     lmm: LMM
     scale: Tensor
     temperature: Tensor
 
-    def __init__(self, score_by: Judgement, anchors: int, *, both_orders: bool) -> None:
+    def __init__(self, score_by: Judgement, scoring: Scoring) -> None:
         super().__init__()
         self.score_by = score_by
-        self.score_both_orders = both_orders
-        self.anchors = Anchors(anchors)
+        self.scoring = scoring
+        self.anchors = Anchors(scoring.count)
         # Mean and deviation of raw scores over the training corpus; factor and floor of their errors.
         self.register_buffer("scale", torch.tensor([0.0, 1.0, 1.0, 0.0]))
         self.scale_current = True
@@ -128,7 +126,7 @@ class ScoringModule(ResumableModule):
         if self.score_by == "pointwise":
             return self.lmm.score(tokens)
         values = self.anchors.scale_values(
-            self.lmm, tokens, self._preference, both_orders=self.score_both_orders
+            self.lmm, tokens, self._preference, both_orders=self.scoring.both_orders
         )
         return values.mean(dim=1)
 

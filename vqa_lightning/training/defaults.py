@@ -21,7 +21,7 @@ RATES = {"paper": 1e-5, "lora": 1e-4, "full": 1e-5, "head": 1e-3}
 def default_sampling(lmm: LMMConfig) -> Sampling:
     """Four consecutive frames of a small window, or eight segments of whole frames for a published model."""
     if lmm.pretrained is None:
-        return Sampling(frames=4, window=lmm.image_size + lmm.patch_size)
+        return Sampling(frames=4, window=lmm.embedded.image_size + lmm.embedded.patch_size)
     return Sampling(segments=8, frames=1 if lmm.motion is None else 4, window=None)
 
 

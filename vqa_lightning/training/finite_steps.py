@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 from torch.optim import Adam, Optimizer
 
-from vqa_lightning.families import InputError
+from datamodules.errors import InputError
 from vqa_lightning.training.optimizers import MuonAdamW, local
 
 PATIENCE = 20

@@ -21,10 +21,12 @@ from callbacks.runs import RunSettings
 from callbacks.runs.settings import FOLDER
 from datamodules.round_data import RoundDataModule
 from datamodules.video import Sampling
+from vqa_lightning.families import EmbeddedSizes
 from vqa_lightning.lmm import LMMConfig
+from vqa_lightning.scoring import Scoring
 from vqa_lightning.training import RankingModule
 
-TINY = LMMConfig(image_size=32, hidden_size=32, vision_layers=1, text_layers=1)
+TINY = LMMConfig(embedded=EmbeddedSizes(image_size=32, hidden_size=32, vision_layers=1, text_layers=1))
 ROUNDS, FRAMES = 2, 2
 PICTURES = (
     *("labels_flipped_in_round", "labels_flipped_since_start", "levels_confused"),
@@ -75,7 +77,7 @@ def fit(corpus: Path, folder: Path, *, logger: bool) -> Keeper:
             SaveConfigCallback(parser, Namespace(seed=3)),
         ],
     )
-    module = RankingModule(lmm=TINY, sampling=Sampling(frames=FRAMES, window=32), score_draws=2)
+    module = RankingModule(lmm=TINY, sampling=Sampling(frames=FRAMES, window=32), scoring=Scoring(draws=2))
     trainer.fit(module, data)
     return keeper
 

@@ -18,12 +18,13 @@ from datamodules.labels import LabelStore
 from datamodules.round_data import RoundDataModule
 from datamodules.simulators import SIMULATORS
 from datamodules.video import Sampling
-from vqa_lightning.families import InputError
+from vqa_lightning.families import EmbeddedSizes, InputError
 from vqa_lightning.lmm import LMMConfig
+from vqa_lightning.scoring import Scoring
 from vqa_lightning.scoring.calibration import fit_errors
 from vqa_lightning.training import RankingModule
 
-TINY = LMMConfig(image_size=32, hidden_size=32, vision_layers=1, text_layers=1)
+TINY = LMMConfig(embedded=EmbeddedSizes(image_size=32, hidden_size=32, vision_layers=1, text_layers=1))
 
 
 class Watch(RoundListener):
@@ -86,7 +87,11 @@ def fit(
         duplicates=False,
         **(given | settings),
     )
-    model: dict[str, Any] = {"lmm": TINY, "sampling": Sampling(frames=2, window=32), "score_draws": 3}
+    model: dict[str, Any] = {
+        "lmm": TINY,
+        "sampling": Sampling(frames=2, window=32),
+        "scoring": Scoring(draws=3),
+    }
     module = RankingModule(**model) if turned_from is None else Sharpness(turned_from, **model)
     trainer = Trainer(
         accelerator="cpu",

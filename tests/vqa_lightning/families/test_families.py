@@ -10,9 +10,9 @@ from transformers import Qwen2Config
 from transformers.image_utils import PILImageResampling
 from transformers.video_utils import VideoMetadata
 
+from datamodules.errors import InputError
 from datamodules.labels import LEVELS, preference
-from vqa_lightning.families import FAMILIES, Family, InputError, load_family
-from vqa_lightning.families.embedded import EmbeddedSizes
+from vqa_lightning.families import FAMILIES, EmbeddedSizes, Family, load_family
 from vqa_lightning.lmm import LMM
 from vqa_lightning.lmm.prompt import ANSWER, QUESTION, SYSTEM
 from vqa_lightning.scaling import map_scores

@@ -2,7 +2,8 @@ import pytest
 import torch
 from transformers import AutoModelForImageTextToText
 
-from vqa_lightning.families import FAMILIES, InputError
+from datamodules.errors import InputError
+from vqa_lightning.families import FAMILIES
 from vqa_lightning.families.published import PUBLISHED, published_config
 
 MILLIONS = {

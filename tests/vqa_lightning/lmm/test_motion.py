@@ -8,8 +8,8 @@ from torch import Tensor, nn
 from torchvision.models import get_model, get_model_weights
 
 from datamodules.distortions import DISTORTIONS
+from datamodules.errors import InputError
 from datamodules.video import Sampling, probe, read_clip
-from vqa_lightning.families import InputError
 from vqa_lightning.lmm.motion import BACKBONES, FrameDifferences, Motion, build_motion
 
 SAMPLING = Sampling(segments=1, frames=4, window=72)

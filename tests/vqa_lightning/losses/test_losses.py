@@ -9,10 +9,10 @@ from torch import Tensor
 from torch.autograd import gradcheck
 
 from datamodules.batches import PairBatch
+from datamodules.errors import InputError
 from datamodules.labels import LEVELS, preference
 from datamodules.labels.levels import severity_levels
 from datamodules.pairs import SOURCES
-from vqa_lightning.families import InputError
 from vqa_lightning.losses import (
     BradleyTerry,
     ConfidenceCrossEntropy,
@@ -154,7 +154,7 @@ class TestConfidenceCrossEntropy:
 
     @pytest.mark.parametrize("bad", [{"warmup": -0.1}, {"start": 0.0}, {"end": -1.0}])
     def test_numbers_out_of_range(self, bad: dict[str, float]) -> None:
-        with pytest.raises(InputError, match=r"model\.pairwise_loss"):
+        with pytest.raises(InputError, match=r"model\.loss\.pairwise\."):
             ConfidenceCrossEntropy(**bad)  # type: ignore[arg-type]
 
 
