@@ -13,6 +13,8 @@ from typing import NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.csv
+import pyarrow.parquet
 
 from datamodules.errors import UnreadableVideo
 from datamodules.files import FileCache, cache_folder

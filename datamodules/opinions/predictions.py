@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pyarrow as pa
+import pyarrow.json
 
 from datamodules.corpus import match_names
 from datamodules.opinions.label_lists import (

@@ -268,7 +268,7 @@ def test_draws_are_deterministic_and_differ() -> None:
 def test_draw_is_the_same_in_another_process() -> None:
     path = DATA / "clips/carphone_distorted.mp4"
     code = (
-        "import sys; from datamodules.video.decoding import *\n"
+        "import sys; from datamodules.video import *\n"
         "clip = read_clip(probe(sys.argv[1]), Sampling(2, 2), 5)\n"
         "print(clip.times.tolist(), int(clip.frames.sum()))"
     )
@@ -360,7 +360,7 @@ def test_sampling_rejects_what_makes_no_clip(wrong: dict[str, int]) -> None:
 def test_a_window_of_long_4k_costs_little() -> None:
     """600 frames of 3840 x 2160 are 7.5 GB as YUV; 8 of them may cost what a decoder and a segment hold."""
     code = (
-        "import resource, sys, time; from datamodules.video.decoding import *\n"
+        "import resource, sys, time; from datamodules.video import *\n"
         "probe(sys.argv[2]); read_clip(probe(sys.argv[2]), Sampling())\n"
         "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
         "video = probe(sys.argv[1]); start = time.process_time()\n"

@@ -2,6 +2,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from datamodules.video import Sampling
@@ -27,12 +28,13 @@ def model(parts: str = "full", family: str = "llava_onevision", **settings: obje
 def counted(lmm: LMM, *, backward: bool, pairs: int = PAIRS) -> tuple[int, int]:
     """What torch's own counter sees of a step: in matrices and convolutions, and in attention."""
     clips = torch.rand(2 * pairs, 2, 3, SIDE, SIDE)
-    with FlopCounterMode(display=False) as counter:
+    # Fused kernels of the CPU are not counted by every release of torch; their plain products always are.
+    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         judged = lmm(clips)
         if backward:
             (judged.levels.sum() + judged.scores.sum()).backward()
     by_operator = counter.get_flop_counts()["Global"]
-    attention = sum(count for name, count in by_operator.items() if "attention" in str(name))
+    attention = sum(count for name, count in by_operator.items() if "bmm" in str(name))
     return sum(by_operator.values()) - attention, attention
 
 
@@ -60,15 +62,14 @@ def test_forward_and_backward_are_what_torch_counts(parts: str) -> None:
     assert matrices(flops) >= 0.999 * seen
 
 
-def test_attention_is_what_torch_counts_less_what_is_masked_or_computed_again() -> None:
+def test_attention_is_what_torch_counts_less_what_is_masked() -> None:
     lmm = model("full")
     shape = step_shape(lmm, STEP)
     _, seen = counted(lmm, backward=True)
     tower = 4 * shape.clips * shape.pictures * shape.patches**2 * 64 * 4
     decoder = sum(4 * length**2 for length in shape.sequences) * 64 * 4
-    # torch counts the whole square, and of the backward pass five products, one of which computes the scores
-    # again: 3.5 times the forward pass in place of the needed 3.
-    assert (tower + decoder) * 3.5 == pytest.approx(seen)
+    # torch counts the whole square of causal attention, of which one half is masked.
+    assert (tower + decoder) * 3 == pytest.approx(seen)
     assert step_flops(lmm, shape).attention == 3 * tower + 3 * decoder // 2
 
 
