@@ -49,11 +49,17 @@ def fit(smallest: list[str]) -> Callable[..., None]:
     [
         (["--model.lmm.pretrained=text"], "is a qwen2 model, which sees no pictures"),
         (["--model.lmm.pretrained=/nowhere"], "'/nowhere' cannot be loaded"),
-        (["--model.lmm.embedded.family=minicpm"], "minicpm"),
+        (
+            ["--model.lmm.embedded.family=minicpm"],
+            "internvl; got 'minicpm'",
+        ),
         (["--model.trained.parts=lora", "--model.trained.targets=.*nothing"], "matches no layer"),
         (["--model.sampling.segments=600"], "context holds 4096"),
         (["--model.lmm.feature_cache=features", "--model.trained.parts=full"], "model.lmm.feature_cache"),
-        (["--trainer.precision=bf16-true"], "trainer.precision bf16-true"),
+        (
+            ["--trainer.precision=bf16-true"],
+            "trainer.precision must be one of 32-true",
+        ),
         (
             [
                 "--model.trained.parts=head",

@@ -116,7 +116,7 @@ def step_shape(lmm: LMM, step: Step) -> StepShape:
 
 
 def _patch(lmm: LMM) -> tuple[int, int, int]:
-    """Pictures, height and width that the tower's first convolution makes one patch of."""
+    """Return pictures, height and width that the tower's first convolution makes one patch of."""
     layers = lmm.family.tower.modules()
     kernel = next(layer.kernel_size for layer in layers if isinstance(layer, nn.Conv2d | nn.Conv3d))
     time, height, width = (1, *kernel)[-3:]
@@ -171,12 +171,12 @@ def is_trained(part: nn.Module) -> bool:
 
 
 def _factor(layer: nn.Linear | nn.Conv2d | nn.Conv3d, passes: bool) -> int:
-    """Operations a weight and token: the product, its input's gradient, its own gradient."""
+    """Return operations a weight and token: the product, its input's gradient, its own gradient."""
     return 2 + 2 * passes + 2 * layer.weight.requires_grad
 
 
 def _per_token(part: nn.Module, *, passes: bool, without: nn.Module | None = None) -> int:
-    """Operations a token in the matrices of a part; embeddings are looked up, not multiplied."""
+    """Return operations a token in the matrices of a part; embeddings are looked up, not multiplied."""
     left_out: Iterable[nn.Module] = () if without is None else without.modules()
     skipped = {id(layer) for layer in left_out}
     count = 0

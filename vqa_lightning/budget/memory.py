@@ -1,8 +1,7 @@
-"""What a training step needs of a GPU's memory, computed before the run from shapes alone.
+"""The memory that a training step needs on a GPU, computed before the run from shapes alone.
 
 Weights and the states of training are exact; activations are counted by the layer, scores of attention never
-being kept. The LMM may be on the meta device, so that a card that is too small is told of before anything is
-loaded.
+being kept. The LMM may be on the meta device: a card that is too small is told of before anything is loaded.
 """
 
 from dataclasses import dataclass, fields
@@ -59,7 +58,7 @@ class Budget:
     adapters: bool
 
     def parts(self) -> dict[str, int]:
-        """Bytes by name."""
+        """Return bytes by name."""
         settings = ("checkpointing", "pairs", "adapters")
         return {part.name: getattr(self, part.name) for part in fields(self) if part.name not in settings}
 
@@ -94,7 +93,7 @@ def estimate(
     shards: int = 1,
     states: int = 2,
 ) -> Budget:
-    """The memory that a training step needs on each device.
+    """Return the memory that a training step needs on each device.
 
     A layer of width h with a perceptron of width f keeps, for each token and with e bytes a number, what its
     backward pass reads. In the decoder that is e (4 a + 3 f) + 4 n, a being the width of all heads together
@@ -163,11 +162,11 @@ class _Stack:
     passing: int
 
     def held(self, checkpointing: bool) -> int:
-        """From the forward pass until the backward pass comes by."""
+        """Return the bytes held from the forward pass until the backward pass."""
         return self.layers * (self.stream if checkpointing else self.kept)
 
     def at_once(self, checkpointing: bool) -> int:
-        """While the backward pass is in one layer."""
+        """Return the bytes that one layer needs during its backward pass."""
         return self.passing + (self.kept if checkpointing else 0)
 
 
@@ -217,41 +216,41 @@ def _decoder(decoder: nn.Module, tokens: int, element: int) -> _Stack:
 
 
 def _gathered(lmm: LMM, element: int) -> int:
-    """What lies outside the blocks, and two blocks: the one that computes and the one that comes next."""
+    """Return the bytes outside the blocks and of two blocks: the block that computes and its successor."""
     sizes = sorted(sum(p.numel() for p in block.parameters()) for block in blocks(lmm))
     outside = sum(p.numel() for p in lmm.parameters()) - sum(sizes)
     return element * (outside + sum(sizes[-2:]))
 
 
 def check_fits(budget: Budget, available: int) -> None:
-    """Refuses a run that a device is too small for.
+    """Refuse a run that a device is too small for.
 
     Args:
         budget: of a training step.
         available: bytes of the device's memory.
 
     Raises:
-        InputError: the estimate is above it.
+        InputError: the estimate is above the device's memory.
     """
     if budget.total > available:
         largest = sorted(budget.parts().items(), key=lambda part: -part[1])[:3]
         told = ", ".join(f"{size / GB:.1f} for {name}" for name, size in largest)
         raise InputError(
-            f"A training step needs about {budget.total / GB:.1f} GB of the GPU's memory ({told}) "
+            f"a training step needs about {budget.total / GB:.1f} GB of the GPU's memory ({told}) "
             f"and there are {available / GB:.1f}: {budget.remedy}."
         )
 
 
 def check_context(lmm: LMM, shape: StepShape) -> None:
-    """Refuses prompts that are longer than what the language model was made for.
+    """Refuse prompts that are longer than the language model's context.
 
     Raises:
-        InputError: a sequence is.
+        InputError: a sequence is longer.
     """
     longest, most = max(shape.sequences), lmm.model.config.get_text_config().max_position_embeddings
     if longest > most:
         raise InputError(
-            f"A prompt of {len(lmm.seconds)} pictures a clip has {longest} tokens and the language model's "
+            f"a prompt of {len(lmm.seconds)} pictures a clip has {longest} tokens and the language model's "
             f"context holds {most}: lower model.sampling.segments or model.sampling.frames."
         )
 
@@ -259,7 +258,7 @@ def check_context(lmm: LMM, shape: StepShape) -> None:
 def training_hours(
     flops: float, pairs: int, *, of_pairs: int = 500_000, utilisation: float = 0.4, peak: float = 989e12
 ) -> float:
-    """Hours on one GPU for a number of pairs, each shown once.
+    """Return hours on one GPU for a number of pairs, each shown once.
 
     Args:
         flops: of a training step (`flops.step_flops`).

@@ -1,6 +1,6 @@
 """From judgements to scores: anchors, exact scale values, calibrated standard errors, a published scale.
 
-Imports the LMM and checkpoints.
+Imports the LMM, checkpoints and what lies below them.
 """
 
 from vqa_lightning.scoring.anchors import Anchors

@@ -18,7 +18,7 @@ STEP = Step(PAIRS, (SIDE, SIDE))
 
 def model(parts: str = "full", family: str = "llava_onevision", **settings: object) -> LMM:
     torch.manual_seed(0)
-    sizes = EmbeddedSizes(family, SIDE, hidden_size=64, vision_layers=4, text_layers=4)  # type: ignore[arg-type]
+    sizes = EmbeddedSizes(family, SIDE, hidden_size=64, vision_layers=4, text_layers=4)
     config = LMMConfig(embedded=sizes, **settings)  # type: ignore[arg-type]
     lmm = LMM(config, Sampling(frames=2, window=SIDE))
     train_parts(lmm, TrainedParts(parts=parts, rank=4))  # type: ignore[arg-type]

@@ -26,7 +26,7 @@ PAIRS = 2
 def build(
     family: str = "llava_onevision", layers: int = 2, checkpointing: bool = False, **trained: object
 ) -> LMM:
-    sizes = EmbeddedSizes(family, SIDE, hidden_size=64, vision_layers=layers, text_layers=layers)  # type: ignore[arg-type]
+    sizes = EmbeddedSizes(family, SIDE, hidden_size=64, vision_layers=layers, text_layers=layers)
     config = LMMConfig(view="resize", checkpointing=checkpointing, embedded=sizes)
     lmm = LMM(config, Sampling(frames=4, window=SIDE))
     # A CPU keeps an adapter's dropout in another type than a GPU.

@@ -205,7 +205,7 @@ class TestSizes:
 
     @pytest.mark.parametrize("name", ["smolvlm", "internvl"])
     def test_patches_that_cannot_be_joined_in_twos(self, name: str) -> None:
-        with pytest.raises(InputError, match="choose an even number"):
+        with pytest.raises(InputError, match="an even number of patches a side"):
             FAMILIES[name].embedded(EmbeddedSizes(image_size=24, patch_size=8, hidden_size=32), ["better"])
 
 

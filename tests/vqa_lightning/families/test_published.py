@@ -31,5 +31,5 @@ def test_a_model_of_the_config_has_the_checkpoints_parameters(name: str) -> None
 
 
 def test_an_unknown_name() -> None:
-    with pytest.raises(InputError, match=r"sizes of 'nobody/nothing' .*Qwen/Qwen3-VL-2B-Instruct.*\.$"):
+    with pytest.raises(InputError, match=r"sizes .*Qwen/Qwen3-VL-2B-Instruct.*; got 'nobody/nothing'\.$"):
         published_config("nobody/nothing")

@@ -22,7 +22,7 @@ DECODER = "model.model.language_model."
 
 def config(family: str = "llava_onevision", **settings: object) -> LMMConfig:
     return LMMConfig(
-        embedded=EmbeddedSizes(family, 32, hidden_size=32, vision_layers=2, text_layers=2),  # type: ignore[arg-type]
+        embedded=EmbeddedSizes(family, 32, hidden_size=32, vision_layers=2, text_layers=2),
         motion="differences",
         **settings,  # type: ignore[arg-type]
     )
