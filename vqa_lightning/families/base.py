@@ -152,7 +152,7 @@ class Family(ABC):
             seconds: time of each picture.
             size: height and width of the pictures as the tower sees them.
         """
-        return cast(str, self.processor.replace_video_token(self.video_inputs(seconds, size), 0))
+        return self.processor.replace_video_token(self.video_inputs(seconds, size), 0)
 
     def video_inputs(self, seconds: Sequence[float], size: tuple[int, int]) -> dict[str, Any]:
         """Return what the processor reads of a video to write its text; the arguments are `video_text`'s."""

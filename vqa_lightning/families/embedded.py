@@ -28,7 +28,7 @@ CHAT_TEMPLATE = (
 NAMES = ("llava_onevision", "qwen3_vl", "smolvlm", "internvl")
 """Of the families, as in a checkpoint's config.json."""
 
-HALF = {"image_mean": [0.5] * 3, "image_std": [0.5] * 3}
+HALF: dict[str, Any] = {"image_mean": [0.5] * 3, "image_std": [0.5] * 3}
 """Settings of a processor: mean and deviation of SigLIP and of InternViT."""
 
 

@@ -30,7 +30,7 @@ from datamodules.errors import InputError
 
 def _decoder(
     hidden_size: int, intermediate_size: int, layers: int, heads: int, key_value_heads: int
-) -> dict[str, int]:
+) -> dict[str, Any]:
     return {
         "hidden_size": hidden_size,
         "intermediate_size": intermediate_size,
@@ -44,13 +44,13 @@ def _rope(theta: float) -> dict[str, Any]:
     return {"rope_type": "default", "rope_theta": theta}
 
 
-LARGE_TOWER: dict[str, int] = {"hidden_size": 1152, "intermediate_size": 4304}
+LARGE_TOWER: dict[str, Any] = {"hidden_size": 1152, "intermediate_size": 4304}
 """SigLIP so400m, and Qwen3-VL's tower of the same size; both have 16 heads and 27 layers."""
 
-QWEN2 = {"max_position_embeddings": 32768, "rope_parameters": _rope(1_000_000.0)}
+QWEN2: dict[str, Any] = {"max_position_embeddings": 32768, "rope_parameters": _rope(1_000_000.0)}
 
 
-def _llava_onevision(decoder: dict[str, int], vocabulary: int, *, tied: bool) -> PreTrainedConfig:
+def _llava_onevision(decoder: dict[str, Any], vocabulary: int, *, tied: bool) -> PreTrainedConfig:
     # The 27th layer of SigLIP so400m/14 is left out: its features are those of the 26th.
     vision = SiglipVisionConfig(
         **LARGE_TOWER,
@@ -64,7 +64,7 @@ def _llava_onevision(decoder: dict[str, int], vocabulary: int, *, tied: bool) ->
     return LlavaOnevisionConfig(vision_config=vision, text_config=text, tie_word_embeddings=tied)
 
 
-def _qwen3_vl(decoder: dict[str, int], *, large_tower: bool, tied: bool) -> PreTrainedConfig:
+def _qwen3_vl(decoder: dict[str, Any], *, large_tower: bool, tied: bool) -> PreTrainedConfig:
     sizes = LARGE_TOWER if large_tower else {"hidden_size": 1024, "intermediate_size": 4096}
     vision = Qwen3VLVisionConfig(
         **sizes,
@@ -87,7 +87,7 @@ def _qwen3_vl(decoder: dict[str, int], *, large_tower: bool, tied: bool) -> PreT
     return Qwen3VLConfig(vision_config=vision, text_config=text, tie_word_embeddings=tied)
 
 
-def _smolvlm2(decoder: dict[str, int], *, large_tower: bool, rope_theta: float) -> PreTrainedConfig:
+def _smolvlm2(decoder: dict[str, Any], *, large_tower: bool, rope_theta: float) -> PreTrainedConfig:
     sizes = LARGE_TOWER if large_tower else {"hidden_size": 768, "intermediate_size": 3072}
     vision = SmolVLMVisionConfig(
         **sizes,

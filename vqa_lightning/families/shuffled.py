@@ -42,4 +42,4 @@ class ShuffledFamily(Family):
     def features(self, frames: Tensor) -> tuple[Tensor, None]:
         """Return each frame's shuffled patches, in order of time."""
         seen = self.see(self.normalise(frames).flatten(0, 1))
-        return seen.unflatten(0, frames.shape[:2]).flatten(1, 2), None
+        return seen.view(len(frames), -1, seen.shape[-1]), None
