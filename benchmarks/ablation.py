@@ -37,7 +37,7 @@ import torch
 from ablation_student import BASELINE, Job, run_student
 from labels import XPSNR, Scores, across, drawn
 
-from callbacks.rounds.report import scores_of
+from callbacks.rounds.scores import scores_of
 from datamodules.corpus import build_corpus, find_duplicates, join_contents, videos
 from datamodules.files import cache_folder
 from datamodules.labels import LabelStore, Request, annotate_missing

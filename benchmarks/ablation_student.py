@@ -7,6 +7,7 @@ starts, and what is measured is CPU time, so that students side by side do not s
 import json
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -105,10 +106,10 @@ def train(
     """
     module, data, clipped = configured(words)
     pace = Pace()
-    share = data.teacher_pairs / (data.teacher_pairs + data.synthetic_pairs)
+    share = data.counts.teacher / (data.counts.teacher + data.counts.synthetic)
     pairs = steps * data.batch_size
-    data.teacher_pairs = round(share * pairs)
-    data.synthetic_pairs = pairs - data.teacher_pairs
+    teacher = round(share * pairs)
+    data.counts = replace(data.counts, teacher=teacher, synthetic=pairs - teacher)
     trainer = Trainer(
         accelerator="cpu",
         max_epochs=1,
@@ -126,7 +127,7 @@ def train(
         data.cache = known.cache
     data.prepare_data()
     for video in data.split("train"):
-        for draw in range(data.draws):
+        for draw in range(data.drawing.draws):
             data.cache.read(video, module.sampling, draw)
     trainer.fit(module, data)
     module.eval()
@@ -199,7 +200,7 @@ def run_student(job: Job, words: Sequence[str], root: Path, seconds: float, *, b
         baseline: judge the mean absolute Laplacian as well.
     """
     torch.set_num_threads(1)
-    words = [*words, f"--seed_everything={job.seed}", f"--data.init_args.seed={job.seed}"]
+    words = [*words, f"--seed_everything={job.seed}", f"--data.init_args.splits.seed={job.seed}"]
     if job.corpus == "clips":
         words.append(f"--data.init_args.videos={root / f'fold_{job.seed}.csv'}")
     place = root / "runs" / job.file(root).stem

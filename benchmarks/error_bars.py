@@ -179,7 +179,7 @@ def run_student(groups: Groups, trained: Sequence[str], seed: int, steps: int, r
     words = [
         "--model.judgements=[pointwise]",
         f"--data.init_args.simulators={json.dumps([name for group in trained for name in groups[group]])}",
-        f"--data.init_args.seed={seed}",
+        f"--data.init_args.splits.seed={seed}",
         f"--seed_everything={seed}",
     ]
     module, data, _ = train(words, root / "runs" / file.stem, steps)

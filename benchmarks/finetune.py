@@ -27,6 +27,7 @@ from rich.console import Console
 from rich.table import Table
 from rounds import with_interval
 
+from datamodules.corpus import Splits
 from datamodules.files import cache_folder
 from datamodules.labels import Annotator, Request
 from datamodules.opinions import read_opinions
@@ -69,7 +70,7 @@ def without_labels() -> list[str]:
     others = {name: settings[name] for name in ("synthetic_pairs", "teacher_pairs")}
     factor = 1 + settings["human_pairs"] / sum(others.values())
     more = [f"--data.{name}={round(factor * count)}" for name, count in others.items()]
-    return [*more, "--data.human_pairs=0", "--data.mos=null"]
+    return [*more, "--data.counts.human=0", "--data.labelling.mos=null"]
 
 
 def score(annotator: Annotator, data: RoundDataModule) -> dict[str, float]:
@@ -103,12 +104,12 @@ def run_fold(folder: Path, videos: Path, mos: Path, given: Path | None) -> dict[
         mos: the list.
         given: a checkpoint to begin with; None: one is trained first.
     """
-    words = [f"--data.videos={videos}", "--data.duplicates=false"]
+    words = [f"--data.videos={videos}", "--data.splits.duplicates=false"]
     before = given or fit(folder / "before", "round.yaml", [*words, "--trainer.max_epochs=1"])
     words.append(f"--model.init_from={before.resolve()}")
-    tuned = fit(folder / "tuned", "finetune.yaml", [*words, f"--data.mos=[{mos}]"])
+    tuned = fit(folder / "tuned", "finetune.yaml", [*words, f"--data.labelling.mos=[{mos}]"])
     control = fit(folder / "control", "finetune.yaml", [*words, *without_labels()])
-    data = RoundDataModule(str(videos), duplicates=False)
+    data = RoundDataModule(str(videos), splits=Splits(duplicates=False))
     data.setup("fit")
     files = {BEFORE: before, TUNED: tuned, CONTROL: control}
     scores = {name: score(Checkpoint(str(file)), data) for name, file in files.items()}

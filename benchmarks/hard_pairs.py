@@ -14,8 +14,9 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from datamodules.labels import Consensus
-from datamodules.pairs.hard import hard_real
+from datamodules.labels import Consensus, Labelling
+from datamodules.pairs import HardPairs
+from datamodules.pairs.disputed import hard_real
 from datamodules.pairs.relabelling import positions
 
 
@@ -43,15 +44,14 @@ def main() -> None:
     for gap in (None, 0.5, 0.1, 0.02, 0.001):
         began = time.process_time()
         pairs = hard_real(
+            np.random.default_rng(0),
             student,
             student,
             defenders,
             arguments.pairs,
-            np.random.default_rng(0),
+            HardPairs(bins=arguments.bins, gap=gap),
+            Labelling(),
             draws=8,
-            blur=0.5,
-            bins=arguments.bins,
-            gap=gap,
         )
         seconds = time.process_time() - began
         first, second = positions(pairs, student)

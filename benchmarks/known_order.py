@@ -98,8 +98,9 @@ def train(root: Path, manifest: Path, pairs: int, seed: int) -> Path:
         (root / CONFIG.name).write_text(yaml.safe_dump(config))
         words = ["fit", "--config", str(root / CONFIG.name), "--trainer.accelerator", "cpu"]
         words += ["--trainer.enable_progress_bar", "false", "--trainer.default_root_dir", str(root)]
-        words += ["--seed_everything", str(seed), "--data.seed", str(seed), "--data.videos", str(manifest)]
-        words += ["--data.synthetic_pairs", str(3 * pairs // 4), "--data.teacher_pairs", str(pairs // 4)]
+        words += ["--seed_everything", str(seed), "--data.splits.seed", str(seed)]
+        words += ["--data.videos", str(manifest)]
+        words += ["--data.counts.synthetic", str(3 * pairs // 4), "--data.counts.teacher", str(pairs // 4)]
         log = root / "log.txt"
         with log.open("w") as stream:
             done = subprocess.run(

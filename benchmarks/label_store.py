@@ -21,9 +21,9 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from datamodules.labels import Annotation, Consensus, LabelStore, fit_consensus
+from datamodules.labels import Annotation, Consensus, Labelling, LabelStore, fit_consensus
 from datamodules.labels.annotation import PART_ROWS
-from datamodules.pairs.drawing import draw_pairs
+from datamodules.pairs.scored import teacher_pairs
 
 RANKS = 8
 Result = TypeVar("Result")
@@ -80,7 +80,7 @@ def begin_round(folder: str, videos: int, teachers: int, pairs: int) -> list[Ste
         mean, variance = fitted.scores(ids)
     with timed(steps, f"draw {pairs} balanced pairs"):
         consensus = Consensus(tuple(ids), mean, variance)
-        draw_pairs(ids, {}, seed=0, round=0, synthetic=0, teacher=pairs, consensus=consensus)
+        teacher_pairs(np.random.default_rng(0), consensus, pairs, draws=8, labelling=Labelling())
     return steps
 
 

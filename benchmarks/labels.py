@@ -97,11 +97,11 @@ def train(root: Path, manifest: Path, arm: str, group: Sequence[str], pairs: int
     simulators = [name for name, one in SIMULATORS.items() if one.family not in group]
     words = ["fit", "--config", "round.yaml", "--trainer.max_epochs", "1", "--trainer.accelerator", "cpu"]
     words += ["--trainer.enable_progress_bar", "false", "--trainer.default_root_dir", str(root)]
-    words += ["--seed_everything", str(seed), "--data.seed", str(seed), "--data.videos", str(manifest)]
-    words += ["--data.synthetic_pairs", str(round(synthetic * pairs))]
-    words += ["--data.teacher_pairs", str(round(teacher * pairs))]
-    words += ["--data.reference_pairs", str(round(reference * pairs))]
-    words += ["--data.composed", str(composed), "--data.simulators", f"[{', '.join(simulators)}]"]
+    words += ["--seed_everything", str(seed), "--data.splits.seed", str(seed), "--data.videos", str(manifest)]
+    words += ["--data.counts.synthetic", str(round(synthetic * pairs))]
+    words += ["--data.counts.teacher", str(round(teacher * pairs))]
+    words += ["--data.counts.reference", str(round(reference * pairs))]
+    words += ["--data.drawing.composed", str(composed), "--data.simulators", f"[{', '.join(simulators)}]"]
     began = time.monotonic()
     with (root / "log.txt").open("w") as log:
         subprocess.run(

@@ -61,16 +61,13 @@ data:
     videos: {videos}
     labels: labels
     batch_size: 4
-    synthetic_pairs: 8
-    teacher_pairs: 8
-    evaluation_pairs: 8
-    hard_share: 0.5
-    union: {union}
-    draws: 2
+    counts: {{synthetic: 8, teacher: 8, evaluation: 8}}
+    hard: {{share: 0.5}}
+    later: {{union: {union}}}
+    drawing: {{draws: 2}}
     simulators: [gaussian_blur, jpeg]
     teachers: [{{class_path: datamodules.Artefacts}}, {{class_path: datamodules.SITI}}]
-    shares: [0.5, 0.25, 0.25]
-    duplicates: false
+    splits: {{shares: [0.5, 0.25, 0.25], duplicates: false}}
 """
 
 
@@ -95,7 +92,7 @@ class MemoryWatch(RoundListener):
             len(os.listdir("/proc/self/fd")),
         )
         with self.file.open("a", newline="") as stream:
-            csv.writer(stream).writerow((finished.number + 1, *row, len(gc.get_objects())))
+            csv.writer(stream).writerow((finished.row.round + 1, *row, len(gc.get_objects())))
 
 
 def run(folder: Path, rounds: int, union: bool) -> list[list[float]]:

@@ -36,7 +36,8 @@ from datamodules.batches import PairDataset
 from datamodules.batches.device import distort
 from datamodules.batches.pair_dataset import PairCollate
 from datamodules.corpus import videos
-from datamodules.pairs.drawing import draw_pairs
+from datamodules.pairs import PairCounts
+from datamodules.pairs.drawing import evaluation_pairs
 from datamodules.round_data import RoundDataModule
 from datamodules.video import Sampling
 from vqa_lightning.metrics import bootstrap_interval
@@ -77,8 +78,8 @@ def train(root: Path, arm: str, seed: int, videos: str | None, pairs: int, accel
         str(SAMPLING.window),
     ]
     words += ["--model.sampling.frames", str(SAMPLING.frames), *ARMS[arm].split()]
-    words += ["--data.videos", "null" if videos is None else videos, "--data.teacher_pairs", "0"]
-    words += ["--data.synthetic_pairs", str(pairs), "--data.simulators", f"[{', '.join(SIMULATORS)}]"]
+    words += ["--data.videos", "null" if videos is None else videos, "--data.counts.teacher", "0"]
+    words += ["--data.counts.synthetic", str(pairs), "--data.simulators", f"[{', '.join(SIMULATORS)}]"]
     began = time.monotonic()
     with (root / "log.txt").open("w") as log:
         subprocess.run(
@@ -113,7 +114,7 @@ def judge(root: Path, data: RoundDataModule, device: str) -> Answers:
     checkpoint = sorted(root.glob("runs/*/version_*/checkpoints/last.ckpt"))[-1]
     module = RankingModule.load_from_checkpoint(checkpoint, map_location=device).eval()
     known = {video.video_id: video for video in videos(data.corpus, "report")}
-    pairs = draw_pairs(list(known), data.ladder, seed=0, round=0, synthetic=data.evaluation_pairs)
+    pairs = evaluation_pairs(list(known), data.ladder, data.counts.evaluation, seed=0)
     contents = np.array([known[video_id].content for video_id in pairs["first"].to_pylist()])
     dataset = PairDataset(pairs, known, SAMPLING, data.simulators, data.cache)
     found = []
@@ -173,7 +174,7 @@ def main() -> None:
         ]
         seconds = dict(zip(places, [job.result() for job in jobs], strict=True))
 
-    data = RoundDataModule(args.videos, simulators=list(SIMULATORS), teacher_pairs=0)
+    data = RoundDataModule(args.videos, simulators=list(SIMULATORS), counts=PairCounts(teacher=0))
     data.setup("fit")
     table = Table(
         title=f"{args.pairs // 24} steps of 24 pairs, seeds {args.seeds}: rank accuracy on the report split",

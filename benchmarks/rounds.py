@@ -17,7 +17,7 @@ import yaml
 from rich.console import Console
 from rich.table import Table
 
-from callbacks.rounds.report import Scores, ensemble_scores, scores_of, severity_srcc
+from callbacks.rounds.scores import Scores, ensemble_scores, scores_of, severity_srcc
 from datamodules.labels import LabelStore, fit_consensus
 from datamodules.procedural import read_truth
 from datamodules.round_data import RoundDataModule

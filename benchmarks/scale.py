@@ -24,17 +24,25 @@ from label_store import RANKS, fingerprints, in_fresh_process, video_ids
 from rich.console import Console
 from rich.table import Table
 
-from callbacks.rounds.report import scores_of
+from callbacks.rounds.scores import scores_of
 from datamodules.batches import PairDataset
 from datamodules.batches.clip_cache import ClipCache
 from datamodules.corpus import assign_splits, build_corpus, videos
 from datamodules.corpus.table import PROBE_VERSION, SCHEMA
 from datamodules.files import FileCache
-from datamodules.labels import Annotation, Consensus, LabelStore, Request, annotate_missing, fit_consensus
+from datamodules.labels import (
+    Annotation,
+    Consensus,
+    Labelling,
+    LabelStore,
+    Request,
+    annotate_missing,
+    fit_consensus,
+)
 from datamodules.labels.annotation import PART_ROWS, PART_SECONDS
 from datamodules.labels.consensus import balance_of, cuts_for_balance
 from datamodules.labels.teacher_weights import weigh_teachers
-from datamodules.pairs import read_pairs
+from datamodules.pairs import HardPairs, LaterRounds, PairCounts, read_pairs
 from datamodules.pairs.gmad import gmad_pairs
 from datamodules.pairs.relabelling import relabelled
 from datamodules.round_data import RoundDataModule
@@ -51,7 +59,7 @@ HELD_OUT = 0.002
 SIMULATOR = SIMULATORS["jpeg"]
 """Whose ladder every held-out video has."""
 
-PAPER = {"synthetic_pairs": 250_000, "teacher_pairs": 250_000, "union": True, "hard_share": 1.0}
+PAPER = PairCounts(synthetic=250_000, teacher=250_000)
 LATER = {"synthetic": 0.06, "teacher": 0.34}
 """METHOD section 1: 500 000 pairs, then twice 15 000 + 85 000 more."""
 
@@ -257,7 +265,9 @@ def draw_rounds(folder: str, count: int) -> list[StepRow]:
         pq.write_table(corpus, Path(folder, "corpus.parquet"))
     with steps.timed("the train split as a list"):
         ids = [video.video_id for video in videos(corpus, "train")]
-    data = RoundDataModule("made up", later_pairs=LATER, **PAPER)  # type: ignore[arg-type]
+    data = RoundDataModule(
+        "made up", counts=PAPER, later=LaterRounds(LATER, union=True), hard=HardPairs(share=1.0)
+    )
     data.corpus = corpus
     another = opinions(ids)
     consensus, student, *defenders = (another() for _ in range(2 + TEACHERS + 1))
@@ -280,7 +290,7 @@ def draw_rounds(folder: str, count: int) -> list[StepRow]:
         pq.write_table(table, pairs_folder / "round-2.parquet")
     steps.note("their table in memory", f"{table.nbytes / 1e6:.0f} MB, hard {np.mean(table['hard']):.1%}")
     with steps.timed("label all of them anew"):
-        relabelled(table, student, 0.5)
+        relabelled(table, student, Labelling())
     with steps.timed("read them back and check them"):
         table = read_pairs(pairs_folder / "round-2.parquet", data.ladder)
     with steps.timed("the videos by id, for a loader"):

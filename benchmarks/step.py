@@ -41,6 +41,7 @@ from torch.utils.data import DataLoader
 from datamodules.batches import PairBatch
 from datamodules.batches.clip_cache import ClipCache
 from datamodules.labels import Consensus
+from datamodules.pairs import Drawing, PairCounts
 from datamodules.procedural import write_corpus
 from datamodules.round_data import RoundDataModule
 from datamodules.video import Sampling
@@ -260,9 +261,8 @@ def measure(setting: Setting, args: argparse.Namespace, device: torch.device, re
         data = TimedRounds(
             str(args.videos),
             batch_size=setting.pairs,
-            synthetic_pairs=(args.steps + args.warmup) * setting.pairs,
-            teacher_pairs=0,
-            draws=1,
+            counts=PairCounts(synthetic=(args.steps + args.warmup) * setting.pairs, teacher=0),
+            drawing=Drawing(draws=1),
             workers=args.workers,
         )
         turns = Turns(args.warmup, both_orders)

@@ -22,8 +22,9 @@ from lightning.pytorch import LightningModule, Trainer
 from weak_to_strong_trainings import ENSEMBLE, LAPLACIAN, MIXED, TEACHERS, TRUTH, Control, Training
 
 from callbacks.rounds import FinishedRound, RoundListener, SelfImprovement
-from callbacks.rounds.annotators import ids
-from callbacks.rounds.report import ensemble_scores, scores_of
+from callbacks.rounds.requests import ids
+from callbacks.rounds.rows import TeacherRow
+from callbacks.rounds.scores import ensemble_scores, scores_of
 from datamodules.labels import Request, annotate_missing, fit_consensus, preference
 from datamodules.procedural import read_truth
 from datamodules.round_data import RoundDataModule
@@ -61,20 +62,20 @@ def words(training: Training, job: Job, judges: Path, steps: int) -> list[str]:
     drawn["teacher"] += pairs - sum(drawn.values())
     data: dict[str, Any] = {
         "batch_size": BATCH,
-        **{f"{source}_pairs": drawn.get(source, 0) for source in MIXED},
-        "draws": 4,
-        "duplicates": False,
-        "evaluation_pairs": 96,
+        **{f"counts.{source}": drawn.get(source, 0) for source in MIXED},
+        "drawing.draws": 4,
+        "splits.duplicates": False,
+        "counts.evaluation": 96,
         "simulators": trained(job.seed),
         "teachers": [teacher(name, learnt) for name in training.teachers],
         "videos": str(learnt),
         "labels": str(judges / "labels"),
-        "seed": job.seed,
+        "splits.seed": job.seed,
         **training.growth,
     }
     model: dict[str, Any] = {"both_orders": False, "scoring.draws": DRAWS}
     if len(training.teachers) == 1:  # nobody to be weighed against, even if it is no better than chance
-        data["teacher_weights"] = "equal"
+        data["labelling.teacher_weights"] = "equal"
     if training.confidence:
         model["loss.pairwise"] = {"class_path": "vqa_lightning.losses.ConfidenceCrossEntropy"}
     settings = {f"data.init_args.{name}": value for name, value in data.items()}
@@ -103,10 +104,10 @@ class Answers(RoundListener):
 
     def on_round_end(self, trainer: Trainer, pl_module: RankingModule, finished: FinishedRound) -> None:
         """Once a round."""
-        if finished.number in self.names:
+        if finished.row.round in self.names:
             data = trainer.datamodule  # type: ignore[attr-defined]
             more = diagnosis(data, finished, self.truth)
-            self.keep(self.names[finished.number], pl_module, round=dict(finished.row), **more)
+            self.keep(self.names[finished.row.round], pl_module, round=finished.row.columns(), **more)
 
 
 class Forking(SelfImprovement):
@@ -133,7 +134,7 @@ class Forking(SelfImprovement):
 
     def _become(self, control: Control, name: str, trainer: Trainer) -> None:
         data = trainer.datamodule  # type: ignore[attr-defined]
-        data.hardness = replace(data.hardness, share=control.hard_share, rule=control.hard)
+        data.hard = replace(data.hard, share=control.hard_share, rule=control.hard)
         self.relabel = control.relabel
         self.answers.names = {1: name}
         trainer.fit_loop.max_epochs = 2
@@ -257,7 +258,7 @@ def keep_teachers(
     root: Path,
     asked: Sequence[Request],
     data: RoundDataModule,
-    trusted: Sequence[Mapping[str, Any]],
+    trusted: Sequence[TeacherRow],
 ) -> None:
     """Writes down what each teacher, their ensemble and the baseline say of what judges the students.
 
@@ -275,7 +276,7 @@ def keep_teachers(
     for teacher in data.teachers:
         write_answers(job._replace(arm=teacher.name), root, asked, scores_of(table, teacher.fingerprint))
     write_answers(job._replace(arm=LAPLACIAN), root, asked, scores_of(table, baseline.fingerprint))
-    weights = {row["fingerprint"]: row["weight"] for row in trusted}
+    weights = {row.fingerprint: row.weight for row in trusted}
     fitted = fit_consensus(table, ids(data, "train"), list(weights), weights=weights)
     ensemble = ensemble_scores(fitted, [request.key for request in asked])
     write_answers(job._replace(arm=ENSEMBLE), root, asked, ensemble, weights=list(weights.values()))

@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from callbacks.rounds.annotators import Relabel
-from datamodules.pairs.hard import Rule
+from callbacks.rounds.labels import Relabel
+from datamodules.pairs.recorded import Rule
 
-TEACHERS = {"niqe": "datamodules.teachers.niqe.NIQE", "artefacts": "datamodules.teachers.artefacts.Artefacts"}
+TEACHERS = {"niqe": "datamodules.NIQE", "artefacts": "datamodules.Artefacts"}
 TRUTH = "truth"
 """In the teachers' place: the hidden truth of the procedural contents. No method, but a ceiling."""
 
@@ -26,9 +26,9 @@ HARD_SHARE = 0.2
 """Of a later round's pairs: the paper's second stage has 100 of 600 thousand, its third 200 of 700."""
 
 GROWTH = {
-    "later_pairs": {"synthetic": 15 / 250, "teacher": 85 / 250, "reference": 15 / 250},
-    "union": True,
-    "hard_share": 1.0,
+    "later.shares": {"synthetic": 15 / 250, "teacher": 85 / 250, "reference": 15 / 250},
+    "later.union": True,
+    "hard.share": 1.0,
 }
 """Later rounds of METHOD section 1, as settings of the datamodule."""
 
@@ -65,7 +65,7 @@ class Training:
     shares: Mapping[str, float] = field(default_factory=lambda: MIXED)
     confidence: bool = True
     length: int = 1
-    growth: Mapping[str, Any] = field(default_factory=lambda: {"hard_share": HARD_SHARE})
+    growth: Mapping[str, Any] = field(default_factory=lambda: {"hard.share": HARD_SHARE})
     relabel: Relabel = "blend"
     restart: Literal["base", "continue"] = "continue"
     controls: Mapping[str, Control] = field(default_factory=dict)

@@ -1,8 +1,9 @@
 """Videos with human opinions, for `test`: sets that are checked against their lists before anything runs.
 
-A video that several sets name is scored once, and a row of `labels` stands for what one set says of it.
+A video that several sets name is scored once, and has a row of `labels` for each of these sets.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,24 +16,25 @@ from rich.table import Table
 from torch.utils.data import DataLoader
 
 from datamodules.corpus import build_corpus, match_names
+from datamodules.corpus.table import all_videos
+from datamodules.errors import InputError
 from datamodules.opinions import BENCHMARKS, Opinions, read_opinions
 from datamodules.video import Video
 from datamodules.video_data import VideoDataModule
-from vqa_lightning.families import InputError
 
 NAMED = 3
-"""How many names of a kind the check of a set gives as examples."""
+"""How many names of a kind the check of a set prints as examples."""
 
 
 @dataclass(frozen=True)
 class BenchmarkSet:
-    """A list of opinions and the videos that they are of.
+    """A list of opinions and its videos.
 
     Attributes:
-        name: of the set; one of `BENCHMARKS` brings its sign with it.
-        labels: the list, in any layout that `read_opinions` reads.
+        name: of the set; the sign of a set of `vqa-lightning list` is known.
+        labels: the list: text, CSV, JSON, Parquet or MATLAB.
         videos: folder, file, glob or manifest; a manifest's column `content` groups versions of one scene.
-        higher_is_better: False where a larger number in the list is a worse video; None: as is known of it.
+        higher_is_better: False where a larger number in the list is a worse video; None: as known of the set.
         name_column: header of the list's column that names the video; None: found by the usual names.
         mos_column: header of the list's column of scores; None: found by the usual names.
         screening: whether erratic observers among raw votes are left out.
@@ -53,14 +55,14 @@ class BenchmarkSet:
             InputError: as `read_opinions` does, or nobody says which way the scores run.
         """
         known = BENCHMARKS.get(self.name)
-        sign = known.higher_is_better if known is not None else None
-        if self.higher_is_better is not None:
-            sign = self.higher_is_better
+        sign = self.higher_is_better
         if sign is None:
-            raise InputError(
-                f"The set {self.name} is none of those known ({', '.join(BENCHMARKS)}): set higher_is_better "
-                "to true or false, whichever way its scores run."
-            )
+            if known is None:
+                raise InputError(
+                    f"The set {self.name} is not among the known sets ({', '.join(BENCHMARKS)}): set "
+                    "higher_is_better to true or false, as its scores run."
+                )
+            sign = known.higher_is_better
         return read_opinions(
             self.labels,
             higher_is_better=sign,
@@ -72,7 +74,7 @@ class BenchmarkSet:
 
 
 class LabelledVideo(NamedTuple):
-    """What one set says of one video.
+    """A video with its opinion in one set.
 
     Attributes:
         set: name of the set.
@@ -94,12 +96,12 @@ class LabelledVideo(NamedTuple):
 
 
 class SetCheck(NamedTuple):
-    """A folder held against a list: what each has of the other.
+    """A folder held against a list.
 
     Attributes:
-        set: what was asked for.
+        set: the set that was asked for.
         opinions: its list.
-        release: whose list of a known set it is by its number of rows; None where it is nobody's.
+        release: the release of a known set whose list has as many rows; None: no known list has.
         found: row of the list -> its video, which can be read.
         missing: names that no video has.
         unreadable: videos that the list names and that cannot be read.
@@ -121,19 +123,19 @@ def check_set(asked: BenchmarkSet, opinions: Opinions, videos: Sequence[Video]) 
     Args:
         asked: the set.
         opinions: its list.
-        videos: all that its folder holds, in order, whether they can be read or not.
+        videos: all videos of its folder, in order, readable or not.
 
     Raises:
-        InputError: not one name of the list is that of a video, not one of these can be read, or a name fits
-            several.
+        InputError: no name of the list is the name of a video, none of the named videos can be read, or a
+            name fits several videos.
     """
     rows = match_names(opinions.names, videos, Path(asked.labels))
     listed = {row: video for row, video in zip(rows, videos, strict=True) if row is not None}
     if not listed:
         raise InputError(
-            f"Not one of the {len(opinions.names)} names in {asked.labels} is that of a video in "
-            f"{asked.videos}: the first there is {opinions.names[0]}, here {videos[0].path}; give the list "
-            "of these videos."
+            f"Not one of the {len(opinions.names)} names in {asked.labels} is the name of a video in "
+            f"{asked.videos}: the first name is {opinions.names[0]}, the first video {videos[0].path}; give "
+            "the list of these videos."
         )
     found = {row: listed[row] for row in sorted(listed) if listed[row].status == "ok"}
     unreadable = [listed[row] for row in sorted(listed) if row not in found]
@@ -161,20 +163,20 @@ class BenchmarkDataModule(VideoDataModule):
         benchmark: name of the only set; one of `vqa-lightning list`, or any other with `higher_is_better`.
         labels: its list: text, CSV, JSON, Parquet or MATLAB.
         videos: its folder, file, glob or manifest.
-        higher_is_better: False where a larger number in its list is a worse video; null: as is known of it.
-        sets: several sets, each with name, labels and videos, instead of the four above.
-        allow_missing: whether a set counts that lacks some of its videos, or has some that cannot be read;
-            they are named either way.
+        higher_is_better: False where a larger number in its list is a worse video; null: as known of the set.
+        sets: several sets, each with name, labels and videos, instead of the four settings above.
+        allow_missing: whether a set counts if some of its videos are absent or cannot be read; such videos
+            are named either way.
         workers: processes that read clips; 0 reads in the main process; null: as there are cores to spare.
 
     Raises:
-        InputError: neither one set nor several are given in full, or two of one name.
+        InputError: neither one set nor several sets are given in full, or two sets have one name.
     """
 
     labels: list[LabelledVideo]
-    """What is known of the videos, set by set in the order of the lists."""
+    """The opinions on the videos, set by set in the order of the lists."""
     checks: list[SetCheck]
-    """What was found of each set."""
+    """How each set's videos fit its list."""
 
     def __init__(
         self,
@@ -191,33 +193,32 @@ class BenchmarkDataModule(VideoDataModule):
         if sets and any(single.values()):
             given = ", ".join(f"data.{name}" for name, value in single.items() if value)
             raise InputError(
-                f"data.sets and {given} are given; give either several sets or the settings of the only one."
+                f"data.sets and {given} are given; give either several sets or the settings of the only set."
             )
         if not sets:
             for name, value in single.items():
                 if not value:
                     raise InputError(
                         f"data.{name} is not given: name a set by data.benchmark, data.labels and "
-                        "data.videos, or several by data.sets."
+                        "data.videos, or several sets by data.sets."
                     )
             sets = [BenchmarkSet(str(benchmark), str(labels), str(videos), higher_is_better)]
-        names = [one.name for one in sets]
-        if len(set(names)) < len(names):
-            twice = next(name for name in names if names.count(name) > 1)
-            raise InputError(f"data.sets has two sets named {twice}; give each a name of its own.")
+        [(twice, count)] = Counter(one.name for one in sets).most_common(1)
+        if count > 1:
+            raise InputError(f"data.sets has two sets named {twice}; give each set a name of its own.")
         self.sets = sets
         self.allow_missing = allow_missing
 
     def setup(self, stage: str) -> None:
-        """Reads the lists, probes the videos and says how they fit.
+        """Read the lists, probe the videos and print how they fit.
 
         Raises:
-            InputError: a list or its videos are not there or not as they should be, as `check_set` says, or a
-                set is incomplete and must not be.
+            InputError: a list or its videos are absent or wrong, as `check_set` says, or a set is incomplete
+                and `allow_missing` is False.
         """
         opinions = [one.read() for one in self.sets]  # all lists first: a folder takes its time
         corpora = [build_corpus(one.videos) for one in self.sets]
-        videos = [[Video(**row) for row in corpus.to_pylist()] for corpus in corpora]
+        videos = [list(all_videos(corpus)) for corpus in corpora]
         self.checks = [check_set(*parts) for parts in zip(self.sets, opinions, videos, strict=True)]
         print_checks(self.checks)
         for check in self.checks:
@@ -240,13 +241,13 @@ class BenchmarkDataModule(VideoDataModule):
                 self.labels.append(LabelledVideo(check.set.name, name, mos, deviation, votes, row, video))
 
     def test_dataloader(self) -> DataLoader[Any]:
-        """Batches over the videos of all sets, each video once, as prediction has them."""
+        """Return batches over the videos of all sets, each video once, as in prediction."""
         return self.predict_dataloader()
 
 
 @rank_zero_only
 def print_checks(checks: Sequence[SetCheck]) -> None:
-    """Prints a row for each set, and what is not as it should be by name."""
+    """Print a row for each set, and name the videos that do not fit."""
     console = Console()
     table = Table("set", title="Videos and lists", title_justify="left")
     for header in ("listed", "found", "missing", "unreadable", "unlisted"):

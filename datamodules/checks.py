@@ -1,8 +1,30 @@
-"""Checks of settings, in one form of message: the setting, what it must be, what was given."""
+"""Checks of what a user gives, in one form of message: the thing, what it must be, what was given."""
 
 from collections.abc import Iterable
 
 from datamodules.errors import InputError
+
+
+def check_that(holds: bool, name: str, must_be: str, given: object) -> None:
+    """Check that a condition holds; the other checks are this one with words of their own.
+
+    Args:
+        holds: the condition.
+        name: of the setting or argument, as a user knows it.
+        must_be: what satisfies the condition, in words that follow "must be".
+        given: what was given.
+
+    Raises:
+        InputError: the condition does not hold.
+
+    Example:
+        >>> shape = (3, 64, 64)
+        >>> check_that(len(shape) == 4, "A clip", "of shape (T, 3, H, W)", shape)
+        Traceback (most recent call last):
+        datamodules.errors.InputError: A clip must be of shape (T, 3, H, W); got (3, 64, 64).
+    """
+    if not holds:
+        raise InputError(f"{name} must be {must_be}; got {given}.")
 
 
 def check_least(name: str, value: float, least: float) -> None:
@@ -21,8 +43,7 @@ def check_least(name: str, value: float, least: float) -> None:
         Traceback (most recent call last):
         datamodules.errors.InputError: data.draws must be 1 or more; got 0.
     """
-    if not value >= least:
-        raise InputError(f"{name} must be {least} or more; got {value}.")
+    check_that(value >= least, name, f"{least} or more", value)
 
 
 def check_above(name: str, value: float, bound: float) -> None:
@@ -30,9 +51,13 @@ def check_above(name: str, value: float, bound: float) -> None:
 
     Raises:
         InputError: the value is the bound, less, or nan.
+
+    Example:
+        >>> check_above("model.lr", 0.0, 0)
+        Traceback (most recent call last):
+        datamodules.errors.InputError: model.lr must be more than 0; got 0.0.
     """
-    if not value > bound:
-        raise InputError(f"{name} must be more than {bound}; got {value}.")
+    check_that(value > bound, name, f"more than {bound}", value)
 
 
 def check_between(name: str, value: float, low: float, high: float) -> None:
@@ -40,9 +65,13 @@ def check_between(name: str, value: float, low: float, high: float) -> None:
 
     Raises:
         InputError: the value lies outside, or is nan.
+
+    Example:
+        >>> check_between("data.hard.share", 1.5, 0, 1)
+        Traceback (most recent call last):
+        datamodules.errors.InputError: data.hard.share must be from 0 to 1; got 1.5.
     """
-    if not low <= value <= high:
-        raise InputError(f"{name} must be from {low} to {high}; got {value}.")
+    check_that(low <= value <= high, name, f"from {low} to {high}", value)
 
 
 def check_choice(name: str, value: object, choices: Iterable[object]) -> None:
@@ -57,5 +86,4 @@ def check_choice(name: str, value: object, choices: Iterable[object]) -> None:
         datamodules.errors.InputError: data.hard.rule must be one of gmad, loss; got 'worst'.
     """
     known = list(choices)
-    if value not in known:
-        raise InputError(f"{name} must be one of {', '.join(map(str, known))}; got {value!r}.")
+    check_that(value in known, name, f"one of {', '.join(map(str, known))}", repr(value))

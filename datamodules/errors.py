@@ -1,12 +1,12 @@
 """The two ways in which material from outside can be wrong.
 
-Both carry one finished sentence: the command line prints it as it is, without a traceback.
+Both carry one finished sentence, which the command line prints as it is, without a traceback.
 """
 
 
 class InputError(Exception):
-    """A user's mistake: one sentence that names the thing, its value and the remedy; ends the command."""
+    """A user's mistake: one sentence that names the thing, its value and the remedy; it ends the command."""
 
 
 class UnreadableVideo(RuntimeError):  # noqa: N818 - it names a state of the file, told in a corpus row or a scores row
-    """A file that gives no frames: one sentence that says why; becomes a row's error and ends nothing."""
+    """A file that gives no frames: one sentence that says why; it becomes a row's error and ends nothing."""

@@ -1,7 +1,7 @@
 """Any videos, for prediction: every file becomes one row, readable or not.
 
-Clips are decoded ahead in other processes, one video a batch: each is scored by itself, so that more at once
-would only keep the first waiting for the last.
+Clips are decoded ahead in other processes, one video a batch: each video is scored by itself, and in a larger
+batch the first would only wait for the last.
 """
 
 import math
@@ -18,13 +18,14 @@ from torch.utils.data import DataLoader
 from datamodules.batches import VideoBatch
 from datamodules.batches.video_batch import collate_videos
 from datamodules.corpus import build_corpus
+from datamodules.corpus.table import all_videos
+from datamodules.errors import InputError
 from datamodules.labels import ClipDataset, Request
 from datamodules.teachers import Teacher
 from datamodules.video import Sampling, Span, Video
-from vqa_lightning.families import InputError
 
 MOST_WORKERS = 16
-"""Beyond which one process that scores is seldom faster, and a short list of videos only starts later."""
+"""With more workers a process that scores is seldom faster, and a short list of videos only starts later."""
 
 
 class VideoDataModule(LightningDataModule):
@@ -33,19 +34,19 @@ class VideoDataModule(LightningDataModule):
     Args:
         videos: folder, file, glob, or manifest (.csv or .parquet with a `path` column).
         batch_size: pairs a step; in prediction intervals of a video that are read in one pass.
-        workers: processes that read clips; 0 reads in the main process; none: as many as the machine has
+        workers: processes that read clips; 0 reads in the main process; null: as many as the machine has
             cores to spare.
         score_every: seconds; prediction then also scores each interval of this length of every video.
 
     Raises:
-        InputError: `score_every` is no positive number.
+        InputError: `score_every` is not above 0 or not finite.
     """
 
     corpus: pa.Table
     rows: list[Video]
     """All rows of the corpus, unreadable videos included, in input order."""
     requests: list[Request]
-    """What prediction batches point into: whole videos, each followed by its intervals where asked."""
+    """Prediction batches point into these: whole videos, each followed by its intervals where asked."""
     pending: list[Video]
     """The video of each request."""
 
@@ -58,7 +59,7 @@ class VideoDataModule(LightningDataModule):
     ) -> None:
         super().__init__()
         if score_every is not None and not 0 < score_every < math.inf:
-            raise InputError(f"data.score_every is {score_every}; give seconds above 0, or null.")
+            raise InputError(f"data.score_every must be seconds above 0, or null; got {score_every}.")
         self.videos = videos
         self.batch_size = batch_size
         self.workers = workers or 0
@@ -67,26 +68,24 @@ class VideoDataModule(LightningDataModule):
         self.scored: Callable[[], Set[str]] = frozenset
         """Paths of videos that need no score any more."""
         self.scored_spans: Callable[[], Set[tuple[str, Span]]] = frozenset
-        """The same of their intervals."""
+        """Intervals, with the paths of their videos, that need no score any more."""
         self.teacher: Teacher | None = None
-        """Who predicts, where it is no model of ours: clips are then read as it says, and not stacked."""
+        """A teacher that predicts instead of the model: clips are then read as it says, and not stacked."""
 
     def find_videos(self) -> Path:
-        """Where the videos are.
+        """Return where the videos are.
 
         Raises:
-            InputError: nothing was named.
+            InputError: no place was named.
         """
         if self.videos is None:
-            raise InputError(
-                "data.videos is not given: name a folder, a file, a glob or a manifest of videos."
-            )
+            raise InputError("data.videos must be a folder, a file, a glob or a manifest; got none.")
         return Path(self.videos)
 
     def setup(self, stage: str) -> None:
-        """Probes the videos, from the cache where they have not changed."""
+        """Probe the videos, or take them from the cache where they have not changed."""
         self.corpus = build_corpus(self.find_videos())
-        self.rows = [Video(**row) for row in self.corpus.to_pylist()]
+        self.rows = list(all_videos(self.corpus))
 
     @property
     def sampling(self) -> Sampling:
@@ -101,9 +100,9 @@ class VideoDataModule(LightningDataModule):
         return max(((video.height, video.width) for video in readable), key=lambda size: size[0] * size[1])
 
     def frame_cost(self, video: Video) -> tuple[int, int, int]:
-        """What a whole frame costs: pixels as the model sees it, then pixels and width as it is read.
+        """Return the cost of a whole frame: pixels as the model sees it, then pixels and width as it is read.
 
-        The latter two keep clips of one size together where the model shows all frames alike.
+        The latter two keep clips of one size together where the model sees all frames at one size.
         """
         assert self.trainer is not None
         lmm = cast(Any, self.trainer.lightning_module).lmm
@@ -113,15 +112,15 @@ class VideoDataModule(LightningDataModule):
         return height * width, video.height * video.width, video.width
 
     def spans(self, video: Video) -> list[Span]:
-        """The intervals that a video is also to be scored in: none if it is unreadable, or none are asked."""
+        """Return the intervals of a video to be scored: none if it is unreadable or none are asked for."""
         if self.score_every is None or video.status != "ok":
             return []
         return intervals(video.duration, self.score_every, video.fps)
 
     def predict_dataloader(self) -> DataLoader[Any]:
-        """Batches over what is not scored yet, in input order.
+        """Return batches over the videos and intervals that are not scored yet, in input order.
 
-        Each is a VideoBatch; for a teacher a list of ClipItem.
+        Each batch is a VideoBatch; for a teacher a list of ClipItem.
         """
         assert self.trainer is not None
         scored, spans = self.scored(), self.scored_spans()
@@ -130,25 +129,26 @@ class VideoDataModule(LightningDataModule):
             self.requests += [Request(video)] if video.path not in scored else []
             missing = [span for span in self.spans(video) if (video.path, span) not in spans]
             self.requests += [Request(video, span=span) for span in missing]
-        # Each rank gets one at least: Lightning would skip the loop, and with it the end that writes the
-        # output, or refuse to share fewer videos than there are ranks.
-        if self.teacher is not None and not self.requests:
+        # Each rank gets one request at least: Lightning would skip the loop, and with it the end that writes
+        # the output, or refuse to share fewer videos than there are ranks.
+        teacher = self.teacher
+        if teacher is not None and not self.requests:
             self.pending = []
             return DataLoader([[] for _ in range(self.trainer.world_size)], batch_size=None)  # type: ignore[arg-type]
         self.requests = self.requests or [Request(self.rows[-1])]
         self.requests += self.requests[:1] * (self.trainer.world_size - len(self.requests))
         self.pending = [request.video for request in self.requests]
-        if self.teacher is not None:
-            teacher = self.teacher
+        if teacher is not None:
             dataset = ClipDataset(self.requests, teacher.sampling, teacher.draws, teacher.pad)
             batch_size = max(1, teacher.batch_clips // teacher.draws)
             return DataLoader(dataset, batch_size=batch_size, num_workers=self.workers, collate_fn=list)
         return self.video_loader(self.requests)
 
     def video_loader(self, requests: Sequence[Request]) -> DataLoader[Any]:
-        """A VideoBatch of each request, its `rows` pointing into them.
+        """Return a loader of VideoBatch over the requests, into which its `rows` point.
 
-        Intervals come several at a time, that a file need not be opened for each; whole frames are large.
+        Intervals come several at a time, so that a file is not opened for each. Whole frames come one at a
+        time, for they are large.
         """
         assert self.trainer is not None
         draws = cast(Any, self.trainer.lightning_module).scoring.draws
@@ -168,7 +168,7 @@ class VideoDataModule(LightningDataModule):
         )
 
     def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
-        """Moves tensors only; a teacher moves its own, a few at a time."""
+        """Move tensors only; a teacher moves its own clips, a few at a time."""
         if isinstance(batch, VideoBatch):
             return batch._replace(clips=[clips.to(device, non_blocking=True) for clips in batch.clips])
         if self.teacher is not None:
@@ -179,7 +179,7 @@ class VideoDataModule(LightningDataModule):
 def intervals(duration: float, length: float, fps: float) -> list[Span]:
     """Cut a video into intervals of one length; the last may be shorter, and there is always one.
 
-    A rest in which no frame begins is left out.
+    The rest of a video is left out if no frame begins in it.
 
     Args:
         duration: of the video, in seconds.
@@ -188,6 +188,10 @@ def intervals(duration: float, length: float, fps: float) -> list[Span]:
 
     Returns:
         Begin and end of each in seconds, to the microsecond.
+
+    Example:
+        >>> intervals(duration=2.5, length=1.0, fps=25.0)
+        [(0.0, 1.0), (1.0, 2.0), (2.0, 2.5)]
     """
     last_frame = max(0.0, duration - 1 / fps)
     count = math.floor(last_frame / length + 1e-6) + 1

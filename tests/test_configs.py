@@ -125,7 +125,7 @@ def test_finetuning_takes_the_model_from_its_checkpoint_and_changes_it_slowly() 
     before = default_optimizer(LMMConfig(), TrainedParts(), [("matrix", Parameter(torch.zeros(9, 9)))])
     assert steps.param_groups[0]["lr"] < before.param_groups[0]["lr"]
     data = cli.config.data.init_args
-    assert min(data.human_pairs, data.synthetic_pairs, data.teacher_pairs) > 0
+    assert min(data.counts.human, data.counts.synthetic, data.counts.teacher) > 0
 
 
 def test_fsdp_shares_data_and_model_over_all_gpus() -> None:

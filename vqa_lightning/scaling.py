@@ -1,54 +1,55 @@
 """Scale values of paired preferences: the exact optimum of Thurstone's or Bradley-Terry's model, in batches.
 
-Both log-likelihoods are concave, so damped Newton from zero ends at the one optimum of every matrix in a
-handful of steps, and its last Hessian gives the standard errors.
+Both log-likelihoods are concave: damped Newton from zero ends at the one optimum of every matrix in a handful
+of steps, and the last Hessian gives the standard errors.
 """
 
 import math
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 
-from vqa_lightning.families import InputError
+from datamodules.checks import check_choice
+from datamodules.errors import InputError
 
 Link = Literal["probit", "logit"]
 
 _NEWTON_STEPS = 100  # about six are taken; dozens where the optimum lies far out
-_HALVINGS = 50  # of a step: as many as leave anything of it in float64
-_STILL = 1e-10  # a step this small, beside values of about one, ends the search: the error left is its square
+_HALVINGS = 50  # after as many halvings nothing of a step is left in float64
+_STILL = 1e-10  # a step this small, beside values of about 1, ends the search: the error left is its square
 
 
 @torch.no_grad()
 def map_scores(preferences: Tensor, link: Link = "probit", prior: float = 1.0) -> tuple[Tensor, Tensor]:
     r"""Find the scale values that best explain paired preferences, with their standard errors.
 
-    The values q maximise sum_ij M_ij log F(q_i - q_j) - prior / 2 sum_i q_i^2, F the standard normal
-    distribution function (probit: Thurstone's case V) or the logistic one (logit: Bradley-Terry). With
-    `prior` 1 and probit this is the maximum a posteriori of Compare2Score (arXiv 2405.19298).
+    The values q maximise sum_ij M_ij log F(q_i - q_j) - prior / 2 sum_i q_i^2, where F is the standard normal
+    distribution function (probit: Thurstone's case V) or the logistic function (logit: Bradley-Terry). With
+    `prior` 1 and probit the values are the maximum a posteriori of Compare2Score (arXiv 2405.19298).
 
     The standard errors are the roots of the diagonal of the inverse Hessian at the optimum: the posterior's
-    spread in Laplace's approximation if each entry counts that many independent votes. They know the number
-    of votes and nothing else; of probabilities given by a model, where a pair weighs one, they are almost
-    constant and not the error of the score.
+    spread in Laplace's approximation if each entry counts that many independent votes. They depend on the
+    number of votes and on nothing else. For probabilities given by a model, where a pair weighs one, the
+    standard errors are almost constant and are not the error of the score.
 
     Args:
         preferences: (..., n, n), n >= 1; entry i, j is the weight (votes, or a probability) with which i is
             preferred over j. Not negative; the diagonal is ignored. Sparse and disconnected comparisons are
             allowed.
         link: "probit" or "logit".
-        prior: precision of the values' Gaussian prior around 0. With 0 the maximum of the likelihood is
-            given, each component of items linked by comparisons centred on 0, and the pseudo-inverse of the
-            Hessian; values of different components then have no common scale.
+        prior: precision of the values' Gaussian prior around 0. With 0 the result is the maximum of the
+            likelihood, each component of items linked by comparisons centred on 0, and the pseudo-inverse of
+            the Hessian; values of different components then have no common scale.
 
     Returns:
-        values: (..., n), float64 on the preferences' device; in units of the link, the difference of two
-            being the argument of F.
+        values: (..., n), float64 on the preferences' device, in units of the link: the difference of two
+            values is the argument of F.
         stderr: (..., n), float64, in the same unit; 0 for an item with no comparison and no prior.
 
     Raises:
         InputError: the matrices are not square, an entry is negative or not finite, the link or the prior is
-            invalid, or `prior` is 0 and the optimum infinite: items that never lost (or never won) against
+            invalid, or `prior` is 0 and the optimum is infinite: some items never lost (or never won) against
             the rest of their component.
 
     Example:
@@ -59,19 +60,17 @@ def map_scores(preferences: Tensor, link: Link = "probit", prior: float = 1.0) -
     """
     if preferences.ndim < 2 or preferences.shape[-1] != preferences.shape[-2] or preferences.shape[-1] == 0:
         raise InputError(
-            f"Preferences have the shape {tuple(preferences.shape)}: give square matrices (..., n, n)."
+            f"Preferences must be square matrices (..., n, n); got the shape {tuple(preferences.shape)}."
         )
-    if link not in ("probit", "logit"):
-        raise InputError(f"The link {link!r} is unknown: choose 'probit' or 'logit'.")
-    if not (math.isfinite(prior) and prior >= 0):
-        raise InputError(f"The prior's precision is {prior}: give a finite number, 0 or more.")
+    check_choice("link", link, get_args(Link))
+    if not 0 <= prior < math.inf:
+        raise InputError(f"prior must be 0 or more, and finite; got {prior}.")
     n = preferences.shape[-1]
     diagonal = torch.eye(n, dtype=torch.bool, device=preferences.device)
     weights = preferences.reshape(-1, n, n).to(torch.float64).masked_fill(diagonal, 0.0)
-    if not bool(((weights >= 0) & weights.isfinite()).all()):
-        raise InputError(
-            "Preferences hold a weight that is negative or not finite: give finite weights of 0 or more."
-        )
+    wrong = weights[~((weights >= 0) & weights.isfinite())]
+    if len(wrong):
+        raise InputError(f"Preferences must be 0 or more, and finite; got {wrong[0].item()}.")
     constants = _constants(weights) if prior == 0 else torch.zeros_like(weights)
     values = _maximum(weights, link, prior, constants)
     _, _, hessian = _log_posterior(weights, values, link, prior)
@@ -88,12 +87,12 @@ def _maximum(weights: Tensor, link: Link, prior: float, constants: Tensor) -> Te
         if bool(failed.any()):
             raise InputError(
                 f"The weights differ by too many orders of magnitude for a prior of {prior}: "
-                "scale them towards 1 or give a larger prior."
+                "scale the weights towards 1 or give a larger prior."
             )
         step = torch.cholesky_solve(gradient[..., None], factor)[..., 0]
         if not bool((step.abs() > _STILL).any()):
             return values + step
-        # Armijo's rule for each matrix on its own; what rounding alone could lose is no loss
+        # Armijo's rule for each matrix on its own; a loss that rounding could explain is no loss.
         promised = 1e-4 * (gradient * step).sum(dim=-1)
         rounding = 1e-14 * objective.abs()
         length = torch.ones_like(objective)
@@ -111,11 +110,11 @@ def _maximum(weights: Tensor, link: Link, prior: float, constants: Tensor) -> Te
 def _log_posterior(
     weights: Tensor, values: Tensor, link: Link, prior: float
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Log posterior (N,), its gradient (N, n) and its negated Hessian (N, n, n) at values (N, n)."""
+    """Return log posterior (N,), its gradient (N, n) and its negated Hessian (N, n, n) at values (N, n)."""
     difference = values[:, :, None] - values[:, None, :]
     if link == "probit":
         log_probability = torch.special.log_ndtr(difference)
-        # density over distribution function, without a quotient of two vanishing numbers
+        # The density over the distribution function, without a quotient of two vanishing numbers.
         slope = math.sqrt(2 / math.pi) / torch.special.erfcx(-difference / math.sqrt(2))
         curvature = slope * (slope + difference)
     else:
@@ -132,22 +131,23 @@ def _log_posterior(
 
 
 def _constants(weights: Tensor) -> Tensor:
-    """Projectors (N, n, n) on the values that are one constant in each component of linked items.
+    """Return the projectors (N, n, n) on values that are one constant in each component of linked items.
 
-    Without a prior the Hessian is 0 on these; added to it, they make it regular and change nothing else.
+    Without a prior the Hessian is 0 on these values. The projectors added to the Hessian make it regular and
+    change nothing else.
     """
     components = _reachable(weights + weights.mT)
-    # the maximum is finite where all of a component have lost, directly or not, to one another (Ford, 1957)
+    # The maximum is finite where all items of a component lost to one another, directly or not (Ford, 1957).
     if not torch.equal(_reachable(weights), components):
         raise InputError(
-            "Some items never lost to those they are compared with, or never won, so that their values are "
-            "infinite without a prior: give a prior above 0."
+            "prior must be more than 0 where an item never lost to the items compared with it, or never won: "
+            "its value would be infinite; got 0."
         )
     return components / components.sum(dim=-1, keepdim=True)
 
 
 def _reachable(weights: Tensor) -> Tensor:
-    """1.0 where a path of positive weights (N, n, n) leads from i to j, or i is j; else 0.0."""
+    """Return 1.0 where a path of positive weights (N, n, n) leads from i to j, or i is j; else 0.0."""
     n = weights.shape[-1]
     paths = ((weights > 0) | torch.eye(n, dtype=torch.bool, device=weights.device)).to(weights.dtype)
     for _ in range(max(1, (n - 1).bit_length())):

@@ -1,6 +1,6 @@
 """What TensorBoard shows of a run: hardest pairs, confusion, severity, flows of labels, scalars by source.
 
-Imports `callbacks.rounds`, whose rounds are drawn.
+Imports `callbacks.rounds` and what lies below it.
 """
 
 from callbacks.pictures.pair_gallery import PairGallery

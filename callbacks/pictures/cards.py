@@ -1,6 +1,6 @@
 """Pictures for TensorBoard's cards.
 
-A card shows a picture 350 pixels wide and leaves out pixels where there are more. Pictures are therefore
+A card shows a picture 350 pixels wide and leaves out pixels of a wider one. Pictures are therefore
 drawn twice as wide, in letters and lines that survive that, and are sharp when they are enlarged.
 """
 
@@ -25,8 +25,12 @@ LEVEL_COLOURS = ("#B35806", "#F1A340", "#B8B8B8", "#998EC3", "#542788")
 """Inferior first."""
 
 
+CENTRED: dict[str, Any] = {"ha": "center", "va": "center"}
+"""Alignment of a text whose place is its middle."""
+
+
 def card_style() -> AbstractContextManager[None]:
-    """Letters and lines for figures of WIDTH that are made within."""
+    """Set letters and lines for figures of WIDTH that are made within."""
     style: AbstractContextManager[None] = mpl.rc_context(
         {
             "figure.dpi": DOTS_PER_INCH,
@@ -43,17 +47,17 @@ def card_style() -> AbstractContextManager[None]:
 
 
 def draws(trainer: Trainer) -> bool:
-    """Whether any logger is TensorBoard's: the same answer on every process."""
+    """Tell whether any logger is TensorBoard's: the same answer on every process."""
     return any(isinstance(logger, TensorBoardLogger) for logger in trainer.loggers)
 
 
 def writers(trainer: Trainer) -> list[SummaryWriter]:
-    """TensorBoard's writers, on the first process only."""
+    """Return TensorBoard's writers, on the first process only."""
     loggers = [logger for logger in trainer.loggers if isinstance(logger, TensorBoardLogger)]
     return [logger.experiment for logger in loggers] if trainer.is_global_zero else []
 
 
 def add_summaries(writer: SummaryWriter, summaries: Iterable[Any], step: int = 0) -> None:
-    """Writes what `SummaryWriter` has no method for: messages of tensorboard's `summary_pb2`."""
+    """Write what `SummaryWriter` has no method for: messages of tensorboard's `summary_pb2`."""
     for summary in summaries:
         writer._get_file_writer().add_summary(summary, step)  # type: ignore[no-untyped-call]

@@ -7,7 +7,7 @@ import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from callbacks.pictures.cards import LEVEL_COLOURS, WIDTH
+from callbacks.pictures.cards import CENTRED, LEVEL_COLOURS, WIDTH
 from datamodules.labels import LEVELS
 
 Counts = npt.NDArray[np.int64]
@@ -16,18 +16,18 @@ BAR = 0.12
 """Width of the bars between which labels flow, in columns."""
 
 SMALL = 0.05
-"""Share of all pairs under which a bar bears no number."""
+"""Share of all pairs; a bar of less bears no number."""
 
 
 def confusion(given: npt.ArrayLike, predicted: npt.ArrayLike) -> Counts:
-    """Counts pairs by the level given (rows) and the level predicted (columns), both (n,) from 0 to 4."""
+    """Count pairs by the level given (rows) and the level predicted (columns), both (n,) from 0 to 4."""
     counts = np.zeros((len(LEVELS), len(LEVELS)), dtype=np.int64)
     np.add.at(counts, (np.asarray(given), np.asarray(predicted)), 1)
     return counts
 
 
 def plot_confusion(title: str, counts: Counts) -> Figure:
-    """Draws a confusion matrix, each row as shares of its pairs, with their number.
+    """Draw a confusion matrix, each row as shares of its pairs, with their number.
 
     Args:
         title: of the picture.
@@ -40,13 +40,13 @@ def plot_confusion(title: str, counts: Counts) -> Figure:
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     for row in range(len(LEVELS)):
         if not totals[row]:
-            axes.text(2, row, "no such pair", ha="center", va="center", color="0.4", style="italic")
+            axes.text(2, row, "no such pair", color="0.4", style="italic", **CENTRED)
             continue
         for column in range(len(LEVELS)):
             share, count = shares[row, column], counts[row, column]
             text = f"{share:.0%}\n{count}" if count else "0"
             colour = "white" if share > 0.5 else "black" if count else "0.6"
-            axes.text(column, row, text, ha="center", va="center", color=colour, fontsize=8)
+            axes.text(column, row, text, color=colour, fontsize=8, **CENTRED)
     axes.set_xticks(range(len(LEVELS)), LEVELS, rotation=30, ha="right", rotation_mode="anchor")
     axes.set_yticks(range(len(LEVELS)), LEVELS)
     axes.set(title=title, xlabel="predicted", ylabel="given")
@@ -54,14 +54,14 @@ def plot_confusion(title: str, counts: Counts) -> Figure:
 
 
 def plot_flips(title: str, columns: Sequence[str], flows: Sequence[Counts]) -> Figure:
-    """Draws how the levels of pairs change from one labelling to the next, as a flow.
+    """Draw how the levels of pairs change from one labelling to the next, as a flow.
 
-    What keeps its level is pale; what changes has the colour of the level that it leaves.
+    Pairs that keep their level are pale; pairs that change have the colour of the level that they leave.
 
     Args:
         title: of the picture.
         columns: names of the labellings, one more than flows.
-        flows: (5, 5) numbers of pairs, the level before by the level after, of which none is empty.
+        flows: (5, 5) numbers of pairs, the level before by the level after; none is empty.
     """
     shares = [flow / flow.sum() for flow in flows]
     stacks = [*(share.sum(axis=1) for share in shares), shares[-1].sum(axis=0)]
@@ -87,16 +87,8 @@ def _bars(axes: Axes, place: int, shares: npt.NDArray[np.float64]) -> None:
         axes.bar(place, share, BAR, bottom=bottom, color=colour, edgecolor="white", linewidth=0.5, zorder=3)
         if share > SMALL:
             box = {"boxstyle": "round,pad=0.15", "facecolor": "white", "edgecolor": "none", "alpha": 0.8}
-            axes.text(
-                place,
-                bottom + share / 2,
-                f"{share:.0%}",
-                ha="center",
-                va="center",
-                fontsize=7,
-                bbox=box,
-                zorder=4,
-            )
+            middle = bottom + share / 2
+            axes.text(place, middle, f"{share:.0%}", fontsize=7, bbox=box, zorder=4, **CENTRED)
         bottom += share
 
 
@@ -112,14 +104,7 @@ def _flow(axes: Axes, place: int, shares: npt.NDArray[np.float64]) -> None:
             share = shares[before, after]
             if share:
                 low = start + (ends[after] - start) * ease
-                stays = before == after
-                axes.fill_between(
-                    across,
-                    low,
-                    low + share,
-                    color=LEVEL_COLOURS[before],
-                    alpha=0.2 if stays else 0.65,
-                    linewidth=0,
-                )
+                colour, alpha = LEVEL_COLOURS[before], 0.2 if before == after else 0.65
+                axes.fill_between(across, low, low + share, color=colour, alpha=alpha, linewidth=0)
             start += share
             ends[after] += share

@@ -1,7 +1,7 @@
 """Pairs as one moving picture: both clips side by side, and beside them the levels given and predicted.
 
-It is an animated PNG, for GIF's 256 colours would add banding to what is judged; TensorBoard and browsers
-play it as they show any PNG.
+It is an animated PNG, for GIF's 256 colours would add banding to the clips; TensorBoard and browsers play
+it as they show any PNG.
 """
 
 import io
@@ -30,10 +30,10 @@ HEIGHT = HEADING + SIDE + 2 * LINE + 2 * EDGE
 PALE = "#CCCCCC"
 
 MILLISECONDS = 300
-"""A frame is shown for: slower than the video, so that what differs between frames can be seen."""
+"""How long a frame is shown: longer than in the video, so that differences between frames can be seen."""
 
 FRAMES = 8
-"""Of longer clips the first are shown: 32 whole frames of four pairs would take tens of megabytes a round."""
+"""Frames shown, the first of a longer clip: 32 whole frames of four pairs take tens of megabytes a round."""
 
 
 class ShownPair(NamedTuple):
@@ -57,7 +57,7 @@ class ShownPair(NamedTuple):
 
 
 def draw_pairs(title: str, pairs: Sequence[ShownPair]) -> list[Image.Image]:
-    """Draws pairs below each other under a title; one picture for each of their first FRAMES frames."""
+    """Draw pairs below each other under a title; one picture for each of their first FRAMES frames."""
     still = Image.new("RGB", (WIDE, HEADING + HEIGHT * len(pairs)), "white")
     draw = ImageDraw.Draw(still)
     draw.text((WIDE - EDGE, HEADING // 2), title, fill="black", font=_font(SMALL), anchor="rm")
@@ -80,7 +80,7 @@ def draw_pairs(title: str, pairs: Sequence[ShownPair]) -> list[Image.Image]:
 
 
 def animated_png(frames: Sequence[Image.Image]) -> bytes:
-    """Encodes pictures of one size as one that plays for ever."""
+    """Encode pictures of one size as one moving picture that plays for ever."""
     stream = io.BytesIO()
     first, *others = frames
     first.save(stream, "PNG", save_all=True, append_images=others, duration=MILLISECONDS, loop=0)
@@ -94,16 +94,11 @@ def _draw_still(draw: ImageDraw.ImageDraw, top: int, pair: ShownPair) -> None:
     for side, lines in enumerate(pair.captions):
         left = EDGE + side * (SIDE + EDGE)
         # Clips may be as white as the paper.
-        draw.rectangle(
-            (left - 2, top + HEADING - 2, left + SIDE + 1, top + HEADING + SIDE + 1), outline=PALE, width=2
-        )
+        square = (left - 2, top + HEADING - 2, left + SIDE + 1, top + HEADING + SIDE + 1)
+        draw.rectangle(square, outline=PALE, width=2)
         for line, text in enumerate(lines):
-            draw.text(
-                (left, top + HEADING + SIDE + 3 + line * LINE),
-                _shortened(text, SIDE),
-                fill="black",
-                font=_font(SMALL),
-            )
+            place = left, top + HEADING + SIDE + 3 + line * LINE
+            draw.text(place, _shortened(text, SIDE), fill="black", font=_font(SMALL))
     step = SIDE // len(LEVELS)
     longest = WIDE - EDGE - BARS - LABELS
     for level, name in enumerate(reversed(LEVELS)):
@@ -117,7 +112,7 @@ def _draw_still(draw: ImageDraw.ImageDraw, top: int, pair: ShownPair) -> None:
 
 
 def _fitted(frame: Tensor) -> Image.Image:
-    """A frame (3, H, W) as large as its square allows; small ones keep their pixels visible."""
+    """Return a frame (3, H, W) as large as its square allows; small ones keep their pixels visible."""
     picture = Image.fromarray(
         np.ascontiguousarray((frame * 255).round().byte().permute(1, 2, 0).cpu().numpy())
     )
@@ -127,7 +122,7 @@ def _fitted(frame: Tensor) -> Image.Image:
 
 
 def _shortened(text: str, width: int) -> str:
-    """The text, or as much of both its ends as fits into so many pixels."""
+    """Return the text, or as much of both its ends as fits into so many pixels."""
     font, kept = _font(SMALL), len(text)
     shown = text
     while font.getlength(shown) > width:

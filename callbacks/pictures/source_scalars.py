@@ -1,4 +1,4 @@
-"""Training figures by the source of the label, for what is learnt from one may be lost on another."""
+"""Training figures by the source of the label: a gain on one source may hide a loss on another."""
 
 from typing import Any
 
@@ -12,8 +12,8 @@ class SourceScalars(Callback):
     """Logs `train/loss/SOURCE` and `train/rank_accuracy/SOURCE`, of this process's share of the pairs.
 
     Each is the mean over the pairs met since it was logged last, every `trainer.log_every_n_steps` steps: the
-    sums stay on the device until then, for to look at them makes the host wait. Losses that are not finite
-    are left out: their steps are dropped.
+    sums stay on the device until then, because reading them makes the host wait. Losses that are not finite
+    are left out, as their steps are.
     """
 
     def __init__(self) -> None:
@@ -21,14 +21,14 @@ class SourceScalars(Callback):
         self._logged = 0
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Begins with empty sums."""
+        """Begin with empty sums."""
         self._logged = trainer.global_step
         self._sums = torch.zeros(len(SOURCES), 4, device=pl_module.device)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Adds a batch, and logs where it is time."""
+        """Add a batch, and log the means when it is time."""
         answers = outputs["answers"]
         loss = answers[:, ANSWERS.index("loss")]
         advantage = answers[:, ANSWERS.index("advantage")]

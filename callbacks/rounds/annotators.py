@@ -1,58 +1,26 @@
-"""Who annotates a run's videos, and what they say: teachers when it begins, its student after each round."""
+"""Who scores a run's videos: the teachers when it begins, its student after each round.
+
+All scores go to a label store, and only what a store lacks is computed. Who labels pairs is found from the
+stores alone (`callbacks.rounds.labels`).
+"""
 
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from itertools import chain
-from typing import Any, Literal, NamedTuple
+from collections.abc import Sequence
 
-import numpy as np
-import pyarrow as pa
 from lightning.pytorch import Trainer
 from lightning.pytorch.utilities.seed import isolate_rng
 from lightning_utilities.core.rank_zero import rank_zero_info
+from torch import Tensor
 
-from callbacks.rounds.report import Scores, ensemble_scores, scores_of, teacher_rows
 from callbacks.rounds.requests import RoundRequests
-from datamodules.labels import (
-    Annotator,
-    Consensus,
-    FittedConsensus,
-    Key,
-    LabelStore,
-    Request,
-    Versions,
-    annotate_missing,
-    fit_consensus,
-)
-from datamodules.labels.consensus import balance_of, cuts_for_balance
-from datamodules.labels.teacher_weights import weigh_teachers
+from datamodules.labels import Annotator, Consensus, LabelStore, Request, annotate_missing
 from datamodules.round_data import RoundDataModule
 from datamodules.teachers import Laplacian, Teacher
 from datamodules.teachers.scores_file import ScoresFile
-
-Relabel = Literal["replace", "blend", "never"]
-
-
-class Teachers(NamedTuple):
-    """What the teachers say.
-
-    Attributes:
-        fingerprints: name -> fingerprint.
-        rows: `teacher_rows` of how far each is trusted.
-        consensus: of all of them by their weights.
-        each: of every one by itself that has a weight.
-        scores: annotator -> scores of the report split's videos and ladders: each teacher, the mean absolute
-            Laplacian, and their `ensemble`.
-        versions: what full-reference scores say of distorted versions, where reference pairs are drawn.
-    """
-
-    fingerprints: dict[str, str]
-    rows: list[dict[str, Any]]
-    consensus: Consensus
-    each: list[Consensus]
-    scores: dict[str, Scores]
-    versions: Versions | None
+from datamodules.video import read_clip
+from vqa_lightning.annotators.student import Student
+from vqa_lightning.scoring.anchors import calmest, named_clips
+from vqa_lightning.training import RankingModule
 
 
 def annotate(
@@ -63,7 +31,7 @@ def annotate(
     round: int,
     requests: Sequence[Request],
 ) -> None:
-    """Has an annotator score what the store lacks, each process its share; returns when all are done."""
+    """Have an annotator score what the store lacks, each process its share; return when all are done."""
     began = time.monotonic()
     # A loader draws from the global generator: found or computed, scores must lead to the same weights.
     with isolate_rng():
@@ -86,18 +54,17 @@ def annotate(
 
 def let_teachers_annotate(
     trainer: Trainer, data: RoundDataModule, requests: RoundRequests, *, blend: bool
-) -> Teachers:
-    """Has the teachers score what nobody has had them score before, and weighs them by the probe.
+) -> None:
+    """Have the teachers, the baseline and full-reference metrics score what nobody had them score before.
 
     Args:
         trainer: whose processes share the work.
-        data: whose videos and teachers they are.
+        data: whose videos, teachers and label store they are.
         requests: of the run.
-        blend: whether they will be weighed beside students, on what these were not trained on.
+        blend: whether the teachers will be weighed beside students, on what these are not trained on.
     """
-    baseline = Laplacian()
     wanted = [*requests.of_teachers, *(requests.errors if blend else ())]
-    for annotator in (*data.teachers, baseline):
+    for annotator in (*data.teachers, Laplacian()):
         if isinstance(annotator, Teacher):
             annotator.device = trainer.strategy.root_device
             annotator.prepare(data.split("train"))
@@ -107,70 +74,28 @@ def let_teachers_annotate(
     for metric in data.references:
         metric.device = trainer.strategy.root_device
         annotate(trainer, data, metric, data.labels, 0, data.reference_requests())
-    table = data.labels.read(round=0)
-    fingerprints = {teacher.name: teacher.fingerprint for teacher in data.teachers}
-    rows = teacher_rows(weigh_teachers(table, fingerprints, requests.select), _equally(data))
-    weights = {row["fingerprint"]: row["weight"] for row in rows}
-    fitted = fit_consensus(table, ids(data, "train"), list(weights), weights=weights)
-    consensus = as_consensus(data, fitted)
-    names = {**fingerprints, baseline.name: baseline.fingerprint}
-    report = ids(data, "report")
-    scores = {name: scores_of(table, fingerprint, report) for name, fingerprint in names.items()}
-    sources: list[Key] = [(name, None, 0) for name in report]
-    scores["ensemble"] = ensemble_scores(fitted, [*sources, *(one.key for one in requests.report)])
-    return Teachers(
-        fingerprints,
-        rows,
-        consensus,
-        [alone(data, table, fingerprint) for fingerprint, weight in weights.items() if weight > 0],
-        scores,
-        data.reference_versions(table, consensus),
-    )
 
 
-def ids(data: RoundDataModule, *splits: str) -> list[str]:
-    """Ids of the readable videos of some splits."""
-    return [video.video_id for split in splits for video in data.split(split)]
+def let_student_annotate(
+    trainer: Trainer,
+    data: RoundDataModule,
+    module: RankingModule,
+    store: LabelStore,
+    round: int,
+    requests: RoundRequests,
+) -> str:
+    """Have the student score what it is asked for at the end of a round; return its fingerprint."""
+    if module.score_by == "pairwise":
+        module.refresh_anchors()
+    student = Student(module)
+    annotate(trainer, data, student, store, round, requests.of_student)
+    return student.fingerprint
 
 
-def as_consensus(data: RoundDataModule, fitted: FittedConsensus) -> Consensus:
-    """What it says of all videos that any of its annotators has scored."""
-    splits = [ids(data, split) for split in ("train", "select", "report")]
-    # One by one: variances are shrunk to their mean, and those held out must not move the others.
-    mean, variance = np.concatenate([fitted.scores(names) for names in splits if names], axis=1)
-    known = np.isfinite(mean)
-    kept = tuple(name for name, there in zip(chain(*splits), known, strict=True) if there)
-    return Consensus(kept, mean[known], variance[known])
-
-
-def alone(data: RoundDataModule, table: pa.Table, fingerprint: str) -> Consensus:
-    """What one annotator says, its scores brought to mean 0 and deviation 1 over the train split."""
-    return as_consensus(data, fit_consensus(table, ids(data, "train"), [fingerprint]))
-
-
-def balanced_as(consensus: Consensus, model: Consensus, train: Sequence[str]) -> Consensus:
-    """The consensus with cuts under which random pairs fall into the levels as under the model's."""
-    cuts = cuts_for_balance(consensus.restrict(train), balance_of(model.restrict(train)))
-    return replace(consensus, cuts=cuts)
-
-
-def blended(
-    data: RoundDataModule, table: pa.Table, annotators: Mapping[str, str], probe: Sequence[Request]
-) -> Consensus:
-    """Teachers and student as one consensus, each by the weight that the same probe gives it.
-
-    Args:
-        data: whose videos they scored.
-        table: rows of `LabelStore.read` of all of them.
-        annotators: name -> fingerprint.
-        probe: distorted versions of the select split's videos that all of them scored, by simulators on which
-            the student was not trained.
-    """
-    rows = teacher_rows(weigh_teachers(table, annotators, probe), _equally(data))
-    weights = {row["fingerprint"]: row["weight"] for row in rows}
-    return as_consensus(data, fit_consensus(table, ids(data, "train"), list(weights), weights=weights))
-
-
-def _equally(data: RoundDataModule) -> bool:
-    # Where no pair is theirs to label, a corpus on which all of them fail is no reason to stop.
-    return data.teacher_weights == "equal" or not data.teacher_pairs
+def anchor_clips(data: RoundDataModule, module: RankingModule, consensus: Consensus) -> list[Tensor]:
+    """Return the clips that a pairwise student compares others with: those named, or by the consensus."""
+    if module.scoring.files is not None:
+        return named_clips(module.scoring.files, module.sampling)
+    train = {video.video_id: video for video in data.split("train")}
+    chosen = calmest(consensus.restrict(list(train)), module.anchors.count)
+    return [read_clip(train[name], module.sampling).frames for name in chosen]

@@ -6,34 +6,17 @@ annotated and been judged and before the next round begins.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import pyarrow as pa
 from lightning.pytorch import Callback, Trainer
 from torch import Tensor
 
-from callbacks.rounds.report import Scores
+from callbacks.rounds.judging import JudgedPairs
+from callbacks.rounds.labels import StudentScores
+from callbacks.rounds.rows import RoundRow
+from callbacks.rounds.scores import Scores
 from datamodules.labels import Consensus
 from vqa_lightning.training import RankingModule
-
-
-@dataclass(frozen=True)
-class JudgedPairs:
-    """The synthetic pairs of the report split, and what `score_by` says of them; on the CPU.
-
-    Attributes:
-        given: (n, 5) the labels.
-        predicted: (n, 5) the distributions over the levels.
-        difference: (n,) how far the second side is preferred, above 0 for yes.
-        order: (n,) 1 where the second side should look better, -1 where the first should, 0 if similar.
-        simulator: (n,) index into the datamodule's simulators.
-    """
-
-    given: Tensor
-    predicted: Tensor
-    difference: Tensor
-    order: Tensor
-    simulator: Tensor
 
 
 @dataclass(frozen=True)
@@ -41,25 +24,23 @@ class FinishedRound:
     """One round's outcome.
 
     Attributes:
-        number: of the round, from 0.
         row: its row of `rounds.csv`.
         pairs: the pair table that it trained on.
-        answers: (len(pairs), 3) float32 on the CPU, columns `datamodules.pairs.hard.ANSWERS`: what the
-            student said of each pair while it trained on it; nan where a pair was not met.
-        table: rows of `LabelStore.read` of the round's student, with calibrated standard errors: the sources
-            of all splits, the ladders of the select and report splits.
+        answers: (len(pairs), 3) float32 on the CPU, columns `datamodules.pairs.ANSWERS`: what the student
+            said of each pair while it trained on it; nan where a pair was not met.
+        student: what the round's student says of the sources of all splits and of the ladders of the select
+            and report splits.
         scores: annotator -> its scores of the report split's videos and ladders: `student`, each teacher,
-            `ensemble`, `laplacian`.
+            `laplacian`, `ensemble`.
         before: what labelled this round's pairs of different videos.
         after: what labels those of the next round.
         judged: pairs of the report split.
     """
 
-    number: int
-    row: Mapping[str, Any]
+    row: RoundRow
     pairs: pa.Table
     answers: Tensor
-    table: pa.Table
+    student: StudentScores
     scores: Mapping[str, Scores]
     before: Consensus
     after: Consensus
@@ -70,4 +51,11 @@ class RoundListener(Callback):
     """A callback that is told of every finished round."""
 
     def on_round_end(self, trainer: Trainer, pl_module: RankingModule, finished: FinishedRound) -> None:
-        """Called on every process, under `torch.no_grad`, with the module in eval mode."""
+        """Take notice of a round, on every process, under `torch.no_grad`, with the module in eval mode."""
+
+
+def tell_listeners(trainer: Trainer, module: RankingModule, finished: FinishedRound) -> None:
+    """Tell every RoundListener among the trainer's callbacks of a finished round."""
+    for callback in trainer.callbacks:  # type: ignore[attr-defined]
+        if isinstance(callback, RoundListener):
+            callback.on_round_end(trainer, module, finished)

@@ -1,198 +1,98 @@
-"""A round's report: rank correlations on the report split, `rounds.csv`, a table in the terminal."""
+"""What a run tells of its rounds: the CSV files, tables in the terminal, figures for loggers, warnings."""
 
-import csv
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 from lightning.pytorch import Trainer
+from lightning_utilities.core.rank_zero import rank_zero_warn
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from datamodules.files import written_whole
-from datamodules.labels import FittedConsensus, Key
-from datamodules.labels.fitted_consensus import whole_clips
-from datamodules.labels.teacher_weights import TeacherWeight
-from datamodules.video import Video
-from vqa_lightning.metrics import srcc
-
-Scores = dict[Key, float]
-"""(video_id, simulator, level) -> score, the source being (video_id, None, 0)."""
-
-
-def scores_of(table: pa.Table, fingerprint: str, video_ids: Sequence[str] | None = None) -> Scores:
-    """The whole-clip scores that one annotator gave to these videos, or to all, and their versions."""
-    own = whole_clips(table, fingerprint)
-    if video_ids is not None:
-        own = own.filter(pc.is_in(own["video_id"], pa.array(video_ids, pa.string())))
-    keys = zip(*(own[name].to_pylist() for name in ("video_id", "simulator", "level")), strict=True)
-    return dict(zip(keys, own["score"].to_pylist(), strict=True))
+from callbacks.rounds.judging import JudgedPairs, Verdict, label_entropy, score_spread, signs_of_collapse
+from callbacks.rounds.labels import StudentScores
+from callbacks.rounds.requests import ids
+from callbacks.rounds.rows import RoundRow, TeacherRow, pair_counts, write_rows
+from callbacks.rounds.scores import Scores, mos_correlations, rank_correlations
+from datamodules.labels import Consensus
+from datamodules.pairs.relabelling import flipped
+from datamodules.procedural import read_truth
+from datamodules.round_data import RoundDataModule
 
 
-def ensemble_scores(fitted: FittedConsensus, keys: Sequence[Key]) -> Scores:
-    """The weighted mean of the teachers on their common scale, for versions that any of them scored."""
-    scores: Scores = {}
-    for simulator, level in dict.fromkeys((simulator, level) for _, simulator, level in keys):
-        ids = [name for name, *version in keys if version == [simulator, level]]
-        mean, _ = fitted.scores(ids, simulator, level)
-        scores |= {
-            (name, simulator, level): float(m) for name, m in zip(ids, mean, strict=True) if np.isfinite(m)
-        }
-    return scores
-
-
-def teacher_rows(teachers: Sequence[TeacherWeight], equal: bool) -> list[dict[str, Any]]:
-    """What was found of the teachers, and the weight that each has in the consensus.
-
-    Args:
-        teachers: of `weigh_teachers`.
-        equal: whether all have the same weight, whatever was found.
-    """
-    return [
-        {
-            "teacher": row.name,
-            "fingerprint": row.fingerprint,
-            "agreement": row.agreement.value,
-            "low": row.agreement.interval[0],
-            "high": row.agreement.interval[1],
-            "with": "order" if row.by_order else "teachers",
-            "weight": 1 / len(teachers) if equal else row.weight,
-            "verdict": row.verdict,
-        }
-        for row in teachers
-    ]
-
-
-def print_teachers(rows: Sequence[Mapping[str, Any]]) -> None:
-    """Prints `teacher_rows` as one table that fits 80 columns."""
-    table = Table(title="Teachers (select split)", title_justify="left")
-    for column in ("teacher", "agreement", "95 %", "with", "weight", "verdict"):
-        table.add_column(column, justify="left" if column in ("teacher", "with", "verdict") else "right")
-    for row in rows:
-        between = f"{row['low']:+.2f}..{row['high']:+.2f}"
-        numbers = (f"{row['agreement']:+.2f}", between, row["with"], f"{row['weight']:.2f}")
-        table.add_row(row["teacher"], *numbers, row["verdict"])
-    table.caption = "with order: Kendall's tau with known severities; with teachers: correlation"
-    if any(row["verdict"] == "noise" for row in rows):
-        table.caption += "; noise: it may be chance, for the interval holds 0"
-    table.caption_justify = "left"
-    Console().print(table)
-
-
-def pair_counts(pairs: pa.Table) -> dict[str, int]:
-    """Number of pairs by source, hard ones counted apart."""
-    easy = pc.invert(pairs["hard"])
-    counts = {
-        f"pairs_{source}": pc.sum(pc.and_(easy, pc.equal(pairs["source"], source))).as_py() or 0
-        for source in ("synthetic", "teacher", "reference")
-    }
-    return {**counts, "pairs_hard": pc.sum(pairs["hard"]).as_py() or 0}
-
-
-def rank_correlations(
+def round_row(
+    data: RoundDataModule,
+    student: StudentScores,
+    judged: JudgedPairs,
+    verdict: Verdict,
+    after: Consensus,
     scores: Mapping[str, Scores],
-    videos: Sequence[Video],
-    ladder: Mapping[str, int],
-    truth: Mapping[str, float] | None,
-) -> dict[str, float | str]:
-    """SRCC of each annotator: across contents, within content, and of the student with the others.
+    seconds: tuple[float, float],
+) -> RoundRow:
+    """Return the row of the round that ends.
 
     Args:
-        scores: annotator -> scores; the first is the student.
-        videos: the report split.
-        ladder: simulator -> number of levels.
-        truth: content -> hidden quality, where there is one.
-
-    Returns:
-        `truth_srcc_NAME` against the truth across contents (empty without one), `severity_srcc_NAME` against
-        severity within content, the mean over the ladders that were scored, and `teacher_srcc_NAME` of the
-        student with NAME.
+        data: in that round.
+        student: what its student says.
+        judged: what its student says of the report split's pairs.
+        verdict: whether its student is believed.
+        after: who labels the next round's pairs of different videos.
+        scores: annotator -> scores of the report split, the student's first.
+        seconds: that the round took, and of these those in which annotators scored.
     """
-    row: dict[str, float | str] = {}
-    known = [video for video in videos if all((video.video_id, None, 0) in own for own in scores.values())]
-    across = {
-        name: np.array([own[video.video_id, None, 0] for video in known]) for name, own in scores.items()
-    }
-    for name in scores:
-        hidden = None if truth is None else np.array([truth[video.content] for video in known])
-        row[f"truth_srcc_{name}"] = "" if hidden is None else srcc(across[name], hidden)
-    for name, own in scores.items():
-        within = np.array([severity_srcc(own, video, ladder) for video in videos])
-        scored = within[np.isfinite(within)]
-        row[f"severity_srcc_{name}"] = float(scored.mean()) if len(scored) else math.nan
-    student, *others = scores
-    for name in others:
-        row[f"teacher_srcc_{name}"] = srcc(across[student], across[name])
-    return row
+    truth = None if data.embedded is None else read_truth(data.embedded)
+    people = {"mos": mos_correlations(scores, data.report_mos)} if data.report_mos else {}
+    own = student.consensus.restrict(ids(data, "train"))
+    return RoundRow(
+        round=data.round,
+        pairs=pair_counts(data.round_pairs, human=bool(people)),
+        rank_accuracy=judged.accuracy["rank_accuracy"],
+        level_accuracy=judged.accuracy["level_accuracy"],
+        flipped=flipped(data.round_pairs, after, data.labelling),
+        seconds=seconds[0],
+        srcc=rank_correlations(scores, data.split("report"), data.identity_ladder, truth) | people,
+        probe=(verdict.agreement.value, *verdict.agreement.interval),
+        verdict="kept" if verdict.kept else "rejected",
+        label_entropy=label_entropy(own),
+        score_spread=score_spread(own),
+        annotation_seconds=seconds[1],
+    )
 
 
-def human_figures(
-    pairs: pa.Table, scores: Mapping[str, Scores], lists: Sequence[Mapping[str, float]]
-) -> dict[str, float]:
-    """What a round learns from people, and how each annotator agrees with them on the report split.
-
-    Args:
-        pairs: of the round.
-        scores: annotator -> scores.
-        lists: video_id -> MOS of the report split, for each list that the round draws from.
-
-    Returns:
-        `pairs_human`, and `mos_srcc_NAME`: SRCC with the MOS, the mean over the lists weighted by their
-        number of videos as in METHOD section 7, nan where none has two. Nothing without a list.
-    """
-    if not lists:
-        return {}
-    row: dict[str, float] = {"pairs_human": pc.sum(pc.equal(pairs["source"], "human")).as_py()}
-    for name, own in scores.items():
-        known = [[video for video in mos if (video, None, 0) in own] for mos in lists]
-        found = np.array([
-            srcc([own[video, None, 0] for video in videos], [mos[video] for video in videos])
-            for mos, videos in zip(lists, known, strict=True)
-        ])  # fmt: skip
-        weight = np.where(np.isfinite(found), [len(videos) for videos in known], 0)
-        row[f"mos_srcc_{name}"] = (
-            float(np.nan_to_num(found) @ weight / weight.sum()) if weight.any() else math.nan
-        )
-    return row
-
-
-def severity_srcc(own: Scores, video: Video, ladder: Mapping[str, int]) -> float:
-    """Mean SRCC of a video's scores with falling severity over its scored ladders; nan without one."""
-    found = []
-    for simulator, levels in ladder.items():
-        keys: list[Key] = [(video.video_id, None, 0)]
-        keys += [(video.video_id, simulator, level + 1) for level in range(levels)]
-        if all(key in own for key in keys):
-            found.append(srcc(np.array([own[key] for key in keys]), -np.arange(levels + 1.0)))
-    return float(np.mean(found)) if found else math.nan
+def warn(rows: Sequence[RoundRow], verdict: Verdict, *, kept_before: bool) -> None:
+    """Warn of a last round that is rejected, or whose student tells videos apart less and less."""
+    told = []
+    if not verdict.kept:
+        back = "the weights of the last that was kept are put back"
+        back = back if kept_before else "no round was kept before"
+        told.append(f" is rejected: {verdict.reason}; the labels stay as they were, and {back}.")
+    for sentence in [*told, *(f": {sign}" for sign in signs_of_collapse(rows))]:
+        rank_zero_warn(f"round {rows[-1].round}{sentence}")
 
 
 def publish(
     trainer: Trainer,
     folder: Path,
-    rows: Sequence[Mapping[str, Any]],
-    teachers: Sequence[Mapping[str, Any]],
+    rounds: Sequence[RoundRow],
+    teachers: Sequence[TeacherRow],
     accuracy: Mapping[str, float],
 ) -> None:
-    """Writes, prints and logs the rounds so far; the first process does.
+    """Write, print and log the rounds so far; the first process does.
 
     Args:
         trainer: with the loggers.
         folder: of the run.
-        rows: of `rounds.csv`.
-        teachers: `teacher_rows`.
+        rounds: all rounds so far.
+        teachers: who annotated the first round.
         accuracy: of the report split's pairs in the last round, by simulator too.
     """
     if trainer.is_global_zero:
-        write_report(folder / "rounds.csv", rows)
-        write_report(folder / "teachers.csv", teachers)
-        print_report(rows, [row["teacher"] for row in teachers])
-    figures = {f"round/{name}": value for name, value in rows[-1].items() if isinstance(value, (int, float))}
+        write_rows(folder / "rounds.csv", rounds)
+        write_rows(folder / "teachers.csv", teachers)
+        print_rounds(rounds, [row.teacher for row in teachers])
+    columns = rounds[-1].columns()
+    figures = {f"round/{name}": value for name, value in columns.items() if isinstance(value, (int, float))}
     for logged_otherwise in ("round/round", "round/probe"):
         del figures[logged_otherwise]
     figures |= {f"report/{name}": value for name, value in accuracy.items()}
@@ -200,52 +100,57 @@ def publish(
         logger.log_metrics(figures, step=trainer.global_step)
 
 
-def write_report(file: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Writes a CSV of the run folder."""
-    with written_whole(file) as hidden, hidden.open("w", newline="") as stream:
-        writer = csv.DictWriter(stream, list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows({name: _cell(name, value) for name, value in row.items()} for row in rows)
+def print_teachers(rows: Sequence[TeacherRow]) -> None:
+    """Print the teachers as one table that fits 80 columns."""
+    table = Table(title="Teachers (select split)", title_justify="left")
+    for column in ("teacher", "agreement", "95 %", "with", "weight", "verdict"):
+        table.add_column(column, justify="left" if column in ("teacher", "with", "verdict") else "right")
+    for row in rows:
+        between = f"{row.low:+.2f}..{row.high:+.2f}"
+        numbers = (f"{row.agreement:+.2f}", between, row.judged_by, f"{row.weight:.2f}")
+        table.add_row(row.teacher, *numbers, row.verdict)
+    noise = any(row.verdict == "noise" for row in rows)
+    _print(
+        table,
+        "with order: Kendall's tau with known severities; with teachers: correlation"
+        + ("; noise: it may be chance, for the interval holds 0" if noise else ""),
+    )
 
 
-def _cell(name: str, value: Any) -> Any:
-    if not isinstance(value, float):
-        return value
-    return f"{value:.1f}" if name.endswith("seconds") else f"{value:.6f}"
-
-
-def _shown(value: float, form: str = "+.2f") -> str:
-    return "-" if math.isnan(value) else f"{value:{form}}"
-
-
-def print_report(rows: Sequence[Mapping[str, Any]], teachers: Sequence[str]) -> None:
-    """Prints the rounds so far as one table that fits 80 columns."""
+def print_rounds(rows: Sequence[RoundRow], teachers: Sequence[str]) -> None:
+    """Print the rounds so far as one table that fits 80 columns."""
     table = Table(title="Rounds (report split)", title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    has_truth = rows[0]["truth_srcc_student"] != ""
-    has_people = "pairs_human" in rows[0]
+    has_truth = rows[0].srcc["truth"]["student"] is not None
+    has_people = "mos" in rows[0].srcc
     columns = ["round", "pairs", "rank acc.", "probe", "flipped", *(f"~{name}" for name in teachers)]
     columns += [*(["MOS"] if has_people else []), *(["truth"] if has_truth else []), "s"]
     for column in columns:
         table.add_column(column, justify="right")
-    sources = [name.removeprefix("pairs_") for name in rows[0] if name.startswith("pairs_")]
     for row in rows:
-        total = sum(row[f"pairs_{source}"] for source in sources)
-        probe = _shown(row["probe"], ".3f") + ("" if row["verdict"] == "kept" else "!")
-        cells = [str(row["round"]), str(total), _shown(row["rank_accuracy"], ".3f"), probe]
-        cells += [_shown(row["flipped"], ".0%"), *(_shown(row[f"teacher_srcc_{name}"]) for name in teachers)]
-        cells += [_shown(row["mos_srcc_student"])] if has_people else []
-        cells += [_shown(row["truth_srcc_student"])] if has_truth else []
-        table.add_row(*cells, f"{row['seconds']:.0f}")
+        probe = _shown(row.probe[0], ".3f") + ("" if row.verdict == "kept" else "!")
+        cells = [str(row.round), str(sum(row.pairs.values())), _shown(row.rank_accuracy, ".3f"), probe]
+        cells += [_shown(row.flipped, ".0%"), *(_shown(row.srcc["teacher"][name]) for name in teachers)]
+        cells += [_shown(row.srcc["mos"]["student"])] if has_people else []
+        cells += [_shown(row.srcc["truth"]["student"])] if has_truth else []
+        table.add_row(*cells, f"{row.seconds:.0f}")
     last = rows[-1]
-    counts = ", ".join(f"{last[f'pairs_{one}']} {one}" for one in sources if last[f"pairs_{one}"])
-    share = last["annotation_seconds"] / last["seconds"]
-    rejected = "; !: the round is rejected" if any(row["verdict"] != "kept" for row in rows) else ""
+    counts = ", ".join(f"{count} {source}" for source, count in last.pairs.items() if count)
+    share = last.annotation_seconds / last.seconds
+    rejected = "; !: the round is rejected" if any(row.verdict != "kept" for row in rows) else ""
     people = "; MOS: with people's opinions" if has_people else ""
     hidden = "; truth: with the hidden truth" if has_truth else ""
-    lines = (
-        f"pairs of round {last['round']}: {counts}; {share:.0%} of its time to annotate",
-        f"probe: Kendall's tau with known orders, select split{rejected}",
+    _print(
+        table,
+        f"pairs of round {last.round}: {counts}; {share:.0%} of its time to annotate\n"
+        f"probe: Kendall's tau with known orders, select split{rejected}\n"
         f"~NAME: SRCC with a teacher{people}{hidden}",
     )
-    table.caption, table.caption_justify = "\n".join(lines), "left"
+
+
+def _print(table: Table, caption: str) -> None:
+    table.caption, table.caption_justify = caption, "left"
     Console().print(table)
+
+
+def _shown(value: float | None, form: str = "+.2f") -> str:
+    return "-" if value is None or math.isnan(value) else f"{value:{form}}"

@@ -1,4 +1,4 @@
-"""What every annotator is asked for in every round: all videos, and ladders of those held out."""
+"""What every annotator is asked for in every round: all videos, and ladders of the videos held out."""
 
 from collections.abc import Sequence
 from math import ceil
@@ -10,10 +10,10 @@ from datamodules.simulators import SIMULATORS, Simulator, find_simulators
 from datamodules.video import Video
 
 CALIBRATION_LADDERS = 96
-"""That scale the errors: with 24 these are uncertain by up to a third; more would keep the codecs busy."""
+"""Ladders that scale the errors: 24 leave these uncertain by up to a third, and more keep the codecs busy."""
 
 SLOW = ("h265",)
-"""Not among those that scale the errors unless named: of whole frames x265 encodes a few a second."""
+"""Simulators that scale the errors only where they are named: of whole frames x265 encodes a few a second."""
 
 
 class RoundRequests(NamedTuple):
@@ -23,8 +23,8 @@ class RoundRequests(NamedTuple):
         sources: the readable videos of all splits.
         report: ladders of the report split by simulators that are trained on, for the report.
         select: the same of the select split, for the weights of teachers and the probe.
-        errors: ladders of the select split by simulators that are not trained on, which scale the student's
-            errors, and for the probe.
+        errors: ladders of the select split by simulators that are not trained on; these scale the student's
+            errors and belong to the probe.
     """
 
     sources: list[Request]
@@ -48,10 +48,15 @@ class RoundRequests(NamedTuple):
         return [*self.sources, *self.report, *self.probe]
 
 
+def ids(data: RoundDataModule, split: str) -> list[str]:
+    """Return the ids of the readable videos of a split."""
+    return [video.video_id for video in data.split(split)]
+
+
 def round_requests(
     data: RoundDataModule, count: int, calibration_simulators: list[str] | None
 ) -> RoundRequests:
-    """Finds what a run's annotators are asked for.
+    """Find what a run's annotators are asked for.
 
     Args:
         data: after its setup, with videos in all splits.
@@ -78,7 +83,7 @@ def _calibrating(data: RoundDataModule, names: list[str] | None) -> list[Simulat
 
 
 def ladders(videos: Sequence[Video], simulators: Sequence[Simulator], count: int) -> list[Request]:
-    """All levels of `count` simulators on each video, the simulators taking turns."""
+    """Return all levels of `count` simulators on each video, the simulators taking turns."""
     return [
         Request(video, simulator, level + 1)
         for place, video in enumerate(videos)

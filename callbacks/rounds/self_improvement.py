@@ -6,84 +6,60 @@ a run that died at any moment repeats its last round and ends at the same place.
 """
 
 import time
+from dataclasses import asdict
 from math import nan
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning_utilities.core.rank_zero import rank_zero_info, rank_zero_warn
-from torch import Tensor
+from lightning_utilities.core.rank_zero import rank_zero_info
 
-from callbacks.rounds.annotators import (
-    Relabel,
-    alone,
-    annotate,
-    balanced_as,
-    blended,
-    ids,
-    let_teachers_annotate,
-)
-from callbacks.rounds.finished_round import FinishedRound, JudgedPairs, RoundListener
-from callbacks.rounds.probe import Verdict, collapsing, judge_round, label_entropy, score_spread
-from callbacks.rounds.report import (
-    human_figures,
-    pair_counts,
-    print_teachers,
-    publish,
-    rank_correlations,
-    scores_of,
-)
-from callbacks.rounds.requests import round_requests
-from callbacks.rounds.weights import FIRST, forget_steps, keep_weights, kept_weights, plan_schedule
-from datamodules.files import written_whole
+from callbacks.rounds.annotators import anchor_clips, let_student_annotate, let_teachers_annotate
+from callbacks.rounds.answers import RoundAnswers, of_every_process
+from callbacks.rounds.finished_round import FinishedRound, tell_listeners
+from callbacks.rounds.judging import judge_pairs, judge_student, rounds_without_rise
+from callbacks.rounds.labels import Relabel, StudentScores, student_scores, teacher_scores, who_labels
+from callbacks.rounds.pair_table import begin_first_round, begin_next_round, save_pairs, saved_pairs
+from callbacks.rounds.report import print_teachers, publish, round_row, warn
+from callbacks.rounds.requests import ids, round_requests
+from callbacks.rounds.rows import RoundRow
+from callbacks.rounds.scores import scores_of
+from callbacks.rounds.weights import FIRST, forget_steps, keep_or_put_back, plan_schedule
+from datamodules.checks import check_choice, check_least
+from datamodules.errors import InputError
 from datamodules.labels import Consensus, LabelStore
-from datamodules.labels.fitted_consensus import look_up, whole_clips
-from datamodules.pairs import ANSWERS, read_pairs
-from datamodules.pairs.hard import merged_answers
-from datamodules.pairs.lost import told_of_lost_pairs
-from datamodules.pairs.relabelling import flipped
-from datamodules.procedural import read_truth
 from datamodules.round_data import RoundDataModule
 from datamodules.simulators import SIMULATORS
-from datamodules.video import read_clip
-from vqa_lightning.annotators.student import Student
 from vqa_lightning.checkpoints.resumable import load_learnt, save_learnt
-from vqa_lightning.families import InputError
 from vqa_lightning.lmm.sharding import gathered
-from vqa_lightning.scoring import ErrorModel
-from vqa_lightning.scoring.anchors import calmest, named_clips
-from vqa_lightning.scoring.calibration import fit_errors, with_errors
+from vqa_lightning.scoring.anchors import named_clips
 from vqa_lightning.training import RankingModule
 
 
 class SelfImprovement(Callback):
     """Annotates round 0 with the datamodule's teachers and every later round with the student.
 
-    After each round the student is judged by the probe, ladders of the select split (`rounds.probe`). A
+    After each round the student is judged by the probe, ladders of the select split (`rounds.judging`). A
     rejected student's scores are not used as labels, and the weights of the last kept student are put back.
 
     Args:
-        epochs_per_round: epochs on one pair table; `trainer.max_epochs` is a multiple of it.
-        ladders: simulators whose whole ladder is scored on each content of the select and report splits, for
-            the probe, the teachers' weights and the report; the simulators take turns from content to
-            content.
-        calibration_simulators: names of those whose ladders on the select split scale the student's standard
-            errors, and belong to the probe; they should not be trained on, where the student errs least.
-            None: all that `vqa-lightning list` names and data.simulators does not, save h265, or those of
-            data.simulators if nothing is left.
+        epochs_per_round: epochs on one pair table; `trainer.max_epochs` must be a multiple of it.
+        ladders: how many simulators' whole ladders are scored on each content of the select and report
+            splits, for the probe, the teachers' weights and the report. The simulators take turns from
+            content to content.
+        calibration_simulators: names of simulators whose ladders on the select split scale the student's
+            standard errors and belong to the probe. The student should not train on them, for there it errs
+            least. None: all that `vqa-lightning list` names except h265 and data.simulators; if nothing is
+            left, data.simulators.
         relabel: who labels pairs of different videos from the second round on. replace: the student, as in
-            the paper; blend: teachers and student by the weights that the probe gives each; never: the
-            teachers, to the end.
-        restart: base: each later round begins with the weights that the run began with, as in the paper, with
-            a new optimiser and a schedule of its own; continue: with those of the round before, and one
-            schedule lies over the whole run.
-        patience: the run stops after so many rounds in which agreement on the probe was not higher than ever
-            before; None: it never does.
+            the paper; blend: teachers and student, weighed by the probe; never: the teachers, to the end.
+        restart: with which weights a later round begins. base: with the run's first weights, as in the paper,
+            a new optimiser and a schedule of its own; continue: with the weights of the round before, under
+            one schedule over the whole run.
+        patience: the run stops after this many rounds without a new best agreement on the probe. None: the
+            run never stops early.
     """
 
     def __init__(
@@ -95,16 +71,16 @@ class SelfImprovement(Callback):
         restart: Literal["base", "continue"] = "continue",
         patience: int | None = None,
     ) -> None:
-        if epochs_per_round < 1 or ladders < 1 or (patience is not None and patience < 1):
+        least = {"epochs_per_round": epochs_per_round, "ladders": ladders, "patience": patience}
+        for name, value in least.items():
+            if value is not None:
+                check_least(f"SelfImprovement.{name}", value, 1)
+        for name in calibration_simulators or ():
+            check_choice("SelfImprovement.calibration_simulators", name, SIMULATORS)
+        if calibration_simulators == []:
             raise InputError(
-                f"SelfImprovement has epochs_per_round {epochs_per_round}, ladders {ladders} and patience "
-                f"{patience}: give 1 or more."
-            )
-        unknown = [name for name in calibration_simulators or () if name not in SIMULATORS]
-        if unknown or calibration_simulators == []:
-            raise InputError(
-                f"SelfImprovement has calibration_simulators {calibration_simulators}: choose among "
-                f"{', '.join(SIMULATORS)}, or leave it out."
+                "SelfImprovement.calibration_simulators must name a simulator; got []: leave it out to take "
+                "those that are not trained on."
             )
         self.epochs_per_round = epochs_per_round
         self.ladders = ladders
@@ -113,19 +89,18 @@ class SelfImprovement(Callback):
         self.restart = restart
         self.patience = patience
         self.round = 0
-        self.rows: list[dict[str, Any]] = []
+        self.rows: list[RoundRow] = []
         self.kept: tuple[int, str] | None = None
         """Round of the label store and fingerprint of the last student that was kept."""
         self._begun = 0
         self._first_step = 0
-        self._answers = torch.empty(0, len(ANSWERS))
-        self._lost: set[str] = set()
+        self._answers = RoundAnswers()
 
     def state_dict(self) -> dict[str, Any]:
-        """Rounds done and begun, the report, and who was kept."""
+        """Return the rounds done and begun, the report, and who was kept."""
         return {
             "round": self.round,
-            "rows": self.rows,
+            "rows": [asdict(row) for row in self.rows],
             "kept": self.kept,
             "begun": self._begun,
             "first_step": self._first_step,
@@ -134,33 +109,29 @@ class SelfImprovement(Callback):
     def on_save_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Adds what every process has heard of the present round's pairs: each knows its own share."""
-        checkpoint["answers"] = (
-            trainer.strategy.all_gather(self._answers).reshape(-1, *self._answers.shape).cpu()
-        )
-        checkpoint["lost"] = sorted(self._all_lost(trainer))
+        """Add what every process has heard of the present round's pairs: each knows its own share."""
+        checkpoint["answers"] = of_every_process(trainer, self._answers.said)
+        checkpoint["lost"] = self._answers.lost_by_any(trainer)
 
     def on_load_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Takes up what `state_dict` gave, and the pairs of the present round.
+        """Take up what `state_dict` gave, and the pairs of the present round.
 
         Here and not in `on_fit_start`, because sharded strategies load after that; `setup` is always done.
         """
         state = checkpoint["callbacks"][self.state_key]
-        self.round, self.rows, self.kept = state["round"], state["rows"], state["kept"]
+        self.round, self.kept = state["round"], state["kept"]
+        self.rows = [RoundRow(**row) for row in state["rows"]]
         self._begun, self._first_step = state["begun"], state["first_step"]
-        every = checkpoint["answers"]
-        same = len(every) == trainer.world_size
-        self._answers = every[trainer.global_rank] if same else merged_answers(every)
-        self._lost = set(checkpoint["lost"])
+        self._answers.take_up(checkpoint["answers"], checkpoint["lost"], trainer)
         data, module = _parts(trainer, pl_module)
         if self.round:
-            data.resume_round(self.round, read_pairs(self._pairs_file(self.round), data.ladder))
+            data.resume_round(self.round, saved_pairs(data, self.folder, self.round))
         self._plan_schedule(trainer, data, module)
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Has the teachers annotate what they have not annotated yet, and begins round 0.
+        """Have the teachers annotate what they have not annotated yet, and begin round 0.
 
         Here and not in `on_fit_start`, because the schedule asks for the length of an epoch before that.
 
@@ -169,94 +140,64 @@ class SelfImprovement(Callback):
         """
         if stage != "fit":
             return
-        self._began = time.monotonic()
+        self._began = began = time.monotonic()
         data, module = _parts(trainer, pl_module)
-        self._check_run(trainer, data)
+        _check_run(trainer, data, self.epochs_per_round)
         if module.score_by == "pairwise" and module.scoring.files is not None:
             named_clips(module.scoring.files, module.sampling)  # now, and not after hours of annotation
         self.folder = Path(trainer.strategy.broadcast(trainer.log_dir or "."))
         self.run_labels = LabelStore(self.folder / "labels")
         self.requests = round_requests(data, self.ladders, self.calibration_simulators)
-        began = time.monotonic()
-        self.teachers = let_teachers_annotate(trainer, data, self.requests, blend=self.relabel == "blend")
+        let_teachers_annotate(trainer, data, self.requests, blend=self.relabel == "blend")
+        self.teachers = teacher_scores(data, self.requests)
         self._annotating = time.monotonic() - began
         if trainer.is_global_zero:
             print_teachers(self.teachers.rows)
-        data.begin_round(0, self.teachers.consensus, versions=self.teachers.versions)
+        begin_first_round(data, self.teachers.consensus)
         self._plan_schedule(trainer, data, module)
-
-    def _check_run(self, trainer: Trainer, data: RoundDataModule) -> None:
-        every: int = trainer.reload_dataloaders_every_n_epochs  # type: ignore[attr-defined]
-        if every != 1:
-            raise InputError(
-                f"trainer.reload_dataloaders_every_n_epochs is {every}: set it to 1, or every "
-                "round would train on the pairs of the first."
-            )
-        epochs = trainer.max_epochs
-        if epochs is None or epochs < 1 or epochs % self.epochs_per_round:
-            raise InputError(
-                f"trainer.max_epochs is {epochs}, but a round has {self.epochs_per_round} epochs "
-                "(epochs_per_round of SelfImprovement): give a multiple of that."
-            )
-        for split in ("train", "select", "report"):
-            if not data.split(split):
-                raise InputError(
-                    f"the {split} split has no readable video: give more contents in data.videos, or a "
-                    "larger share of them in data.shares."
-                )
 
     def _plan_schedule(self, trainer: Trainer, data: RoundDataModule, module: RankingModule) -> None:
         own = self.restart == "base"
         module.schedule = plan_schedule(trainer, data, self.epochs_per_round, self._first_step, own=own)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Chooses the anchors of a run that begins; one that goes on has them from its checkpoint."""
+        """Choose the anchors of a run that begins; a run that goes on has them from its checkpoint."""
         data, module = _parts(trainer, pl_module)
-        self._answers = self._answers.to(module.device)
+        self._answers.said = self._answers.said.to(module.device)
         if trainer.ckpt_path is not None:
             self._stop_if_exhausted(trainer)
             return
         if module.score_by == "pairwise":
             with trainer.precision_plugin.forward_context():
-                module.set_anchors(self._anchor_clips(module, data))
+                module.set_anchors(anchor_clips(data, module, self.teachers.consensus))
         if self.restart == "base":
             save_learnt(module, self.folder / FIRST)
-        self._save_pairs(trainer, data)
-
-    def _anchor_clips(self, module: RankingModule, data: RoundDataModule) -> list[Tensor]:
-        if module.scoring.files is not None:
-            return named_clips(module.scoring.files, module.sampling)
-        train = {video.video_id: video for video in data.split("train")}
-        chosen = calmest(self.teachers.consensus.restrict(list(train)), module.anchors.count)
-        return [read_clip(train[name], module.sampling).frames for name in chosen]
+        save_pairs(trainer, data, self.folder)
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """When a round begins: forgets what was said of the pairs before; may restart from the base."""
+        """Forget, when a round begins, what was said of the pairs before; perhaps restart from the base."""
         data, module = _parts(trainer, pl_module)
         if trainer.current_epoch % self.epochs_per_round:
             return
-        self._answers = torch.full((len(data.round_pairs), len(ANSWERS)), nan, device=module.device)
-        self._lost = set()
+        self._answers.begin(len(data.round_pairs), module.device)
         # Not at the end of the last round, whose checkpoint holds what was learnt.
         if self._begun < self.round and self.restart == "base":
             load_learnt(module, self.folder / FIRST, buffers=False)
             self._first_step = trainer.global_step
             self._plan_schedule(trainer, data, module)
             trainer.strategy.setup_optimizers(trainer)
-        elif self._begun < self.round and self.rows[-1]["verdict"] == "rejected":
+        elif self._begun < self.round and self.rows[-1].verdict == "rejected":
             forget_steps(trainer)
         self._begun = self.round
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Keeps what the student said of the pairs: the next round's hard ones are drawn by it."""
-        # On the device, for to look at it there would make the host wait in every step.
-        self._answers[batch.row] = outputs["answers"]
-        self._lost.update(batch.lost)
+        """Keep what the student said of the pairs: the next round's hard ones are drawn by it."""
+        self._answers.add(batch, outputs["answers"])
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """At the end of a round: annotates with the student, judges it, and begins the next round.
+        """Annotate with the student at the end of a round, judge it, and begin the next round.
 
         Logs `round/probe`, by which a ModelCheckpoint keeps the best round.
         """
@@ -267,183 +208,84 @@ class SelfImprovement(Callback):
                 self._end_round(trainer, data, module)
             module.train()
             self._stop_if_exhausted(trainer)
-        pl_module.log("round/probe", self.rows[-1]["probe"] if self.rows else nan, sync_dist=True)
+        pl_module.log("round/probe", self.rows[-1].probe[0] if self.rows else nan, sync_dist=True)
 
     def _end_round(self, trainer: Trainer, data: RoundDataModule, module: RankingModule) -> None:
         with trainer.precision_plugin.forward_context(), gathered(module.lmm):
-            student = self._let_student_annotate(trainer, data, module)
-            judged, accuracy = self._judge_pairs(trainer, data, module)
-        last = None if self.kept is None else (self._scored_by(*self.kept), self.kept[1])
-        train = ids(data, "train")
-        verdict = judge_round(student, last, self.requests.probe, look_up(whole_clips(*student), train)[0])
-        own, earlier = alone(data, *student), None if last is None else alone(data, *last)
-        before = self._labels(data, last)
-        after = self._labels(data, student) if verdict.kept else before
-        scores = {"student": scores_of(*student, ids(data, "report")), **self.teachers.scores}
-        report = data.split("report")
-        truth = None if data.embedded is None else read_truth(data.embedded)
-        row: dict[str, Any] = {
-            "round": self.round,
-            **pair_counts(data.round_pairs),
-            "rank_accuracy": accuracy["rank_accuracy"],
-            "level_accuracy": accuracy["level_accuracy"],
-            "flipped": flipped(data.round_pairs, after, data.blur),
-            "seconds": time.monotonic() - self._began,
-            **rank_correlations(scores, report, data.identity_ladder, truth),
-            **human_figures(data.round_pairs, scores, data.report_mos),
-            "probe": verdict.agreement.value,
-            "probe_low": verdict.agreement.interval[0],
-            "probe_high": verdict.agreement.interval[1],
-            "verdict": "kept" if verdict.kept else "rejected",
-            "label_entropy": label_entropy(own.restrict(train)),
-            "score_spread": score_spread(own.restrict(train)),
-            "annotation_seconds": self._annotating,
-        }
+            student = self._annotate(trainer, data, module)
+            judged = judge_pairs(trainer, data, module)
+        last = None if self.kept is None else self._said_by(data, *self.kept)
+        verdict = judge_student(student, last, self.requests.probe)
+        before = self._who_labels(data, last)
+        after = self._who_labels(data, student) if verdict.kept else before
+        report = scores_of(student.table, student.fingerprint, ids(data, "report"))
+        scores = {"student": report, **self.teachers.scores}
+        seconds = time.monotonic() - self._began, self._annotating
+        row = round_row(data, student, judged, verdict, after, scores, seconds)
         self.rows = [*self.rows[: self.round], row]
-        self._report(trainer, accuracy, verdict)
-        every = trainer.strategy.all_gather(self._answers).reshape(-1, *self._answers.shape)
-        answers = merged_answers(every.cpu())
-        videos = {video.video_id: video for video in data.split("train")}
-        for sentence in told_of_lost_pairs(data.round_pairs, answers, self._all_lost(trainer), videos):
-            rank_zero_warn(f"round {self.round}: {sentence}")
-        finished = FinishedRound(
-            self.round, row, data.round_pairs, answers, student[0], scores, before, after, judged
-        )
-        for callback in trainer.callbacks:  # type: ignore[attr-defined]
-            if isinstance(callback, RoundListener):
-                callback.on_round_end(trainer, module, finished)
-        weights = None if last is None else kept_weights(self.folder, last[1])
-        if verdict.kept:
-            keep_weights(trainer, module, kept_weights(self.folder, student[1]), weights)
-            self.kept = (self.round + 1, student[1])
-        elif weights is not None:
-            load_learnt(module, weights)
-            module.anchors.forget()
+        warn(self.rows, verdict, kept_before=last is not None)
+        publish(trainer, self.folder, self.rows, self.teachers.rows, judged.accuracy)
+        answers = self._answers.merged(trainer, data)
+        finished = FinishedRound(row, data.round_pairs, answers, student, scores, before, after, judged)
+        tell_listeners(trainer, module, finished)
+        keep_or_put_back(trainer, module, self.folder, student if verdict.kept else None, last)
         self.round += 1
+        if verdict.kept:
+            self.kept = (self.round, student.fingerprint)
         self._began, self._annotating = time.monotonic(), 0.0
-        versions = data.reference_versions(data.labels.read(round=0), after) if data.references else None
-        data.begin_round(
-            self.round,
-            after,
-            versions=versions,
-            student=own if verdict.kept else earlier,
-            defenders=[*self.teachers.each, *([earlier] if earlier is not None and verdict.kept else [])],
-            answers=answers if verdict.kept else None,
-            lost=set(train) - set(own.video_ids),
-        )
-        self._save_pairs(trainer, data)
+        said = answers if verdict.kept else None
+        begin_next_round(data, after, self.teachers, student, last, said)
+        save_pairs(trainer, data, self.folder)
 
-    def _let_student_annotate(
-        self, trainer: Trainer, data: RoundDataModule, module: RankingModule
-    ) -> tuple[pa.Table, str]:
-        """Also fits the score's scale; returns what `_scored_by` gives, and the student's fingerprint."""
-        began = time.monotonic()
-        if module.score_by == "pairwise":
-            module.refresh_anchors()
-        student = Student(module)
-        annotate(trainer, data, student, self.run_labels, self.round + 1, self.requests.of_student)
-        table = self.run_labels.read(round=self.round + 1, fingerprint=student.fingerprint)
-        train, _ = look_up(whole_clips(table, student.fingerprint), ids(data, "train"))
-        train = train[np.isfinite(train)]
-        if not len(train):
-            raise InputError(
-                "the student could score no video of the train split: check that data.videos is still there."
-            )
-        errors = self._errors(table)
-        module.set_scale(train, errors)
+    def _annotate(self, trainer: Trainer, data: RoundDataModule, module: RankingModule) -> StudentScores:
+        """Have the student score what is asked for, and fit the scale of its scores."""
+        began, round = time.monotonic(), self.round + 1
+        fingerprint = let_student_annotate(trainer, data, module, self.run_labels, round, self.requests)
+        student = self._said_by(data, round, fingerprint)
+        module.set_scale(student.train[np.isfinite(student.train)], student.errors)
         self._annotating += time.monotonic() - began
-        return with_errors(table, errors), student.fingerprint
+        return student
 
-    def _errors(self, table: pa.Table) -> ErrorModel:
-        """METHOD section 6: the spread over clips, calibrated on the select split, is the student's error."""
-        videos = pa.array({request.video.video_id for request in self.requests.errors})
-        simulators = pa.array([None, *{request.key[1] for request in self.requests.errors}])
-        return fit_errors(
-            table.filter(
-                pc.and_(pc.is_in(table["video_id"], videos), pc.is_in(table["simulator"], simulators))
-            )
-        )
+    def _said_by(self, data: RoundDataModule, round: int, fingerprint: str) -> StudentScores:
+        return student_scores(data, self.run_labels, round, fingerprint, self.requests.errors)
 
-    def _scored_by(self, round: int, fingerprint: str) -> pa.Table:
-        """What a round's student said, with calibrated standard errors."""
-        table = self.run_labels.read(round=round, fingerprint=fingerprint)
-        return with_errors(table, self._errors(table))
-
-    def _labels(self, data: RoundDataModule, student: tuple[pa.Table, str] | None) -> Consensus:
-        """Who labels pairs of different videos when this student was kept, its rows and fingerprint."""
-        if student is None or self.relabel == "never":
-            return self.teachers.consensus
-        if self.relabel == "replace":
-            found = alone(data, *student)
-        else:
-            table = pa.concat_tables([data.labels.read(round=0), student[0]])
-            everyone = {**self.teachers.fingerprints, "student": student[1]}
-            found = blended(data, table, everyone, self.requests.errors)
-        return balanced_as(found, self.teachers.consensus, ids(data, "train"))
-
-    def _judge_pairs(
-        self, trainer: Trainer, data: RoundDataModule, module: RankingModule
-    ) -> tuple[JudgedPairs, dict[str, float]]:
-        """The report split's pairs one by one, and their accuracies."""
-        accuracy = module.new_accuracy()[module.score_by]
-        found = []
-        for batch in data.test_dataloader():
-            pairs = trainer.strategy.batch_to_device(batch)  # Lightning's hooks, the device pass included
-            difference, levels = module.answers(pairs, module.judge(pairs.sides()))[module.score_by]
-            accuracy.update(difference, levels, pairs)
-            found.append((pairs.levels, levels, difference, pairs.order(), pairs.simulator()))
-        judged = JudgedPairs(*(torch.cat(column).float().cpu() for column in zip(*found, strict=True)))
-        return judged, {name: float(value) for name, value in accuracy.compute().items()}
-
-    def _report(self, trainer: Trainer, accuracy: dict[str, float], verdict: Verdict) -> None:
-        if not verdict.kept:
-            back = (
-                "no round was kept before"
-                if self.kept is None
-                else "the weights of the last that was kept are put back"
-            )
-            rank_zero_warn(
-                f"round {self.round} is rejected: {verdict.reason}; the labels stay as they were, and {back}."
-            )
-        row = self.rows[-1]
-        for name in ("label_entropy", "score_spread"):
-            if collapsing([earlier[name] for earlier in self.rows]):
-                most = max(earlier[name] for earlier in self.rows)
-                rank_zero_warn(
-                    f"round {self.round}: {name} is {row[name]:.2f} after {most:.2f}: the student tells "
-                    "videos apart less and less, so look at its scores before its labels are used further."
-                )
-        publish(trainer, self.folder, self.rows, self.teachers.rows, accuracy)
-
-    def _all_lost(self, trainer: Trainer) -> set[str]:
-        """Ids of videos that any process could not read in the present round."""
-        ranks = range(trainer.world_size)
-        return {name for rank in ranks for name in trainer.strategy.broadcast(sorted(self._lost), src=rank)}
+    def _who_labels(self, data: RoundDataModule, student: StudentScores | None) -> Consensus:
+        return who_labels(self.relabel, data, self.teachers, student, self.requests.errors)
 
     def _stop_if_exhausted(self, trainer: Trainer) -> None:
-        agreement = np.nan_to_num([row["probe"] for row in self.rows], nan=-1)
-        if self.patience is None or len(agreement) <= self.patience:
-            return
-        since = len(agreement) - 1 - int(np.argmax(agreement))
-        if since >= self.patience:
+        since = rounds_without_rise(self.rows) if self.rows else 0
+        if self.patience is not None and since >= self.patience:
             trainer.should_stop = True
             rank_zero_info(f"agreement on the probe has not risen for {since} rounds: the run ends")
 
-    def _pairs_file(self, round: int) -> Path:
-        return self.folder / "pairs" / f"round-{round}.parquet"
 
-    def _save_pairs(self, trainer: Trainer, data: RoundDataModule) -> None:
-        if trainer.is_global_zero:
-            with written_whole(self._pairs_file(self.round)) as hidden:
-                pq.write_table(data.round_pairs, hidden)
-        trainer.strategy.barrier()
+def _check_run(trainer: Trainer, data: RoundDataModule, epochs_per_round: int) -> None:
+    every: int = trainer.reload_dataloaders_every_n_epochs  # type: ignore[attr-defined]
+    if every != 1:
+        raise InputError(
+            f"trainer.reload_dataloaders_every_n_epochs must be 1; got {every}: with another number every "
+            "round would train on the pairs of the first."
+        )
+    epochs = trainer.max_epochs
+    if epochs is None or epochs < 1 or epochs % epochs_per_round:
+        raise InputError(
+            f"trainer.max_epochs must be a multiple of SelfImprovement.epochs_per_round, {epochs_per_round}; "
+            f"got {epochs}."
+        )
+    for split in ("train", "select", "report"):
+        if not data.split(split):
+            raise InputError(
+                f"the {split} split must have a readable video; got none: give more contents in data.videos, "
+                "or a larger share of them in data.splits.shares."
+            )
 
 
 def _parts(trainer: Trainer, module: LightningModule) -> tuple[RoundDataModule, RankingModule]:
     data = trainer.datamodule  # type: ignore[attr-defined]
     if not isinstance(data, RoundDataModule) or not isinstance(module, RankingModule):
         raise InputError(
-            "SelfImprovement works on a RankingModule with a RoundDataModule, not on "
-            f"{type(module).__name__} with {type(data).__name__}: change data.class_path or take it out."
+            "SelfImprovement must have a RankingModule with a RoundDataModule; got "
+            f"{type(module).__name__} with {type(data).__name__}: change data.class_path or leave "
+            "SelfImprovement out."
         )
     return data, module

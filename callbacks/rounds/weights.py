@@ -1,11 +1,12 @@
-"""Weights and schedule between rounds: what a round begins with, and what remains of one that is rejected."""
+"""Weights and schedule between rounds: what a round begins with, and what remains of a rejected round."""
 
 from pathlib import Path
 
 from lightning.pytorch import Trainer
 
+from callbacks.rounds.labels import StudentScores
 from datamodules.round_data import RoundDataModule
-from vqa_lightning.checkpoints.resumable import save_learnt
+from vqa_lightning.checkpoints.resumable import load_learnt, save_learnt
 from vqa_lightning.training import RankingModule
 from vqa_lightning.training.schedule import Schedule, steps_of_epoch
 
@@ -13,15 +14,12 @@ FIRST = "weights/first.ckpt"
 """In the run folder: what each round restarts from."""
 
 
-def kept_weights(folder: Path, fingerprint: str) -> Path:
-    """Where the run keeps the weights of a student that was kept."""
-    return folder / "weights" / f"kept-{fingerprint}.ckpt"
-
-
 def plan_schedule(
     trainer: Trainer, data: RoundDataModule, epochs_per_round: int, first_step: int, *, own: bool
 ) -> Schedule:
-    """The schedule of the present round, or of the whole run; the Trainer takes all rounds to be as long.
+    """Return the schedule of the present round, or of the whole run.
+
+    The Trainer itself would take all rounds to be as long as the first.
 
     Args:
         trainer: with a number of epochs.
@@ -40,26 +38,40 @@ def plan_schedule(
     return Schedule(first_step, max(1, steps))
 
 
-def keep_weights(trainer: Trainer, module: RankingModule, file: Path, before: Path | None) -> None:
-    """Remembers the weights of a student that is kept.
+def keep_or_put_back(
+    trainer: Trainer,
+    module: RankingModule,
+    folder: Path,
+    kept: StudentScores | None,
+    last: StudentScores | None,
+) -> None:
+    """Remember the weights of a student that is kept, or put back the weights of the student kept last.
 
     Args:
         trainer: of all processes.
         module: the student.
-        file: written whole.
-        before: those of the last that was kept, which stay: the checkpoint on the disk is of its round still.
+        folder: of the run.
+        kept: the student; None: its round is rejected.
+        last: the last student that was kept before; None: there was none. Its weights stay beside the new
+            ones, because the checkpoint on the disk is still of its round.
     """
-    save_learnt(module, file)
-    if trainer.is_global_zero:
-        for old in {*file.parent.glob("kept-*.ckpt")} - {file, before}:
-            old.unlink()
-    trainer.strategy.barrier()
+    before = None if last is None else _kept_weights(folder, last.fingerprint)
+    if kept is not None:
+        file = _kept_weights(folder, kept.fingerprint)
+        save_learnt(module, file)
+        if trainer.is_global_zero:
+            for old in {*file.parent.glob("kept-*.ckpt")} - {file, before}:
+                old.unlink()
+        trainer.strategy.barrier()
+    elif before is not None:
+        load_learnt(module, before)
+        module.anchors.forget()
 
 
 def forget_steps(trainer: Trainer) -> None:
-    """Makes the optimiser anew, without its memory of the steps of a round that was rejected.
+    """Make the optimiser anew, without its memory of the steps of a round that was rejected.
 
-    To be called when the next round begins: a sharded strategy that saves an optimiser without memory lets
+    Call it when the next round begins: a sharded strategy that saves an optimiser without memory lets
     torch give it one, in which a step has been counted.
 
     Args:
@@ -71,3 +83,7 @@ def forget_steps(trainer: Trainer) -> None:
         config.scheduler.load_state_dict(state)
         for group, rate in zip(config.scheduler.optimizer.param_groups, state["_last_lr"], strict=True):
             group["lr"] = rate
+
+
+def _kept_weights(folder: Path, fingerprint: str) -> Path:
+    return folder / "weights" / f"kept-{fingerprint}.ckpt"

@@ -1,7 +1,7 @@
-"""The run folder's own records: with which settings and which videos the run was last given.
+"""The run folder's own records: the settings and the videos that the run was last given.
 
 They are written before the teachers annotate anything, so that a run that goes on can tell what has changed
-before it costs hours; what a killed process left unfinished is removed at the same moment.
+before the change costs hours. Files that a killed process left unfinished are removed at the same moment.
 """
 
 from pathlib import Path
@@ -24,11 +24,11 @@ WRITTEN = (
     *("config.yaml", "videos.parquet", "rounds.csv", "teachers.csv", "pairs/round-*.parquet"),
     *("checkpoints/*.ckpt", "weights/*.ckpt", "labels/writable.*", "labels/round=*/annotator=*/part-*"),
 )
-"""Files of a run folder that are written whole; without a logger that folder is the user's own."""
+"""Files of a run folder that are written whole. Without a logger the folder holds the user's files too."""
 
 
 class RunFolder(SaveConfigCallback):
-    """Writes `config.yaml` and `videos.parquet`; to stand before the callback that annotates.
+    """Writes `config.yaml` and `videos.parquet`; it must stand before the callback that annotates.
 
     Args:
         parser: of the command line.
@@ -43,10 +43,10 @@ class RunFolder(SaveConfigCallback):
         self.force = force
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Compares, clears and writes.
+        """Compare the videos with those of the run, clear what is unfinished, and write.
 
         Raises:
-            InputError: the videos are not those that the run began with, and nobody said `--force`; or the
+            InputError: the videos are not those that the run began with, and `--force` was not given; or the
                 folder cannot be written to.
         """
         folder = Path(trainer.log_dir or ".")
@@ -68,7 +68,7 @@ class RunFolder(SaveConfigCallback):
 
 
 def run_config(config: Namespace) -> Namespace:
-    """A fit's configuration without what was said for one command only: a new run may be begun with it."""
+    """Return a fit's configuration without what holds for one command: a new run may be begun with it."""
     kept = config.clone()
     kept.ckpt_path, kept.force = None, False
     return kept

@@ -1,8 +1,8 @@
 """What the processes of one run do when one of them dies: all end, within seconds, with one sentence.
 
-Each looks once a second, also while it annotates and waits for no other. Lightning's own watch looks from the
-first process only and kills without a word on what to do; without the first one the others would go on for
-hours, until they next meet.
+Each process looks twice a second, also while it annotates and waits for no other. Lightning's own watch looks
+from the first process only and kills without a word on what to do; without the first process the others would
+go on for hours, until they next meet.
 """
 
 import os
@@ -14,13 +14,13 @@ from threading import Event, Thread
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.strategies.launchers import _SubprocessScriptLauncher
 
-from vqa_lightning.families import InputError
+from datamodules.errors import InputError
 
 LAUNCHER = "VQA_LIGHTNING_LAUNCHER"
-"""Environment variable: the process that launched this one, as Lightning does where nothing else did."""
+"""Environment variable: the process id of the process by which Lightning launched this one."""
 
 SECONDS = 0.5
-"""Between two looks."""
+"""Time between two looks."""
 
 TOLD = 2
 """Exit code of a process that has said what was wrong."""
@@ -43,7 +43,7 @@ class ProcessWatch(Callback):
             Thread(target=self._watch, daemon=True).start()
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Takes the launched processes over from Lightning's own watch."""
+        """Take the launched processes over from Lightning's own watch."""
         launcher = trainer.strategy.launcher
         if isinstance(launcher, _SubprocessScriptLauncher) and launcher.procs:
             self._children = [*launcher.procs]
@@ -52,13 +52,13 @@ class ProcessWatch(Callback):
             Thread(target=self._watch, daemon=True).start()
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Leaves it to the watch to say so if another process died, or else ends the others."""
+        """Let the watch tell if another process died; otherwise end the others."""
         if trainer.world_size > 1 and not isinstance(exception, InputError | KeyboardInterrupt):
             self._ended.wait(4 * SECONDS)  # what waits for a dead process fails sooner than the watch looks
         self._end_children()
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Stops watching before any process ends as it should."""
+        """Stop watching before any process ends as it should."""
         self._ended.set()
         trainer.strategy.barrier()
 

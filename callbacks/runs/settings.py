@@ -1,8 +1,8 @@
 """The settings of a run beside its figures, in TensorBoard's HPARAMS tab.
 
-Both lie in a run of their own, the subfolder FOLDER: TensorBoard takes every scalar of a run that names
-settings for a metric, and shows first the settings in which runs differ only if none of them says which
-there are.
+Both lie in a run of their own, the subfolder FOLDER. TensorBoard takes every scalar of a run that names
+settings for a metric. It shows the settings in which runs differ first, but only where no run lists
+which settings there are.
 """
 
 from collections.abc import Iterator, Mapping
@@ -24,7 +24,7 @@ FIGURES = (
     *("rank_accuracy", "level_accuracy", "probe"),
     *("severity_srcc_student", "truth_srcc_student", "mos_srcc_student"),
 )
-"""Columns of `rounds.csv` that are shown beside the settings: the tab begins with five."""
+"""Columns of `rounds.csv` that are shown beside the settings; at first the tab shows five."""
 
 
 class RunSettings(RoundListener):
@@ -38,7 +38,7 @@ class RunSettings(RoundListener):
         self._settings: dict[str, float | str] = {}
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Takes the configuration, where there is one."""
+        """Take the configuration, where there is one."""
         configs = [one for one in trainer.callbacks if isinstance(one, SaveConfigCallback)]  # type: ignore[attr-defined]
         if stage != "fit" or not configs:
             return
@@ -51,23 +51,28 @@ class RunSettings(RoundListener):
                 logger.log_hyperparams(self._settings)
 
     def on_round_end(self, trainer: Trainer, pl_module: RankingModule, finished: FinishedRound) -> None:
-        """Adds the round's figures; what it adds of the settings is what it said before."""
+        """Add the round's figures; the settings are written again, unchanged."""
         if not self._settings:
             return
-        figures = {name: finished.row[name] for name in FIGURES if isinstance(finished.row.get(name), float)}
+        columns = finished.row.columns()
+        figures = {name: columns[name] for name in FIGURES if isinstance(columns.get(name), float)}
         for writer in writers(trainer):
             with SummaryWriter(f"{writer.log_dir}/{FOLDER}") as own:
                 _, begun, ended = hparams(self._settings, {})  # type: ignore[no-untyped-call]
                 add_summaries(own, (begun, ended))
                 for name, value in figures.items():
-                    own.add_scalar(f"final/{name}", value, finished.number)
+                    own.add_scalar(f"final/{name}", value, finished.row.round)
 
 
 def flat(name: str, value: Any) -> Iterator[tuple[str, float | str]]:
-    """Names and values of a nested configuration; what is null is left out.
+    """Yield names and values of a nested configuration; null values are left out.
 
-    A class is the value of the setting that takes it, and its arguments lie under that setting; of a list of
-    classes each lies under its own name, a second one of a name under that and 2.
+    A class is the value of the setting that takes it, and its arguments lie under that setting. In a list of
+    classes each lies under its own name, and a second class of the same name under that name and 2.
+
+    Example:
+        >>> dict(flat("", {"data": {"batch_size": 4, "shares": [0.5, 0.5], "pairs": None}}))
+        {'data.batch_size': 4, 'data.splits.shares': '0.5, 0.5'}
     """
     below = f"{name}." if name else ""
     if isinstance(value, Mapping):

@@ -1,102 +1,123 @@
-"""Output files of scores, and the journals from which an interrupted command goes on.
+"""Tables of scores, and the journals from which an interrupted command goes on.
 
-Rows gather in a journal beside the output, one a rank, under the hash of the model that gave them; the output
-itself appears whole, at the end, so that a half-written file is never mistaken for a finished one. A finished
-one is never lost to another model or to other videos.
+Rows gather in a journal beside the output, one journal a rank, under the hash of the model that gave them. A
+finished output is never lost to another model or to other videos.
 """
 
 import csv
 import glob
 import json
-import os
-from collections.abc import Container, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Container, Iterable, Mapping, Sequence, Sized
+from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
-from tempfile import TemporaryFile
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
+from lightning_utilities.core.rank_zero import rank_zero_info
+from torch import Tensor
 
+from callbacks.scores.rows import Row, json_lines, one_sentence, read_rows, write_rows
+from datamodules.batches import VideoBatch
+from datamodules.errors import InputError
 from datamodules.video import Video
-from vqa_lightning.families import InputError
+
+_TEXT, _NUMBER = pa.string(), pa.float64()
 
 SCHEMA = pa.schema(
-    [
-        ("path", pa.string()),
-        ("score", pa.float64()),
-        ("stderr", pa.float64()),
-        ("status", pa.string()),
-        ("error", pa.string()),
-        ("model", pa.string()),
-    ]
+    {"path": _TEXT, "score": _NUMBER, "stderr": _NUMBER, "status": _TEXT, "error": _TEXT, "model": _TEXT}
 )
 
 SECONDS_SCHEMA = pa.schema(
-    [
-        ("path", pa.string()),
-        ("start", pa.float64()),
-        ("end", pa.float64()),
-        ("score", pa.float64()),
-        ("stderr", pa.float64()),
-        ("model", pa.string()),
-    ]
+    {"path": _TEXT, "start": _NUMBER, "end": _NUMBER, "score": _NUMBER, "stderr": _NUMBER, "model": _TEXT}
 )
-
-SUFFIXES = (".csv", ".jsonl", ".parquet")
-
-Row = Mapping[str, Any]
 
 Key = tuple[Any, ...]
 
 
+def outcome(score: float | None = None, stderr: float | None = None, error: str = "") -> dict[str, Any]:
+    """Return the cells `score`, `stderr`, `status` and `error` of a video or an interval."""
+    return {"score": score, "stderr": stderr, "status": "error" if error else "ok", "error": error}
+
+
+def batch_rows(
+    batch: VideoBatch, score: Tensor, stderr: Tensor, videos: Sequence[Video], model: str
+) -> dict[int, Row]:
+    """Return a row for each request of a batch, by the request's place.
+
+    Args:
+        batch: V readable videos, and the errors of the others.
+        score: (V,) of the readable videos.
+        stderr: (V,) of the readable videos.
+        videos: video of every request.
+        model: name and hash of the model.
+    """
+    read = zip(batch.rows, score.tolist(), stderr.tolist(), strict=True)
+    cells = {place: outcome(*values) for place, *values in read}
+    cells |= {place: outcome(error=sentence) for place, sentence in batch.errors.items()}
+    return {
+        place: {"path": videos[place].path, "video_id": videos[place].video_id, **found, "model": model}
+        for place, found in cells.items()
+    }
+
+
+def all_scored(rows: Sized, wanted: Sized, what: str = "videos") -> bool:
+    """Return whether there are as many rows as wanted; where there are fewer, say how to go on."""
+    if len(rows) < len(wanted):
+        rank_zero_info(f"{len(rows)} of {len(wanted)} {what} scored: the same command goes on.")
+    return len(rows) >= len(wanted)
+
+
+@dataclass
 class ScoreTable:
-    """The rows of one output: those that are known from earlier, and those to come.
+    """The rows of one output: the rows known from earlier commands, and the rows to come.
 
     Args:
         output: file to write.
-        schema: its columns.
-        key: those of them that tell a row from every other, the first being `path`.
+        schema: columns of the output.
+        key: columns that tell a row from every other row, the first being `path`.
 
     Attributes:
-        rows: what is known, by key.
+        rows: known rows, by key.
+        wanted: videos of the rows to come, by key.
     """
 
-    def __init__(self, output: Path, schema: pa.Schema, key: Sequence[str]) -> None:
-        self.output = output
-        self.schema = schema
-        self.key = tuple(key)
-        self.rows: dict[Key, Row] = {}
+    output: Path
+    schema: pa.Schema
+    key: Sequence[str]
+    rows: dict[Key, Row] = field(default_factory=dict, init=False)
+    wanted: Mapping[Key, Video] = field(default_factory=dict, init=False)
 
     def resume(self, model: str, wanted: Mapping[Key, Video]) -> None:
-        """Takes up what earlier commands with the same model have scored, of files that are still the same.
+        """Take up the scores of earlier commands with the same model, of files that are still the same.
 
         Args:
             model: name and hash.
-            wanted: the rows to come, and their videos.
+            wanted: videos of the rows to come, by key.
 
         Raises:
-            InputError: the output has rows of another model or that are not wanted, or is another kind of
-                file.
+            InputError: the output has rows of another model or rows that are not wanted, or is another kind
+                of file.
         """
-        self.folder = self.output.resolve().parent
-        self.prefix = f".{self.output.name}.{model}"
+        self.prefix = self.output.resolve().with_name(f".{self.output.name}.{model}")
         self.wanted = wanted
         self.rows = {}
         if self.output.exists():
             written = self.output.stat().st_mtime
-            earlier = earlier_rows(self.output, self.schema, self.key, model, wanted)
-            self.rows = {
-                key: row
-                for key, row in earlier.items()
-                if row["score"] is not None and not _changed_since(Path(row["path"]), written)
-            }
+            for key, row in earlier_rows(self.output, self.schema, self.key, model, wanted).items():
+                if row["score"] is not None and not _changed_since(Path(row["path"]), written):
+                    self.rows[key] = row
         self._read_journals()
 
+    @property
+    def _journals(self) -> list[Path]:
+        return sorted(self.prefix.parent.glob(f"{glob.escape(self.prefix.name)}.*"))
+
     def _read_journals(self) -> list[Row]:
-        """Takes up the journals' rows; returns those that are not wanted, or of files that have changed."""
+        """Take up the journals' rows; return the rows that are not wanted, or of files that have changed."""
         others = []
-        for row in read_journals(self.folder, self.prefix):
+        lines = [line for path in self._journals for line in path.read_text().splitlines(keepends=True)]
+        for row in (json.loads(line) for line in lines if line.endswith("\n")):  # an interruption cuts lines
             key = tuple(row[name] for name in self.key)
             if key in self.wanted and self.wanted[key].video_id == row["video_id"]:
                 self.rows[key] = row
@@ -105,58 +126,58 @@ class ScoreTable:
         return others
 
     def open(self, rank: int) -> None:
-        """Opens the journal of a rank.
+        """Open the journal of a rank.
 
         Raises:
-            InputError: it cannot be written to.
+            InputError: the journal cannot be written to.
         """
-        path = self.folder / f"{self.prefix}.{rank}"
+        path = self.prefix.with_name(f"{self.prefix.name}.{rank}")
         with one_sentence(path):
             self.journal = path.open("ab")
-            # Behind a line cut short by an interruption the next would be lost too, and cut short itself.
+            # Behind a line cut short by an interruption the next line would be lost too.
             self.journal.truncate(path.read_bytes().rfind(b"\n") + 1)
 
     def append(self, rows: Sequence[Row]) -> None:
-        """Adds rows with their `video_id` to the journal.
+        """Add rows with their `video_id` to the journal.
 
         Raises:
-            InputError: it cannot be written to.
+            InputError: the journal cannot be written to.
         """
         with one_sentence(Path(self.journal.name)):
             try:
-                self.journal.write("".join(json.dumps(row) + "\n" for row in rows).encode())
+                self.journal.write(json_lines(rows).encode())
                 self.journal.flush()
             except OSError:
                 with suppress(OSError):
-                    self.journal.close()  # which tries once more; later it would do so out of our hands
+                    self.journal.close()  # closing tries once more; later it would do so out of our hands
                 raise
 
     def close(self) -> None:
-        """Closes the journal.
+        """Close the journal.
 
         Raises:
-            InputError: it cannot be written to.
+            InputError: the journal cannot be written to.
         """
         with one_sentence(Path(self.journal.name)):
             self.journal.close()
 
-    def collect(self, keys: Sequence[Key]) -> list[Row]:
-        """The rows that all ranks have by now, in the order of the keys."""
+    def collect(self, keys: Iterable[Key]) -> list[Row]:
+        """Return the rows that all ranks have by now, in the order of the keys."""
         self.others = self._read_journals()
         return [self.rows[key] for key in keys if key in self.rows]
 
     def write(self, rows: Sequence[Row], more: Sequence[pa.Field] = ()) -> None:
-        """Writes the output, and removes the journals.
+        """Write the output, and remove the journals.
 
         Args:
-            rows: all of them, in their order.
-            more: columns beyond those of the schema.
+            rows: all rows, in order.
+            more: columns beyond the columns of the schema.
 
         Raises:
-            InputError: it cannot be written.
+            InputError: the output cannot be written.
         """
-        write_rows(self.output, pa.Table.from_pylist(rows, schema=pa.schema([*self.schema, *more])))
-        for journal in _journals(self.folder, self.prefix):
+        write_rows(self.output, rows, pa.schema([*self.schema, *more]))
+        for journal in self._journals:
             with one_sentence(journal):
                 journal.unlink()
         if self.others:  # of another command that was interrupted and may still go on
@@ -166,7 +187,7 @@ class ScoreTable:
 
 
 def _changed_since(path: Path, moment: float) -> bool:
-    """Whether a file's content or place has changed since; a copy keeps its old time of writing."""
+    """Return whether a file's content or place has changed; a copy keeps its old time of writing."""
     try:
         status = path.stat()
     except OSError:
@@ -174,134 +195,36 @@ def _changed_since(path: Path, moment: float) -> bool:
     return max(status.st_mtime, status.st_ctime) > moment
 
 
-def checked_output(output: str) -> Path:
-    """The file to write, refused now and not after hours.
-
-    Raises:
-        InputError: its suffix is none of SUFFIXES, it is a folder itself, or its folder does not exist or
-            cannot be written to.
-    """
-    path = Path(output)
-    if path.suffix not in SUFFIXES:
-        raise InputError(
-            f"--output {output} has the suffix {path.suffix!r}: use one of {', '.join(SUFFIXES)}."
-        )
-    folder = path.resolve().parent
-    if not folder.is_dir():
-        raise InputError(f"--output {output} is in a folder that does not exist: make it first.")
-    if path.is_dir():
-        raise InputError(f"--output {output} is a folder: name a file.")
-    try:
-        TemporaryFile(dir=folder).close()
-    except OSError as error:
-        raise InputError(
-            f"--output {output} is in a folder that cannot be written to ({error.strerror}): "
-            "name another place."
-        ) from error
-    return path
-
-
 def earlier_rows(
     output: Path, schema: pa.Schema, key: Sequence[str], model: str, wanted: Container[Key]
 ) -> dict[Key, Row]:
-    """The rows of an output that exists, refused where writing it again would lose one.
+    """Read the rows of an output that exists; refuse an output of which a row would be lost.
 
     Args:
         output: the file.
         schema: columns that it must have.
-        key: those of them that tell a row from every other.
+        key: columns that tell a row from every other row.
         model: name and hash that all rows must bear.
         wanted: keys of the rows to come.
 
     Returns:
-        Key -> row.
+        The rows, by key.
 
     Raises:
-        InputError: it is another kind of file, another model's, or has rows that are not wanted.
+        InputError: the file is of another kind or of another model, or has rows that are not wanted.
     """
+    remedy = "name another --output, or delete the file."
     try:
         rows = read_rows(output, schema)
     except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
-        raise InputError(
-            f"{output} exists and is no table of scores: name another --output, or delete the file."
-        ) from error
-    for row in rows:
-        if row["model"] != model:
-            raise InputError(
-                f"{output} was written with {row['model']}, not with {model}: name another --output, or "
-                "delete the file."
-            )
+        raise InputError(f"{output} exists and is no table of scores: {remedy}") from error
     found = {tuple(row[name] for name in key): row for row in rows}
-    for one in found:
+    for one, row in found.items():
+        if row["model"] != model:
+            raise InputError(f"{output} was written with {row['model']}, not with {model}: {remedy}")
         if one not in wanted:
             raise InputError(
                 f"{output} has rows that this command would not write again, such as that of "
-                f"{' '.join(map(str, one))}: name another --output, or delete the file."
+                f"{' '.join(map(str, one))}: {remedy}"
             )
     return found
-
-
-def read_rows(output: Path, schema: pa.Schema) -> list[Row]:
-    """Reads the columns of a schema from what `write_rows` has written, by its suffix."""
-    if output.suffix == ".parquet":
-        table: list[Row] = pq.read_table(output).select(schema.names).cast(schema).to_pylist()
-        return table
-    with output.open(newline="") as stream:
-        rows = list(csv.DictReader(stream) if output.suffix == ".csv" else map(json.loads, stream))
-    return [{field.name: _value(row[field.name], field.type) for field in schema} for row in rows]
-
-
-def _value(cell: Any, kind: pa.DataType) -> Any:
-    if kind == pa.float64():
-        return None if cell in (None, "") else float(cell)
-    return cell
-
-
-def read_journals(folder: Path, prefix: str) -> Iterator[Row]:
-    """The rows in journals; a last line cut short by an interruption is left out."""
-    for journal in _journals(folder, prefix):
-        for line in journal.read_text().splitlines(keepends=True):
-            if line.endswith("\n"):
-                yield json.loads(line)
-
-
-def _journals(folder: Path, prefix: str) -> list[Path]:
-    return sorted(folder.glob(f"{glob.escape(prefix)}.*"))
-
-
-def write_rows(output: Path, table: pa.Table) -> None:
-    """Writes a table by the output's suffix, under a temporary name first.
-
-    Raises:
-        InputError: the output cannot be written.
-    """
-    hidden = output.with_name(f".{output.name}.tmp")
-    with one_sentence(output):
-        try:
-            if output.suffix == ".parquet":
-                pq.write_table(table, hidden)
-            elif output.suffix == ".csv":
-                with hidden.open("w", newline="") as stream:
-                    writer = csv.DictWriter(stream, table.column_names, lineterminator="\n")
-                    writer.writeheader()
-                    writer.writerows(table.to_pylist())
-            else:
-                hidden.write_text("".join(json.dumps(row) + "\n" for row in table.to_pylist()))
-            os.replace(hidden, output)
-        except BaseException:
-            with suppress(OSError):
-                hidden.unlink()
-            raise
-
-
-@contextmanager
-def one_sentence(file: Path) -> Iterator[None]:
-    """Turns what the system says while a file is written into an InputError that names the file."""
-    try:
-        yield
-    except OSError as error:
-        reason = error.strerror or str(error).partition("\n")[0].rstrip(".")
-        raise InputError(
-            f"{file} cannot be written ({reason}); mend that and repeat the command, which keeps the scores "
-            "written so far."
-        ) from error

@@ -1,7 +1,7 @@
-"""Writes predict's rows in input order, and goes on where an interrupted run stopped.
+"""Predict's rows in input order, from a run that goes on where an interrupted run stopped.
 
 Scores of whole videos and, where they are asked for, of intervals are two tables with journals of their own,
-so that either is complete as soon as it can be.
+so that each is complete as soon as it can be.
 """
 
 from typing import Any
@@ -12,30 +12,32 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning_utilities.core.rank_zero import rank_zero_info
 
 from callbacks.scores.report import FEW, draw_seconds, print_scores, summarise
-from callbacks.scores.table import SCHEMA, SECONDS_SCHEMA, Row, ScoreTable, checked_output
+from callbacks.scores.rows import Row, checked_output
+from callbacks.scores.table import SCHEMA, SECONDS_SCHEMA, ScoreTable, all_scored, batch_rows
 from datamodules.batches import VideoBatch
+from datamodules.errors import InputError
 from datamodules.video import Span
 from datamodules.video_data import VideoDataModule
 from vqa_lightning.annotators.scorer import model_name
-from vqa_lightning.families import InputError
 from vqa_lightning.metrics.human_scale import HumanScale
 from vqa_lightning.training import RankingModule
 
 
 class ScoreWriter(Callback):
-    """Writes `path,score,stderr,status,error,model`, one row a file, in input order.
+    """Write `path,score,stderr,status,error,model`, one row a file, in input order.
 
-    With `data.score_every` also `path,start,end,score,stderr,model`, one row an interval, into a file whose
-    name ends in `.seconds` before the suffix, and beside it a folder with a picture of each video over time.
+    With `data.score_every` a second file has `path,start,end,score,stderr,model`, one row an interval. Its
+    name ends in `.seconds` before the suffix, and beside it lies a folder with a picture of each video over
+    time.
 
     Args:
-        output: file to write; its suffix, .csv, .jsonl or .parquet, says how.
-        calibration: a HumanScale that was saved; it adds the column `calibrated`.
+        output: file to write; the suffix .csv, .jsonl or .parquet chooses the format.
+        calibration: file of a saved HumanScale, which adds the column `calibrated`.
 
     Raises:
-        InputError: another suffix, a folder that does not exist or cannot be written to, an output that
-            another model or other videos gave, a calibration of another model, a disk that is full, or, at
-            the end, not one video that could be scored.
+        InputError: the suffix is another, the folder does not exist or cannot be written to, the output is of
+            another model or of other videos, the calibration is of another model, the disk is full, or not
+            one video could be scored.
     """
 
     def __init__(self, output: str = "scores.csv", calibration: str | None = None) -> None:
@@ -48,18 +50,16 @@ class ScoreWriter(Callback):
         self.written: list[Row] = []
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Lets the loader leave out what an earlier run of the same model has scored."""
+        """Let the loader leave out what an earlier run of the same model has scored."""
         data = trainer.datamodule  # type: ignore[attr-defined]
         assert isinstance(data, VideoDataModule)
         assert isinstance(pl_module, RankingModule)
-        module = pl_module
-        self.data = data
-        # Asked for when the weights are there.
-        self.data.scored = lambda: self._scored(module)
+        self.data, self.module = data, pl_module
+        self.data.scored = self._scored  # asked for when the weights are there
         self.data.scored_spans = self._scored_spans
 
-    def _scored(self, module: RankingModule) -> set[str]:
-        self.model = model_name(module)
+    def _scored(self) -> set[str]:
+        self.model = model_name(self.module)
         if self.human_scale is not None and self.human_scale.model != self.model:
             raise InputError(
                 f"--calibration {self.calibration} was fitted for {self.human_scale.model}, not for "
@@ -80,10 +80,10 @@ class ScoreWriter(Callback):
         return [self.scores] if self.data.score_every is None else [self.scores, self.seconds]
 
     def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Opens this rank's journals.
+        """Open this rank's journals.
 
         Raises:
-            InputError: they cannot be written to.
+            InputError: a journal cannot be written to.
         """
         trainer.strategy.barrier()  # all ranks must have read the same journals before one of them grows
         for table in self._tables:
@@ -92,34 +92,25 @@ class ScoreWriter(Callback):
     def on_predict_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int, *_: int
     ) -> None:
-        """Appends the batch's rows to the journals.
+        """Append the batch's rows to the journals.
 
         Raises:
-            InputError: they cannot be written to.
+            InputError: a journal cannot be written to.
         """
         assert isinstance(batch, VideoBatch)
-        scores, errors = (values.tolist() for values in outputs)
-        found = {row: (*values, "") for row, *values in zip(batch.rows, scores, errors, strict=True)}
-        found |= {row: (None, None, sentence) for row, sentence in batch.errors.items()}
-        whole: list[Row] = []
-        parts: list[Row] = []
-        for row, (score, stderr, error) in found.items():
-            request = self.data.requests[row]
-            video = {"path": request.video.path, "video_id": request.video.video_id, "model": self.model}
-            values = {"score": score, "stderr": stderr}
-            if request.span is None:
-                whole.append({**video, **values, "status": "error" if error else "ok", "error": error})
-            else:
-                start, end = request.span
-                parts.append({**video, "start": start, "end": end, **values})
-        for table, rows in zip(self._tables, (whole, parts), strict=False):
-            table.append(rows)
+        scores, errors = outputs
+        rows = batch_rows(batch, scores, errors, self.data.pending, self.model)
+        spans = {place: self.data.requests[place].span for place in rows}
+        self.scores.append([row for place, row in rows.items() if spans[place] is None])
+        if self.data.score_every is not None:
+            parts = ((row, spans[place]) for place, row in rows.items())
+            self.seconds.append([{**row, "start": span[0], "end": span[1]} for row, span in parts if span])
 
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Puts the rows of all ranks into the output.
+        """Put the rows of all ranks into the output.
 
         Raises:
-            InputError: it cannot be written.
+            InputError: the output cannot be written.
         """
         for table in self._tables:
             table.close()
@@ -130,9 +121,8 @@ class ScoreWriter(Callback):
             self._write_scores()
 
     def _write_scores(self) -> None:
-        rows = self.scores.collect([(video.path,) for video in self.data.rows])
-        if len(rows) < len(self.data.rows):
-            rank_zero_info(f"{len(rows)} of {len(self.data.rows)} videos scored: the same command goes on.")
+        rows = self.scores.collect((video.path,) for video in self.data.rows)
+        if not all_scored(rows, self.data.rows):
             return
         more = []
         if self.human_scale is not None:
@@ -144,21 +134,19 @@ class ScoreWriter(Callback):
         self.written = rows
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Says what was scored, when the progress bar is gone.
+        """Print what was scored, when the progress bar is gone.
 
         Raises:
             InputError: not one video could be scored.
         """
-        if self.written and len(self.written) <= FEW:
-            print_scores(self.written)
         if self.written:
+            if len(self.written) <= FEW:
+                print_scores(self.written)
             summarise(self.scores.output, self.written)
 
     def _write_seconds(self) -> None:
-        keys = list(self.seconds.wanted)
-        rows = self.seconds.collect(keys)
-        if len(rows) < len(keys):
-            rank_zero_info(f"{len(rows)} of {len(keys)} intervals scored: the same command goes on.")
+        rows = self.seconds.collect(self.seconds.wanted)
+        if not all_scored(rows, self.seconds.wanted, "intervals"):
             return
         self.seconds.write(rows)
         folder = self.seconds.output.with_suffix("")

@@ -40,7 +40,7 @@ class ResumedBatchSampler(BatchSampler):
         return super().__iter__()
 
     def __iter__(self) -> Iterator[list[int]]:
-        """The batches, the same every time."""
+        """Return the batches, the same every time."""
         return islice(self.batches(), self.done, None)
 
 

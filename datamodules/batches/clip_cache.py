@@ -18,7 +18,7 @@ class ClipCache:
         self._clips: OrderedDict[tuple[str, int], Clip] = OrderedDict()
 
     def read(self, video: Video, sampling: Sampling, draw: int) -> Clip:
-        """The same as `read_clip`; one cache serves one sampling."""
+        """Read a clip as `read_clip` does; one cache serves one sampling."""
         key = (video.video_id, draw)
         if key in self._clips:
             self._clips.move_to_end(key)

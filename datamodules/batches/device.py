@@ -7,15 +7,14 @@ from torch import Tensor
 
 from datamodules.batches.pair_batch import PairBatch
 from datamodules.batches.pair_dataset import SAME
-from datamodules.distortions import Distortion, apply
-from datamodules.distortions.arguments import generator_for
+from datamodules.distortions import Distortion, apply, generator_for
 from datamodules.labels.levels import severity_levels
 from datamodules.pairs import SOURCES
 from datamodules.simulators import Simulator
 
 
 def distort(batch: PairBatch, simulators: Mapping[str, Simulator]) -> PairBatch:
-    """Applies what no worker has applied on the batch's device, each distortion once for all clips of a size.
+    """Apply what no worker has applied, on the batch's device, each distortion once for all clips of a size.
 
     What lies under both sides of a pair is computed once, its noise included. Pairs of one source whose sides
     end up the same to 8 bits (RMS difference under SAME) become similar: their severities differ, but nobody

@@ -62,7 +62,7 @@ class PairBatch(NamedTuple):
         return self.clips.flatten(0, 1) if isinstance(self.clips, Tensor) else self.clips
 
     def simulator(self) -> Tensor:
-        """The simulator (B,) whose severities a pair compares, -1 for pairs of different videos."""
+        """Return the simulator (B,) whose severities a pair compares, -1 for pairs of different videos."""
         differ = (self.simulators[0] != self.simulators[1]) | (self.severities[0] != self.severities[1])
         compared = torch.where(differ, self.simulators.amax(dim=0), -1).amax(dim=-1)
         return torch.where(self.source == SOURCES.index("synthetic"), compared, -1)

@@ -20,7 +20,7 @@ from torch.utils.data import Dataset
 from datamodules.batches.clip_cache import ClipCache
 from datamodules.batches.pair_batch import PairBatch, together
 from datamodules.codecs import Codec, CodecCache
-from datamodules.distortions.arguments import generator_for
+from datamodules.distortions import generator_for
 from datamodules.errors import UnreadableVideo
 from datamodules.labels.clips import encoded
 from datamodules.pairs import SOURCES
@@ -67,7 +67,7 @@ class PairDataset(Dataset[dict[str, Any]]):
         return len(self.rows)
 
     def __getitems__(self, indices: Sequence[int]) -> list[dict[str, Any]]:
-        """The pairs of a batch; where not one of them can be read, the next that can be besides.
+        """Read the pairs of a batch; where none of them can be read, the next readable pair besides.
 
         A process that has no batch would leave the others waiting for its gradients.
         """
@@ -147,7 +147,7 @@ class PairCollate:
         self.mirror = mirror
 
     def __call__(self, samples: list[dict[str, Any]]) -> PairBatch:
-        """The batch of the readable pairs.
+        """Collate the readable pairs to a batch.
 
         Raises:
             UnreadableVideo: not one pair of the batch could be read.

@@ -22,7 +22,7 @@ class VideoBatch(NamedTuple):
 
 
 def collate_videos(items: list[ClipItem]) -> VideoBatch:
-    """Takes the readable videos; a batch may be left with none."""
+    """Collate the readable videos; a batch may be left with none."""
     read = [item for item in items if item.error is None]
     return VideoBatch(
         clips=[item.frames for item in read],

@@ -1,6 +1,6 @@
 """Real encoders as simulators of known severity: a clip is encoded and decoded in memory, in a worker.
 
-Imports `datamodules.errors` and `datamodules.files`.
+Imports only `datamodules.errors`, `datamodules.checks` and `datamodules.files`.
 """
 
 from datamodules.codecs.codec import CODECS, Codec

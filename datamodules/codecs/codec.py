@@ -1,7 +1,7 @@
 """Real encoders as simulators of known severity: a clip is encoded and decoded in memory, where workers run.
 
 Every encoder runs on one thread and with the settings under which its bitstream repeats, so that the pixels
-depend on clip, codec, level and frame rate alone and a cache may keep the bitstream in their place.
+depend on clip, codec, level and frame rate alone, and a cache may keep the bitstream in place of the pixels.
 """
 
 import hashlib
@@ -16,23 +16,22 @@ from itertools import pairwise
 from typing import ClassVar, Literal
 
 import av
-import numpy as np
 import torch
 from av.video.codeccontext import VideoCodecContext
 from av.video.frame import VideoFrame
-from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc, VideoReformatter
+from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc
 from torch import Tensor
 
+from datamodules.checks import check_between, check_choice, check_least, check_that
 from datamodules.codecs.encoders import ENCODERS, in_build, open_context, scheduling_kept
-from datamodules.codecs.pictures import SCALER, join_packets, split_packets, to_yuv, without_signature
-from vqa_lightning.families import InputError
+from datamodules.codecs.pictures import join_packets, split_packets, to_rgb, to_yuv, without_signature
+from datamodules.errors import InputError
 
-# SVT-AV1 prints its settings past FFmpeg's log, and listens to nothing else.
+# SVT-AV1 prints its settings past FFmpeg's log; only this variable silences it.
 os.environ.setdefault("SVT_LOG", "-1")
 
-
 VERSION = 2
-"""To be raised when the code changes what a level is: identities of users' codecs and cached streams end."""
+"""Raise it when the code changes what a level is: identities of users' codecs and cached streams then end."""
 
 MINIMUM_SIDE = 16
 """Pixels, a macroblock of H.264; in smaller frames the padding is coded more than the picture."""
@@ -45,11 +44,11 @@ LADDER_BITS = 0.125
 for H.264 in Apple's HLS Authoring Specification."""
 
 LADDER_GOP = 2.0
-"""Seconds between key frames in a service's stream (same specification): what a clip's intra frame costs is
-spread over as much, since the clip itself is shorter."""
+"""Seconds between key frames in a service's stream (same specification): the bits of a clip's intra frame are
+spread over as many, since the clip itself is shorter."""
 
 LADDER_CRF = 18
-"""The finest CRF of a ladder: easy content does not use up its bits, as in services' capped CRF."""
+"""The finest CRF of a ladder: with it, easy content does not use up its bits, as in services' capped CRF."""
 
 LADDER_SLOPE = 6
 """CRF steps for each halving of a rung's sides. Six halve the bit rate at one size (FFmpeg's guide to H.264);
@@ -92,11 +91,8 @@ class Codec:
     family: ClassVar[str] = "compression"
 
     def __post_init__(self) -> None:
-        if not in_build(self.encoder):
-            raise InputError(
-                f"The codec {self.name!r} names the encoder {self.encoder!r}, which is not known or not in "
-                f"this build of PyAV: name one of {', '.join(filter(in_build, ENCODERS))}."
-            )
+        in_this_build = filter(in_build, ENCODERS)
+        check_choice(f"The encoder of {self.name!r}, in this build of PyAV,", self.encoder, in_this_build)
         self._check_levels()
         self._check_options()
 
@@ -104,7 +100,7 @@ class Codec:
     def identity(self) -> str:
         """The name under which scores of its clips are kept: `NAME-HASH` of all that defines it.
 
-        The releases of PyAV and FFmpeg are among it, for with them the pixels may change.
+        The releases of PyAV and FFmpeg belong to it, since the pixels may change with them.
         """
         definition = self.definition + av.__version__ + av.ffmpeg_version_info
         return f"{self.name}-{hashlib.sha256(definition.encode()).hexdigest()[:8]}"
@@ -135,6 +131,12 @@ class Codec:
 
         Raises:
             InputError: the clip, level or fps is not as said, or the frames are too small for the level.
+
+        Example:
+            >>> clip = torch.randint(256, (4, 3, 48, 64), dtype=torch.uint8)
+            >>> codec = Codec("low", "libx264", levels=(40, 50))
+            >>> codec(clip, 2, fps=25).shape
+            torch.Size([4, 3, 48, 64])
         """
         self._check_clip(clip, level, fps)
         return self.decode(self.encode(clip, level, fps), clip.shape) if level else clip
@@ -154,34 +156,19 @@ class Codec:
 
     def decode(self, bitstream: bytes, shape: Sequence[int]) -> Tensor:
         """Decode what `encode` made of a clip of this shape: uint8 (T, 3, H, W)."""
-        height, width = self._padded(shape)
         decoder = open_context(ENCODERS[self.encoder].decoder, "r")
-        reformatter = VideoReformatter()
-        frames = [
-            reformatter.reformat(
-                frame,
-                width=width,
-                height=height,
-                format="rgb24",
-                src_colorspace=Colorspace.ITU709,
-                src_color_range=ColorRange.MPEG,
-                dst_color_range=ColorRange.JPEG,
-                interpolation=SCALER,
-                threads=1,
-            ).to_ndarray()
-            for packet in (*map(av.Packet, split_packets(bitstream)), None)
-            for frame in decoder.decode(packet)
-        ]
-        return torch.from_numpy(np.stack(frames)[:, : shape[-2], : shape[-1]].transpose(0, 3, 1, 2).copy())
+        packets = (*map(av.Packet, split_packets(bitstream)), None)
+        frames = (frame for packet in packets for frame in decoder.decode(packet))
+        return to_rgb(frames, self._padded(shape))[..., : shape[-2], : shape[-1]].contiguous()
 
     def _padded(self, shape: Sequence[int]) -> tuple[int, int]:
-        """Height and width of what is coded at full size: even, and at least the encoder's minimum."""
+        """Return the (height, width) that are coded at full size: even, at least the encoder's minimum."""
         minimum = ENCODERS[self.encoder].minimum
         height, width = (max(side + side % 2, minimum) for side in shape[-2:])
         return height, width
 
     def _ladder_crf(self, pictures: Sequence[VideoFrame], fps: float) -> int:
-        """Return the mildest CRF whose stream, gone on with to a whole GOP, keeps within a ladder's bits."""
+        """Return the mildest CRF whose stream, extended to a whole GOP, keeps within a ladder's bits."""
         crfs = range(LADDER_CRF, ENCODERS[self.encoder].clamp)
         budget = LADDER_BITS * pictures[0].width * pictures[0].height
 
@@ -197,15 +184,13 @@ class Codec:
         size = (pictures[0].height, pictures[0].width)
         try:
             context = self._open(size, crf, fps)
-            packets = []
             for time, picture in enumerate(pictures):
                 picture.pts, picture.time_base = time, context.time_base
-                packets += [bytes(packet) for packet in context.encode(picture)]
-            packets += [bytes(packet) for packet in context.encode(None)]
+            packets = [bytes(packet) for picture in (*pictures, None) for packet in context.encode(picture)]
         except av.FFmpegError as error:
             raise InputError(
-                f"The encoder {self.encoder} of {self.name!r} does not take frames of {size[1]} x {size[0]} "
-                f"({error.strerror}): give smaller ones."
+                f"The frames must be smaller for the encoder {self.encoder} of {self.name!r}; "
+                f"got {size[1]} x {size[0]} ({error.strerror})."
             ) from error
         if self.encoder == "libx264":
             packets[0] = without_signature(packets[0])
@@ -230,31 +215,23 @@ class Codec:
 
     def _check_levels(self) -> None:
         known = ENCODERS[self.encoder]
-        levels = ", ".join(f"{level:g}" for level in self.levels)
-        if not self.levels:
-            raise InputError(f"The codec {self.name!r} has no levels: give at least one {self.strength}.")
-        for level in self.levels:
-            if self.strength == "crf" and level not in known.crf:
-                raise InputError(
-                    f"The codec {self.name!r} has a CRF of {level:g}: {self.encoder} takes whole numbers "
-                    f"from {known.crf.start} to {known.crf.stop - 1}."
-                )
-            if self.strength == "downscale" and not 1 <= level < math.inf:
-                raise InputError(
-                    f"The codec {self.name!r} has a downscale of {level:g}: give finite factors from 1 up."
-                )
-        effective = self.levels
+        check_least(f"The number of levels of {self.name!r}", len(self.levels), 1)
+        rising, highest = "rising, mildest first", math.inf
         if self.strength == "crf":
-            effective = tuple(min(level, known.clamp) for level in self.levels)
-        if any(second <= first for first, second in pairwise(effective)):
-            clamped = f" ({self.encoder} takes a CRF above {known.clamp} as {known.clamp})"
-            raise InputError(
-                f"The codec {self.name!r} has the levels {levels}, which do not rise"
-                f"{clamped if effective != self.levels else ''}: give them mildest first, each once."
-            )
+            rising += f" ({self.encoder} takes a CRF above {known.clamp} as {known.clamp})"
+            highest = known.clamp
+        for level in self.levels:
+            if self.strength == "crf":
+                whole = f"a whole number from {known.crf.start} to {known.crf.stop - 1} for {self.encoder}"
+                check_that(level in known.crf, f"A CRF of {self.name!r}", whole, level)
+            else:
+                finite = 1 <= level < math.inf
+                check_that(finite, f"A downscale of {self.name!r}", "a finite factor from 1 up", level)
+        rise = all(first < min(second, highest) for first, second in pairwise(self.levels))
+        check_that(rise, f"The levels of {self.name!r}", rising, ", ".join(f"{one:g}" for one in self.levels))
 
     def _check_options(self) -> None:
-        known = ENCODERS[self.encoder]
+        known, name = ENCODERS[self.encoder], f"The options of {self.name!r}"
         refused = {"crf", "threads", *known.options} - {known.parameters}
         unknown = sorted(refused & self.options.keys())
         if not unknown:
@@ -263,37 +240,23 @@ class Codec:
             except av.FFmpegError as error:
                 given = ", ".join(f"{key} {value}" for key, value in self.options.items())
                 raise InputError(
-                    f"The encoder {self.encoder} of {self.name!r} does not take the options {given} "
-                    f"({error.strerror}): correct them."
+                    f"{name} must be what {self.encoder} takes; got {given} ({error.strerror})."
                 ) from error
-        if unknown:
-            raise InputError(
-                f"The codec {self.name!r} cannot set {', '.join(unknown)} of {self.encoder}: it has no such "
-                "option, or the levels and the one encoder thread decide it; leave it out."
-            )
+        own = f"{self.encoder}'s, without what the levels and the one encoder thread decide"
+        check_that(not unknown, name, own, ", ".join(unknown))
 
     def _check_clip(self, clip: Tensor, level: int, fps: float) -> None:
-        if clip.dtype != torch.uint8 or clip.ndim != 4 or clip.shape[1] != 3 or not len(clip):
-            raise InputError(
-                f"The codec {self.name!r} was given a clip of {clip.dtype} and shape {tuple(clip.shape)}: "
-                "give torch.uint8 of shape (T, 3, H, W)."
-            )
-        if not 0 <= level <= len(self.levels):
-            raise InputError(
-                f"The level {level} of {self.name!r} is out of range: "
-                f"give 0 (the source) to {len(self.levels)} (the strongest)."
-            )
-        if not 0 < fps < math.inf:
-            raise InputError(f"The codec {self.name!r} was given {fps} frames/s: give a number above 0.")
-        smallest, least = min(clip.shape[-2:]), MINIMUM_SIDE
-        if level and self.strength == "downscale":
-            minimum = ENCODERS[self.encoder].minimum
-            least = max(least, math.ceil(minimum * self.levels[level - 1]))
-        if level and smallest < least:
-            raise InputError(
-                f"Frames of {clip.shape[-1]} x {clip.shape[-2]} are too small for level {level} of "
-                f"{self.name!r}: give sides of at least {least} pixels."
-            )
+        given = f"{clip.dtype} of shape {tuple(clip.shape)}"
+        is_clip = clip.dtype == torch.uint8 and clip.ndim == 4 and clip.shape[1] == 3 and len(clip) > 0
+        check_that(is_clip, f"A clip for {self.name!r}", "torch.uint8 of shape (T, 3, H, W)", given)
+        check_between(f"The level of {self.name!r}", level, 0, len(self.levels))
+        check_that(0 < fps < math.inf, "The frames per second", "a finite number above 0", fps)
+        if level:
+            least, (height, width) = MINIMUM_SIDE, clip.shape[-2:]
+            if self.strength == "downscale":
+                least = max(least, math.ceil(ENCODERS[self.encoder].minimum * self.levels[level - 1]))
+            name = f"Frames for level {level} of {self.name!r}"
+            check_that(min(height, width) >= least, name, f"{least} x {least} or more", f"{width} x {height}")
 
 
 _BUILT_IN: tuple[tuple[str, str, tuple[float, ...], dict[str, str], Strength], ...] = (
@@ -304,10 +267,6 @@ _BUILT_IN: tuple[tuple[str, str, tuple[float, ...], dict[str, str], Strength], .
     ("ladder", "libx264", (1.5, 2, 3, 4.6), {"preset": "fast"}, "downscale"),
 )
 
-CODECS: dict[str, Codec] = {
-    name: Codec(name, encoder, levels, options, strength)
-    for name, encoder, levels, options, strength in _BUILT_IN
-    if in_build(encoder)
-}
-"""The built-in codecs by name, without those whose encoder this build of PyAV lacks. Levels of h264 and h265
-are W2S-VQA's (arXiv 2505.03631); the last of h264, 63, is CRF 51 to 8-bit x264. The others are ours."""
+CODECS: dict[str, Codec] = {built_in[0]: Codec(*built_in) for built_in in _BUILT_IN if in_build(built_in[1])}
+"""The built-in codecs by name, without codecs whose encoder this build of PyAV lacks. Levels of h264 and h265
+are W2S-VQA's (arXiv 2505.03631); the last of h264, 63, is CRF 51 to 8-bit x264. The other levels are ours."""

@@ -50,8 +50,8 @@ ENCODERS: Mapping[str, Encoder] = {
 def scheduling_kept() -> Iterator[None]:
     """Undo what SVT-AV1 does where it runs as root, as in most containers.
 
-    It gives its own threads and the one that opens it real-time priority, and with it every process that is
-    forked later: all others on the machine starve.
+    SVT-AV1 gives real-time priority to its own threads and to the thread that opens it, and so to every
+    process that is forked later: all other processes on the machine starve.
     """
     if sys.platform != "linux":
         yield
@@ -69,9 +69,7 @@ def scheduling_kept() -> Iterator[None]:
 
 @cache
 def in_build(encoder: str) -> bool:
-    """Return whether this build of PyAV has an encoder and its decoder."""
-    if encoder not in ENCODERS:
-        return False
+    """Return whether this build of PyAV has one of `ENCODERS` and its decoder."""
     try:
         av.Codec(encoder, "w")
         av.Codec(ENCODERS[encoder].decoder, "r")
@@ -81,7 +79,12 @@ def in_build(encoder: str) -> bool:
 
 
 def open_context(name: str, mode: Literal["r", "w"]) -> VideoCodecContext:
-    """Make an encoder or decoder that runs on one thread."""
+    """Make an encoder or decoder that runs on one thread.
+
+    Example:
+        >>> open_context("h264", "r").thread_count
+        1
+    """
     context = av.CodecContext.create(name, mode)
     assert isinstance(context, VideoCodecContext)
     context.thread_count = 1

@@ -2,14 +2,16 @@
 
 import re
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
+import numpy as np
 import torch
 from av.video.frame import VideoFrame
 from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
 from torch import Tensor
 
-SCALER = (
+_SCALER = (
     Interpolation.BICUBIC
     | Interpolation.ACCURATE_RND
     | Interpolation.FULL_CHR_H_INT
@@ -24,35 +26,62 @@ def to_yuv(clip: Tensor, padded: tuple[int, int], size: tuple[int, int]) -> list
         torch.arange(side).clamp(max=last - 1) for side, last in zip(padded, clip.shape[-2:], strict=True)
     )
     images = clip.permute(0, 2, 3, 1)[:, rows][:, :, columns].contiguous().numpy()
-    reformatter = VideoReformatter()
-    return [
-        reformatter.reformat(
-            VideoFrame.from_ndarray(image, format="rgb24"),
-            width=size[1],
-            height=size[0],
-            format="yuv420p",
-            dst_colorspace=Colorspace.ITU709,
-            src_color_range=ColorRange.JPEG,
-            dst_color_range=ColorRange.MPEG,
-            interpolation=SCALER,
-            threads=1,
-        )
-        for image in images
-    ]
+    return _converted(
+        (VideoFrame.from_ndarray(image, format="rgb24") for image in images),
+        size,
+        format="yuv420p",
+        dst_colorspace=Colorspace.ITU709,
+        src_color_range=ColorRange.JPEG,
+        dst_color_range=ColorRange.MPEG,
+    )
+
+
+def to_rgb(frames: Iterable[VideoFrame], size: tuple[int, int]) -> Tensor:
+    """Bring decoded frames in 4:2:0 to RGB, uint8 (T, 3, *size)."""
+    pictures = _converted(
+        frames,
+        size,
+        format="rgb24",
+        src_colorspace=Colorspace.ITU709,
+        src_color_range=ColorRange.MPEG,
+        dst_color_range=ColorRange.JPEG,
+    )
+    return torch.from_numpy(np.stack([picture.to_ndarray() for picture in pictures])).permute(0, 3, 1, 2)
+
+
+def _converted(frames: Iterable[VideoFrame], size: tuple[int, int], **formats: Any) -> list[VideoFrame]:
+    reformatter, (height, width) = VideoReformatter(), size
+    formats |= {"interpolation": _SCALER, "threads": 1}
+    return [reformatter.reformat(frame, width=width, height=height, **formats) for frame in frames]
 
 
 def without_signature(packet: bytes) -> bytes:
-    """Take out supplemental information (NAL type 6): 700 bytes of x264's settings."""
+    r"""Take out supplemental information (NAL type 6): 700 bytes of x264's settings.
+
+    Example:
+        >>> without_signature(bytes.fromhex("00000106 05ff 00000165 88"))
+        b'\x00\x00\x01e\x88'
+    """
     return re.sub(rb"\x00\x00\x01\x06.*?(?=\x00\x00\x01)", b"", packet, flags=re.DOTALL)
 
 
 def join_packets(packets: Sequence[bytes]) -> bytes:
-    """Join packets, the length of each before it."""
+    r"""Join packets, the length of each before it.
+
+    Example:
+        >>> join_packets([b"ab", b"c"])
+        b'\x02\x00\x00\x00ab\x01\x00\x00\x00c'
+    """
     return b"".join(struct.pack("<I", len(packet)) + packet for packet in packets)
 
 
 def split_packets(bitstream: bytes) -> Iterator[bytes]:
-    """Yield the packets that `join_packets` has joined."""
+    """Yield the packets that `join_packets` has joined.
+
+    Example:
+        >>> list(split_packets(join_packets([b"ab", b"c"])))
+        [b'ab', b'c']
+    """
     start = 0
     while start < len(bitstream):
         (length,) = struct.unpack_from("<I", bitstream, start)

@@ -4,8 +4,16 @@ Imports `datamodules.video` and `datamodules.files`.
 """
 
 from datamodules.corpus.duplicates import find_duplicates, join_contents
-from datamodules.corpus.splits import assign_splits
+from datamodules.corpus.splits import Splits, assign_splits
 from datamodules.corpus.table import build_corpus, videos
 from datamodules.corpus.video_names import match_names
 
-__all__ = ["assign_splits", "build_corpus", "find_duplicates", "join_contents", "match_names", "videos"]
+__all__ = [
+    "Splits",
+    "assign_splits",
+    "build_corpus",
+    "find_duplicates",
+    "join_contents",
+    "match_names",
+    "videos",
+]

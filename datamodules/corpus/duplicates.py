@@ -1,8 +1,8 @@
 """Near-duplicates: videos of the same pictures, found by perceptual hashes and kept together by one content.
 
 Frames at relative times are hashed by the signs of their low frequencies, so that another size, codec or tone
-and a moderate distortion change few bits. Black bars are cut off and flat frames left out, for the same bars
-and the same black would make unlike videos alike.
+and a moderate distortion change few bits. Black bars are cut off and flat frames left out, for equal bars and
+equal black frames would make unlike videos alike.
 """
 
 import logging
@@ -19,9 +19,9 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from torch import Tensor
 
-from datamodules.corpus.table import videos
-from datamodules.errors import UnreadableVideo
+from datamodules.corpus.table import measure_videos, videos
 from datamodules.files import FileCache, cache_folder
+from datamodules.files.file_cache import Row
 from datamodules.video import Video, luma
 from datamodules.video.frame_runs import read_runs
 
@@ -33,24 +33,24 @@ BITS = GRID * GRID - 1  # of a frame, without the mean
 
 THRESHOLD = 0.25
 """Largest share of differing bits of near-duplicates. Of two unrelated frames half the bits differ, with a
-deviation of .032 (measured; .031 if bits were independent): at .25, 7.8 deviations away, the 5e11 pairs of a
-million videos give 2e-3 false ones even if every video is a still, whose frames all have one hash."""
+deviation of .032 (measured; .031 if bits were independent). At .25, 7.8 deviations away, the 5e11 pairs of a
+million videos give 2e-3 false duplicates even if every video is a still, whose frames all have one hash."""
 
-FLAT = 2.0  # deviation over a thumbnail, of 255, below which what is left is noise
+FLAT = 2.0  # deviation over a thumbnail, of 255, below which there is only noise
 
 BLACK = 12.0  # brightest luma of a bar, of 255: black after compression
 
 THUMBNAIL, PICTURE = 128, 32  # pixels of a side, before and after bars are cut off
 
 BAND_BITS = 16
-"""Two videos are compared if the same 16 of some frame's 63 lowest bits are equal: with one bit in ten
-differing, one of the 32 bands is so with probability .998."""
+"""Two videos are compared if a band, the same 16 of some frame's 63 lowest bits, is equal. If one bit in ten
+differs, one of the 32 bands is equal with probability .998."""
 
 NEIGHBOURS = 256
-"""Videos that each one is compared with in a band at most, so that no crowd of alike ones costs its square;
-such a crowd is chained by neighbours."""
+"""Most videos that each video is compared with in a band, so that a crowd of alike videos does not cost its
+square; the crowd is chained by neighbours."""
 
-HASH_VERSION = 1  # to be raised when the same file would hash otherwise
+HASH_VERSION = 1  # raise it when the same file would hash otherwise
 
 _SCHEMA = pa.schema([("hash", pa.binary(FRAMES * GRID * GRID // 8)), ("frames", pa.int32())])
 
@@ -61,11 +61,11 @@ def hash_video(video: Video) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.bool
     """Hash the frames of a video by the DCT of a thumbnail (pHash; Zauner, 2010).
 
     Returns:
-        (FRAMES, GRID^2 / 8) packed bits, row by row: whether a frequency exceeds the frame's median; the bit
+        Packed bits (FRAMES, GRID^2 / 8), row by row: whether a frequency exceeds the frame's median; the bit
         of the mean is 0. And (FRAMES,) which of the frames are there and not flat.
 
     Raises:
-        UnreadableVideo: if the file gives no frame.
+        UnreadableVideo: the file gives no frame.
     """
     times = [(index + 0.5) / FRAMES * video.duration for index in range(FRAMES)]
     thumbnails = torch.stack([_thumbnail(run[0]) for run in read_runs(video, times, 1)])
@@ -84,7 +84,7 @@ def hash_video(video: Video) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.bool
 
 
 def _thumbnail(frame: Tensor) -> Tensor:
-    """Luma (THUMBNAIL, THUMBNAIL) of RGB uint8 (3, H, W)."""
+    """Return the luma (THUMBNAIL, THUMBNAIL) of RGB uint8 (3, H, W)."""
     return F.interpolate(luma(frame.float())[None, None], (THUMBNAIL, THUMBNAIL), mode="area")[0, 0]
 
 
@@ -93,7 +93,7 @@ def find_duplicates(
 ) -> list[list[str]]:
     """Group the videos of the same pictures; hashes are computed once per file and kept beside the corpus.
 
-    A copy that was cut shorter or mirrored is not found, nor one with other borders than black.
+    A copy that was cut shorter or mirrored is not found, nor a copy with other borders than black.
 
     Args:
         corpus: as `build_corpus` returns it.
@@ -105,43 +105,39 @@ def find_duplicates(
         Groups of two or more video ids, in the order of the corpus.
 
     Raises:
-        InputError: if the cache folder cannot be written.
+        InputError: the cache folder cannot be written.
     """
-    by_path = {Path(video.path): video for video in videos(corpus)}
     store = FileCache((cache or cache_folder()) / "hashes.parquet", _SCHEMA, HASH_VERSION)
 
-    def compute(path: Path) -> dict[str, object]:
-        torch.set_num_threads(1)  # of this thread: videos are the parallelism
-        hashes, seen = hash_video(by_path[path])
+    def hashed(video: Video) -> Row:
+        hashes, seen = hash_video(video)
         return {"hash": hashes.tobytes(), "frames": int(np.packbits(seen)[0])}
 
-    rows = store.rows(
-        list(by_path), compute, workers=workers, description="Looking for duplicates", progress=progress
+    rows = measure_videos(
+        corpus, store, hashed, workers=workers, description="Looking for duplicates", progress=progress
     )
-    hashed = [(by_path[p].video_id, row) for p, row in rows.items() if not isinstance(row, UnreadableVideo)]
-    if not hashed:
+    if not rows:
         return []
-    hashes = np.frombuffer(b"".join(row["hash"] for _, row in hashed), np.uint8)
-    seen = np.unpackbits(np.array([[row["frames"]] for _, row in hashed], np.uint8), axis=1).astype(bool)
+    hashes = np.frombuffer(b"".join(row["hash"] for row in rows.values()), np.uint8)
+    seen = np.unpackbits(np.array([[row["frames"]] for row in rows.values()], np.uint8), axis=1).astype(bool)
     groups: dict[int, list[str]] = {}
-    for (video_id, _), label in zip(
-        hashed, group_hashes(hashes.reshape(*seen.shape, -1), seen).tolist(), strict=True
+    for video_id, label in zip(
+        rows, group_hashes(hashes.reshape(*seen.shape, -1), seen).tolist(), strict=True
     ):
         groups.setdefault(label, []).append(video_id)
     return [group for group in groups.values() if len(group) > 1]
 
 
 def group_hashes(hashes: npt.NDArray[np.uint8], seen: npt.NDArray[np.bool_]) -> npt.NDArray[np.int32]:
-    """Number the groups of videos that are connected by near-duplicates.
+    """Find the groups of videos that are connected by near-duplicates.
 
     Args:
         hashes: (n, FRAMES, GRID^2 / 8) packed bits.
         seen: (n, FRAMES) which frames count.
 
     Returns:
-        (n,) equal numbers within a group.
+        (n,) group numbers, equal within a group.
     """
-    count = len(hashes)
     words = np.ascontiguousarray(hashes).view(np.uint64)
     generator = np.random.default_rng(0)
     links = [np.empty((0, 2), dtype=np.int64)]
@@ -149,13 +145,17 @@ def group_hashes(hashes: npt.NDArray[np.uint8], seen: npt.NDArray[np.bool_]) -> 
         members = np.flatnonzero(seen[:, frame])
         bits = np.unpackbits(hashes[members, frame], axis=1).reshape(-1, GRID, GRID)
         low = bits[:, : GRID // 2, : GRID // 2].reshape(len(members), (GRID // 2) ** 2)
-        # Other bits in every frame's bands: the frames of a still video are all alike. Bit 0 says nothing.
+        # Each frame's bands have other bits: the frames of a still video are all alike. Bit 0 says nothing.
         shuffled = 1 + generator.permutation(low.shape[1] - 1)
         for band in np.array_split(shuffled, low.shape[1] // BAND_BITS):
             keys = low[:, band] @ (1 << np.arange(len(band)))
             links.append(_links_in_band(keys, members, frame, words, seen))
-    first, second = np.concatenate(links).T
-    graph = coo_array((np.ones(len(first), dtype=bool), (first, second)), shape=(count, count))
+    return _connected(np.concatenate(links), len(hashes))
+
+
+def _connected(links: npt.NDArray[np.int64], count: int) -> npt.NDArray[np.int32]:
+    """Label the connected components of `count` nodes with links (m, 2)."""
+    graph = coo_array((np.ones(len(links), dtype=bool), tuple(links.T)), shape=(count, count))
     labels: npt.NDArray[np.int32] = connected_components(graph, directed=False)[1]
     return labels
 
@@ -167,7 +167,7 @@ def _links_in_band(
     words: npt.NDArray[np.uint64],
     seen: npt.NDArray[np.bool_],
 ) -> npt.NDArray[np.int64]:
-    """Near-duplicate pairs (m, 2) among the members with equal keys."""
+    """Return the near-duplicate pairs (m, 2) among the members with equal keys."""
     order = np.argsort(keys, kind="stable")
     keys, members = keys[order], members[order]
     links = []
@@ -178,7 +178,7 @@ def _links_in_band(
         if not len(starts):
             break
         first, second = members[starts], members[starts + step]
-        # If the frames are alike on average one of them is: this one is tried before all are fetched.
+        # If all frames are alike on average, some frame is: this frame is tried before all are fetched.
         alike = np.bitwise_count(words[first, frame] ^ words[second, frame]).sum(axis=1) <= THRESHOLD * BITS
         first, second = first[alike], second[alike]
         links.append(np.column_stack([first, second])[distances(words, seen, first, second) <= THRESHOLD])
@@ -212,8 +212,9 @@ def distances(
 def join_contents(corpus: pa.Table, groups: Sequence[Sequence[str]]) -> pa.Table:
     """Make near-duplicates one content, so that splits, intervals and pairs treat them as such.
 
-    Contents that share a group become one, named as the first of them. Where a manifest itself put the videos
-    of a group into different splits, that stands, with a warning: it was typed and the group is a finding.
+    Contents that share a group become one content, with the name of the first. Where a manifest itself put
+    the videos of a group into different splits, they stay there, with a warning: a person typed the split,
+    and the group is only a finding.
 
     Args:
         corpus: as `build_corpus` returns it, before `assign_splits`.
@@ -240,13 +241,9 @@ def join_contents(corpus: pa.Table, groups: Sequence[Sequence[str]]) -> pa.Table
             )
             continue
         links += [(number[members[0]], number[content]) for content in members[1:]]
-    first, second = np.array(links, dtype=np.int64).reshape(-1, 2).T
-    graph = coo_array((np.ones(len(first), dtype=bool), (first, second)), shape=(len(names), len(names)))
-    labels = connected_components(graph, directed=False)[1]
+    labels = _connected(np.array(links, dtype=np.int64).reshape(-1, 2), len(names)).tolist()
     joint: dict[int, str] = {}
-    for name, label in zip(names, labels.tolist(), strict=True):
-        joint.setdefault(label, name)
-    renamed = {name: joint[label] for name, label in zip(names, labels.tolist(), strict=True)}
+    renamed = {name: joint.setdefault(label, name) for name, label in zip(names, labels, strict=True)}
     column = [renamed.get(content, content) for content in corpus["content"].to_pylist()]
     place = corpus.schema.get_field_index("content")
     return corpus.set_column(place, "content", pa.array(column, pa.string()))

@@ -1,11 +1,28 @@
 """The three splits of a corpus, by content: train, select and report."""
 
 import hashlib
+from dataclasses import dataclass
 
 import pyarrow as pa
 
 from datamodules.corpus.table import SPLITS, all_videos
-from vqa_lightning.families import InputError
+from datamodules.errors import InputError
+
+
+@dataclass(frozen=True)
+class Splits:
+    """How the corpus is divided.
+
+    Args:
+        shares: of the contents that go to the train, the select and the report split.
+        seed: of the splits and of every round's pairs.
+        duplicates: find videos that show the same pictures, and take them as one content, so that they never
+            stand on both sides of a split.
+    """
+
+    shares: tuple[float, float, float] = (0.5, 0.17, 0.33)
+    seed: int = 0
+    duplicates: bool = True
 
 
 def assign_splits(
@@ -14,8 +31,8 @@ def assign_splits(
     """Divide the readable videos by content into train, select and report.
 
     Contents are put in the order of a hash of (seed, content) and cut by share, so that a video's split
-    hardly depends on what else the corpus holds. A split given by a manifest stays, and holds for its whole
-    content.
+    hardly depends on the other videos of the corpus. A split given by a manifest stays, and holds for its
+    whole content.
 
     Args:
         corpus: as `build_corpus` returns it.
@@ -26,23 +43,24 @@ def assign_splits(
         The corpus with its column `split` filled where the status is "ok" and empty elsewhere.
 
     Raises:
-        InputError: for shares that are not three positive numbers, fewer than three readable contents, one
-            content that is given two splits, or given splits that leave one of the three empty.
+        InputError: the shares are not three positive numbers, fewer than three contents are readable, one
+            content is given two splits, or the given splits leave one of the three empty.
     """
     if len(shares) != len(SPLITS) or min(shares) <= 0:
-        raise InputError(f"The shares of the splits are {shares}; give three numbers above 0.")
+        raise InputError(f"The shares of the splits must be three numbers above 0; got {shares}.")
     readable = [video for video in all_videos(corpus) if video.status == "ok"]
     places: dict[str, str] = {}
     for video in readable:
         given = places.setdefault(video.content, video.split)
         if video.split and given and given != video.split:
             raise InputError(
-                f"The content {video.content} is given the splits {given} and {video.split}; give it one."
+                f"The content {video.content} must be in one split; got the splits {given} and {video.split}."
             )
         places[video.content] = given or video.split
     if len(places) < len(SPLITS):
         raise InputError(
-            f"The corpus has {len(places)} readable contents; give at least 3, for train, select and report."
+            "The corpus must have 3 or more readable contents, for train, select and report; got "
+            f"{len(places)}."
         )
 
     free = sorted((content for content, split in places.items() if not split), key=lambda c: _order(seed, c))
@@ -53,7 +71,7 @@ def assign_splits(
     if empty:
         raise InputError(
             f"The manifest's splits leave no content for {' and '.join(empty)}; "
-            "name one there, or leave some cells of the column empty."
+            "name a content there, or leave some cells of the column empty."
         )
     splits = [places[video.content] if video.status == "ok" else "" for video in all_videos(corpus)]
     return corpus.set_column(corpus.schema.get_field_index("split"), "split", pa.array(splits, pa.string()))
@@ -64,14 +82,13 @@ def _order(seed: int, content: str) -> bytes:
 
 
 def _counts(given: list[str], free: int, shares: tuple[float, float, float]) -> list[int]:
-    """How many free contents each split receives: its share less what it was given, but at least one."""
-    held = [given.count(split) for split in SPLITS]
-    counts = [0, 0, 0]
+    """Count the free contents that each split receives: its share less the given contents, but 1 or more."""
+    before = [given.count(split) for split in SPLITS]
+    held = before.copy()
     for _ in range(free):
-        # One at a time, to an empty split first, then to the one that lacks most of its share.
+        # One at a time, to an empty split first, then to the split that lacks most of its share.
         lacks = [
-            (held[i] + counts[i] == 0, share - (held[i] + counts[i]) / len(given) * sum(shares))
-            for i, share in enumerate(shares)
+            (n == 0, share - n / len(given) * sum(shares)) for n, share in zip(held, shares, strict=True)
         ]
-        counts[lacks.index(max(lacks))] += 1
-    return counts
+        held[lacks.index(max(lacks))] += 1
+    return [after - n for after, n in zip(held, before, strict=True)]

@@ -1,11 +1,11 @@
 """The corpus: an Arrow table with one row a video, probed once per file and kept.
 
-Rows follow the order of the input and unreadable files stay among them with their error, so that nothing a
+Rows follow the order of the input. Unreadable files stay among them with their error, so that no file that a
 person listed disappears in silence. The cache knows a file by path, size and time of change.
 """
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, fields, replace
 from glob import glob, has_magic
 from pathlib import Path
@@ -15,11 +15,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet
+import torch
 
-from datamodules.errors import UnreadableVideo
+from datamodules.errors import InputError, UnreadableVideo
 from datamodules.files import FileCache, cache_folder
+from datamodules.files.file_cache import Row
 from datamodules.video import Video, probe
-from vqa_lightning.families import InputError
 
 SPLITS = ("train", "select", "report")
 
@@ -32,7 +33,7 @@ _ARROW = {str: pa.string(), int: pa.int32(), float: pa.float64(), bool: pa.bool_
 
 SCHEMA = pa.schema([(field.name, _ARROW[field.type]) for field in fields(Video)])  # type: ignore[index]
 
-PROBE_VERSION = 1  # to be raised when `probe` finds something else in the same file: all is probed anew
+PROBE_VERSION = 1  # raise it when `probe` finds something else in the same file: all files are probed anew
 
 
 class _Entry(NamedTuple):
@@ -58,11 +59,11 @@ def build_corpus(
 
     Returns:
         The corpus, with SCHEMA's columns and rows in the order of the input. A file that cannot be read has
-        status "error", one sentence in `error`, and no `video_id`; it is tried again the next time. The same
-        content twice gives two rows with one `video_id`.
+        status "error", one sentence in `error`, and no `video_id`; the file is tried again the next time. The
+        same content twice gives two rows with one `video_id`.
 
     Raises:
-        InputError: if `videos` names nothing, the manifest lacks `path` or has an unknown split, or the cache
+        InputError: `videos` names nothing, the manifest lacks `path` or has an unknown split, or the cache
             folder cannot be written.
     """
     entries = _entries(str(videos))
@@ -83,11 +84,11 @@ def build_corpus(
             video = Video(**row)
         content = entry.content or video.video_id
         rows.append(replace(video, path=str(entry.path), content=content, split=entry.split))
-    return _table(rows)
+    return pa.Table.from_pylist([asdict(row) for row in rows], schema=SCHEMA)
 
 
 def videos(corpus: pa.Table, split: str | None = None) -> list[Video]:
-    """The readable videos in order, each `video_id` once; those of one split if it is given."""
+    """Return the readable videos in order, each `video_id` once; if a split is given, only its videos."""
     chosen = pc.equal(corpus["status"], "ok")
     if split is not None:
         chosen = pc.and_(chosen, pc.equal(corpus["split"], split))
@@ -101,8 +102,41 @@ def all_videos(corpus: pa.Table) -> Iterator[Video]:
     return map(Video, *(corpus[name].to_pylist() for name in SCHEMA.names))
 
 
-def _table(rows: Sequence[Video]) -> pa.Table:
-    return pa.Table.from_pylist([asdict(row) for row in rows], schema=SCHEMA)
+def measure_videos(
+    corpus: pa.Table,
+    store: FileCache,
+    measure: Callable[[Video], Row],
+    *,
+    workers: int | None,
+    description: str,
+    progress: bool,
+) -> dict[str, Row]:
+    """Measure something of the readable videos of a corpus, each file once.
+
+    Args:
+        corpus: as `build_corpus` returns it.
+        store: where the rows are kept.
+        measure: from a video to its row; may raise UnreadableVideo.
+        workers: threads; None: as many as there are cores.
+        description: words beside the progress bar.
+        progress: whether to show a bar on stderr while files are measured.
+
+    Returns:
+        Video id -> row, in the order of the corpus; a video that could not be measured is absent.
+
+    Raises:
+        InputError: the cache folder cannot be written.
+    """
+    by_path = {Path(video.path): video for video in videos(corpus)}
+
+    def compute(path: Path) -> Row:
+        torch.set_num_threads(1)  # of this thread: videos are the parallelism
+        return measure(by_path[path])
+
+    found = store.rows(list(by_path), compute, workers=workers, description=description, progress=progress)
+    return {
+        by_path[path].video_id: row for path, row in found.items() if not isinstance(row, UnreadableVideo)
+    }
 
 
 def _entries(videos: str) -> list[_Entry]:
@@ -116,17 +150,17 @@ def _entries(videos: str) -> list[_Entry]:
             paths += [Path(folder, name) for name in names]
         if not paths:
             raise InputError(
-                f"The folder {videos} holds no videos; give one with .mp4, .mkv, .webm or other video files."
+                f"The folder {videos} holds no videos; give a folder with .mp4, .mkv or other video files."
             )
         return [_Entry(path) for path in sorted(paths)]
     if place.is_file():
         return _manifest(place) if place.suffix.lower() in (".csv", ".parquet") else [_Entry(place)]
     if has_magic(videos):
         matches = sorted(Path(match) for match in glob(str(place), recursive=True))
-        files = [path for path in matches if path.is_file()]
-        if not files:
+        entries = [_Entry(path) for path in matches if path.is_file()]
+        if not entries:
             raise InputError(f"No file matches {videos}; check the pattern, and quote it from the shell.")
-        return [_Entry(path) for path in files]
+        return entries
     raise InputError(
         f"{videos} does not exist; give a folder, a video, a glob or a manifest (.csv, .parquet)."
     )
@@ -136,7 +170,7 @@ def read_manifest(path: Path) -> pa.Table:
     """Read a manifest with all its columns; `path`, `content` and `split` as text.
 
     Raises:
-        InputError: if it cannot be read, has no column `path` or no rows.
+        InputError: it cannot be read, has no column `path` or no rows.
     """
     try:
         if path.suffix.lower() == ".csv":
@@ -149,10 +183,10 @@ def read_manifest(path: Path) -> pa.Table:
         raise InputError(f"The manifest {path} cannot be read: {str(error).splitlines()[0]}.") from error
     if "path" not in table.column_names:
         raise InputError(
-            f"The manifest {path} has no column path, only {', '.join(table.column_names)}; name one so."
+            f"The manifest {path} must have a column path; got the columns {', '.join(table.column_names)}."
         )
     if not table.num_rows:
-        raise InputError(f"The manifest {path} names no videos; give it at least one row.")
+        raise InputError(f"The manifest {path} must have a row for each video; got no rows.")
     return table
 
 
@@ -167,7 +201,7 @@ def _manifest(path: Path) -> list[_Entry]:
     for entry in entries:
         if entry.split not in ("", *SPLITS):
             raise InputError(
-                f"The manifest {path} puts {entry.path.name} into a split {entry.split}; "
-                f"write {', '.join(SPLITS)}, or leave the cell empty."
+                f"The split of {entry.path.name} in the manifest {path} must be {', '.join(SPLITS)} or "
+                f"empty; got {entry.split!r}."
             )
     return entries

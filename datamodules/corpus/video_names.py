@@ -10,8 +10,8 @@ from os.path import abspath, basename, join, normpath, splitext
 from pathlib import Path
 
 from datamodules.corpus.table import SUFFIXES
+from datamodules.errors import InputError
 from datamodules.video import Video
-from vqa_lightning.families import InputError
 
 _SUFFIXES = SUFFIXES | {".yuv"}  # lists name raw files that nobody can decode without knowing their size
 
@@ -19,9 +19,9 @@ _SUFFIXES = SUFFIXES | {".yuv"}  # lists name raw files that nobody can decode w
 def match_names(names: Sequence[str], videos: Sequence[Video], file: Path) -> list[int | None]:
     """Find the name that each video has in a file.
 
-    A name belongs to a video by its whole path (a relative one from the file's folder, or as the end of the
-    video's path, the longest first), else by file name, else by file name without suffix. What belongs to a
-    video by its path belongs to no other.
+    A name belongs to a video by its whole path (a relative path from the file's folder, or as the end of the
+    video's path, the longest end first), else by file name, else by file name without suffix. A name that
+    belongs to a video by its path belongs to no other video.
 
     Args:
         names: as they stand in the file, each once.
@@ -33,6 +33,11 @@ def match_names(names: Sequence[str], videos: Sequence[Video], file: Path) -> li
 
     Raises:
         InputError: several names fit one video equally well, or one name fits several videos.
+
+    Example:
+        >>> videos = [Video("1", "/videos/a/x.mp4"), Video("2", "/videos/b/y.mp4")]
+        >>> match_names(["y", "a/x.mp4"], videos, Path("scores.csv"))
+        [1, 0]
     """
     folder = abspath(file.parent)
     by_path = {normpath(name): row for row, name in enumerate(names)}
@@ -71,6 +76,6 @@ def _longest_tail(path: str, by_path: dict[str, int]) -> int | None:
 
 
 def _stem(name: str) -> str:
-    """Without a video's suffix; the rest of an id such as `clip_t_20.0` is no suffix."""
+    """Return a name without a video's suffix; the end of an id such as `clip_t_20.0` is no suffix."""
     root, suffix = splitext(name)
     return root if suffix.lower() in _SUFFIXES else name

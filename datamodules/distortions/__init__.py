@@ -1,10 +1,11 @@
-"""Distortions that run on the device, each of known severity.
+"""Distortions of known severity that run on the device.
 
-Operators are exported by name, so that a config can give one of them other strengths:
+Imports only `datamodules.errors` and `datamodules.checks`. Operators are exported by name,
+so that a config can give one of them other strengths:
 `{name: jpeg_low, function: datamodules.distortions.jpeg, levels: [10, 5, 2]}`.
 """
 
-from datamodules.distortions.arguments import DistortionFunction, Generators
+from datamodules.distortions.arguments import generator_for
 from datamodules.distortions.camera import gaussian_noise, jitter
 from datamodules.distortions.compression import banding, jpeg
 from datamodules.distortions.distortion import DISTORTIONS, Distortion, Family, apply
@@ -15,9 +16,7 @@ from datamodules.distortions.tone import brighten, contrast, darken, saturation,
 __all__ = [
     "DISTORTIONS",
     "Distortion",
-    "DistortionFunction",
     "Family",
-    "Generators",
     "apply",
     "banding",
     "brighten",
@@ -27,6 +26,7 @@ __all__ = [
     "freeze",
     "gaussian_blur",
     "gaussian_noise",
+    "generator_for",
     "jitter",
     "jpeg",
     "motion_blur",

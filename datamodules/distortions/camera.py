@@ -20,8 +20,18 @@ def gaussian_noise(
         times: not used.
         generator: where the noise comes from.
 
+    Returns:
+        Tensor (B, T, C, H, W) in [0, 1].
+
     Raises:
-        InputError: no generator, or one on another device.
+        InputError: there is no generator, or it is on another device.
+
+    Example:
+        >>> seeded = torch.Generator().manual_seed(0)
+        >>> grey = torch.full((2, 4, 3, 64, 48), 0.5)
+        >>> noisy = gaussian_noise(grey, torch.tensor([0.001, 0.01]), generator=seeded)
+        >>> noisy.shape, [round(float(variance), 3) for variance in noisy.var(dim=(1, 2, 3, 4))]
+        (torch.Size([2, 4, 3, 64, 48]), [0.001, 0.01])
     """
     noise = draw(torch.randn, clips.shape, generator, clips, "gaussian_noise")
     return noise.mul_(per_sample(strength.sqrt())).add_(clips).clamp_(0, 1)
@@ -33,11 +43,11 @@ def jitter(
     """Shake the camera: every frame is shifted at random, and a small random crop of it is resized back.
 
     The shift is 0.75 s to s long and turns by 90 to 270 degrees from frame to frame, so that the picture
-    jumps by s to 2 s each time and no draw of a level shakes less than one of the level below. The crop
-    leaves out up to s pixels at each end of the shorter side; what is missing is mirrored. s is in pixels,
+    jumps by s to 2 s each time and no draw of a level shakes less than a draw of the level below. The crop
+    leaves out up to s pixels at each end of the shorter side; missing pixels are mirrored. s is in pixels,
     not in parts of the frame, since clips are windows at native resolution: a hand's shake or a
-    stabiliser's slip is a few pixels, however much of the frame the window shows. One bilinear warp by
-    `grid_sample`.
+    stabiliser's slip is a few pixels, however much of the frame the window shows. All is one bilinear warp
+    by `grid_sample`.
 
     Args:
         clips: (B, T, C, H, W) in [0, 1], H and W well above 2 s; at least two frames, or nothing shakes.
@@ -45,8 +55,16 @@ def jitter(
         times: not used.
         generator: where the draws come from.
 
+    Returns:
+        Tensor (B, T, C, H, W) in [0, 1].
+
     Raises:
-        InputError: no generator, or one on another device.
+        InputError: there is no generator, or it is on another device.
+
+    Example:
+        >>> seeded = torch.Generator().manual_seed(0)
+        >>> jitter(torch.rand(2, 4, 3, 64, 48), torch.tensor([1.5, 10.0]), generator=seeded).shape
+        torch.Size([2, 4, 3, 64, 48])
     """
     height, width = clips.shape[-2:]
     count, frames = clips.shape[:2]

@@ -37,37 +37,44 @@ BANDS = 6
 """Steps from black to white that `banding` cuts the luma into: 42 grey levels of 8 bits each."""
 
 
-def jpeg(
-    clips: Tensor, strength: Tensor, times: Tensor | None = None, generator: torch.Generator | None = None
-) -> Tensor:
+def jpeg(clips: Tensor, strength: Tensor, *_: object) -> Tensor:
     """Encode and decode every frame as baseline JPEG with 4:2:0 chroma (`jpeg_round_trip`).
 
     Args:
         clips: (B, T, 3, H, W) in [0, 1], any size.
-        strength: (B,), libjpeg's quality, 1 to 100. Our levels 40, 20, 12, 6, 3 are those at which another
-            step is seen beside the one before.
-        times: not used.
-        generator: not used.
+        strength: (B,), libjpeg's quality, 1 to 100. At our levels 40, 20, 12, 6, 3 each step is seen beside
+            the step before.
+
+    Returns:
+        Tensor (B, T, 3, H, W) in [0, 1].
+
+    Example:
+        >>> jpeg(torch.rand(2, 4, 3, 64, 48), torch.tensor([40.0, 3.0])).shape
+        torch.Size([2, 4, 3, 64, 48])
     """
     quality = strength.repeat_interleave(clips.shape[1])
     return jpeg_round_trip(clips.flatten(0, 1), quality).view(clips.shape)
 
 
-def banding(
-    clips: Tensor, strength: Tensor, times: Tensor | None = None, generator: torch.Generator | None = None
-) -> Tensor:
-    """Draw false contours: the luma moves by the share a of its way to the nearest of `BANDS` + 1 values.
+def banding(clips: Tensor, strength: Tensor, *_: object) -> Tensor:
+    """Draw false contours: move the luma by the share a of its way to the nearest of `BANDS` + 1 values.
 
-    A step of a / `BANDS` stands where a slope crosses the middle between two values, and what lies between
-    the steps is flattened, as by a stream's coarse quantiser in skies and in the dark; the chroma is kept.
+    A step of a / `BANDS` stands where a slope crosses the middle between two values, and the slope between
+    two steps is flattened, as by a stream's coarse quantiser in skies and in the dark; the chroma is kept.
     Severity is the height of the steps and not their number: a coarser grid has its steps elsewhere, and a
-    wall that a fine grid cuts in two may by chance lie whole within one band of a coarser one.
+    wall that a fine grid cuts in two may by chance lie within one band of a coarser grid.
 
     Args:
         clips: (B, T, 3, H, W) in [0, 1].
-        strength: (B,), a in (0, 1]; 1 leaves seven values of the BT.601 luma. Our levels 0.2, 0.4, 0.7, 1.
-        times: not used.
-        generator: not used.
+        strength: (B,), a in (0, 1]; 1 leaves seven values of the BT.601 luma. Our levels are 0.2, 0.4,
+            0.7, 1.
+
+    Returns:
+        Tensor (B, T, 3, H, W) in [0, 1].
+
+    Example:
+        >>> banding(torch.rand(2, 4, 3, 64, 48), torch.tensor([0.2, 1.0])).shape
+        torch.Size([2, 4, 3, 64, 48])
     """
     grey: Tensor = rgb_to_grayscale(clips)
     nearest = (grey * BANDS).round_() / BANDS
@@ -87,6 +94,10 @@ def jpeg_round_trip(images: Tensor, quality: Tensor) -> Tensor:
 
     Returns:
         Tensor (N, 3, H, W) in [0, 1].
+
+    Example:
+        >>> jpeg_round_trip(torch.rand(2, 3, 63, 49), torch.tensor([40.0, 3.0])).shape
+        torch.Size([2, 3, 63, 49])
     """
     height, width = images.shape[-2:]
     padded = F.pad(images, (0, -width % 16, 0, -height % 16), mode="replicate")
@@ -103,7 +114,7 @@ def jpeg_round_trip(images: Tensor, quality: Tensor) -> Tensor:
 
 
 def _scaled(steps: tuple[tuple[int, ...], ...], percent: Tensor) -> Tensor:
-    """Steps (N, 1, 64) of the quantiser at `percent` (N,) of a table, in 8 bits."""
+    """Return the quantiser's steps (N, 1, 64) at `percent` (N,) of a table, in 8 bits."""
     table = torch.tensor(steps, dtype=percent.dtype, device=percent.device).flatten()
     return ((table * percent[:, None] + 50) / 100).floor().clamp(1, 255)[:, None]
 

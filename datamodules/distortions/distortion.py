@@ -1,8 +1,8 @@
 """Simulators of known severity: pure functions of a batch of clips with a strength per sample, on any device.
 
 Severity is data: levels come with the batch and every draw from the caller's generators, so that the same
-generator states give the same pixels; with a generator for each clip, in whatever batch. Level 0, the source,
-never passes through arithmetic.
+generator states give the same pixels; with a generator for each clip, they do so in whatever batch. Level 0,
+the source, never passes through arithmetic.
 """
 
 import hashlib
@@ -16,13 +16,13 @@ from typing import Literal, cast
 import torch
 from torch import Tensor
 
+from datamodules.checks import check_between, check_choice, check_least, check_that
 from datamodules.distortions.arguments import DistortionFunction, Generators
 from datamodules.distortions.camera import gaussian_noise, jitter
 from datamodules.distortions.compression import banding, jpeg
 from datamodules.distortions.sharpness import gaussian_blur, motion_blur, resize
 from datamodules.distortions.temporal import frame_rate, freeze, stutter
 from datamodules.distortions.tone import brighten, contrast, darken, saturation
-from vqa_lightning.families import InputError
 
 Family = Literal["sharpness", "noise", "tone", "compression", "temporal", "geometry", "other"]
 """Kinds of loss: simulators of one family look alike, so that one may be held out to test generalisation."""
@@ -32,13 +32,8 @@ Family = Literal["sharpness", "noise", "tone", "compression", "temporal", "geome
 class Distortion:
     """A simulator with ordered levels: level 0 is the source, level k has the strength `levels[k - 1]`.
 
-    Any function of the right form becomes one, and any function of this module can be given other strengths:
-
-        >>> def fade(clips, strength, times, generator):
-        ...     return clips * (1 - strength[:, None, None, None, None])
-        >>> mine = Distortion("fade", fade, levels=(0.25, 0.5, 0.75))
-        >>> mine(torch.ones(3, 1, 1, 1, 1), torch.tensor([0, 1, 3])).flatten()
-        tensor([1.0000, 0.7500, 0.2500])
+    Any function of the right form becomes a distortion, and any operator of this room can be given other
+    strengths.
 
     Attributes:
         name: what pairs, labels and configs call it.
@@ -50,6 +45,13 @@ class Distortion:
     Raises:
         InputError: there are no levels, one of them is not finite and above 0, or `function` is not made with
             `def` or `lambda`.
+
+    Example:
+        >>> def fade(clips, strength, times, generator):
+        ...     return clips * (1 - strength[:, None, None, None, None])
+        >>> mine = Distortion("fade", fade, levels=(0.25, 0.5, 0.75))
+        >>> mine(torch.ones(3, 1, 1, 1, 1), torch.tensor([0, 1, 3])).flatten()
+        tensor([1.0000, 0.7500, 0.2500])
     """
 
     name: str
@@ -59,29 +61,31 @@ class Distortion:
     source: str = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        if not inspect.isfunction(self.function):
-            raise InputError(
-                f"The distortion {self.name!r} has {self.function!r} for a function: give one made with def, "
-                "whose name and source tell it from others."
-            )
+        check_that(
+            inspect.isfunction(self.function),
+            f"The function of {self.name!r}",
+            "made with def or lambda, whose name and source tell it from others",
+            repr(self.function),
+        )
         # now, since the file may be edited while a run lasts
         object.__setattr__(self, "source", _source_of(self.function))
-        if not self.levels:
-            raise InputError(f"The distortion {self.name!r} has no levels: give it at least one strength.")
+        check_least(f"The number of levels of {self.name!r}", len(self.levels), 1)
         for strength in self.levels:
-            if not (math.isfinite(strength) and strength > 0):
-                raise InputError(
-                    f"The distortion {self.name!r} has a strength of {strength}: give finite numbers above 0."
-                )
+            finite = 0 < strength < math.inf
+            check_that(finite, f"A strength of {self.name!r}", "a finite number above 0", strength)
 
     @property
     def identity(self) -> str:
         """The name under which scores of its clips are kept: `NAME-HASH`.
 
-        Eight hexadecimal digits over name, strengths, the function and the text of the module that it stands
-        in, for built-in ones too: no score outlives the strengths or the code that it is of. What is called
-        from other modules is not looked at: give the distortion a new name when that changes.
+        HASH is eight hexadecimal digits: of a built-in simulator its entry in `REVISIONS`; of any other over
+        the name, the strengths, the function and the text of the module that the function stands in, so that
+        no score outlives the code that made it. Code that is called from other modules does not count: give
+        the distortion a new name when such code changes.
         """
+        known = DISTORTIONS.get(self.name)
+        if known and (known.function, known.levels) == (self.function, self.levels):
+            return f"{self.name}-{REVISIONS[self.name]}"
         function = f"{self.function.__module__}.{self.function.__qualname__}"
         definition = repr((self.name, [float(level) for level in self.levels], function, self.source))
         return f"{self.name}-{hashlib.sha256(definition.encode()).hexdigest()[:8]}"
@@ -112,48 +116,45 @@ class Distortion:
             InputError: clips, level or times have a wrong shape or type, a level is out of range, the
                 function changes the shape, or generators are missing, on another device or not as many as
                 clips.
+
+        Example:
+            >>> clips = torch.rand(3, 4, 3, 64, 48)
+            >>> noisy = DISTORTIONS["gaussian_noise"](
+            ...     clips, torch.tensor([0, 1, 5]), generator=torch.Generator().manual_seed(0)
+            ... )
+            >>> noisy.shape, torch.equal(noisy[0], clips[0])
+            (torch.Size([3, 4, 3, 64, 48]), True)
         """
         _check(clips, level, times, generator)
         host = level.cpu()
         for value in host.tolist():
-            if not 0 <= value <= len(self.levels):
-                raise InputError(
-                    f"The level {value} of {self.name!r} is out of range: "
-                    f"give 0 (the source) to {len(self.levels)} (the strongest)."
-                )
+            check_between(f"A level of {self.name!r}", value, 0, len(self.levels))
         changed = host.nonzero().squeeze(1)
         if len(changed) == 0:
             return clips.clone()
-        if isinstance(generator, Sequence):
-            generator = [generator[index] for index in changed.tolist()]
+        whole = len(changed) == len(clips)
+        generator = _chosen(generator, changed.tolist())
         strength = torch.tensor(self.levels, dtype=torch.float32)[host[changed] - 1].to(clips.device)
         changed = changed.to(clips.device)
-        affected = (clips if len(changed) == len(clips) else clips[changed]).float()
+        affected = (clips if whole else clips[changed]).float()
         moments = None if times is None else times.to(clips.device)[changed]
         with torch.autocast(clips.device.type, enabled=False):
             distorted = self._distort(affected, strength, moments, generator)
-        if distorted.shape != affected.shape:
-            raise InputError(
-                f"The function of {self.name!r} made {tuple(distorted.shape)} of clips of shape "
-                f"{tuple(affected.shape)}: it must keep the shape."
-            )
+        made = tuple(distorted.shape)
+        check_that(made == affected.shape, f"The result of {self.name!r}", "of its clips' shape", made)
         distorted = distorted.clamp(0, 1).to(clips.dtype)
-        return distorted if len(changed) == len(clips) else clips.index_copy(0, changed, distorted)
+        return distorted if whole else clips.index_copy(0, changed, distorted)
 
     def _distort(
         self, clips: Tensor, strength: Tensor, times: Tensor | None, generator: Generators | None
     ) -> Tensor:
         ours = self.function.__module__.startswith(f"{__package__}.")
-        if ours or generator is None or isinstance(generator, torch.Generator):
+        if ours or not isinstance(generator, Sequence):
             return cast(Tensor, self.function(clips, strength, times, generator))
         # A user's function knows one generator only.
-        each = [slice(index, index + 1) for index in range(len(clips))]
-        return torch.cat(
-            [
-                self.function(clips[here], strength[here], None if times is None else times[here], own)
-                for here, own in zip(each, generator, strict=True)
-            ]
-        )
+        moments = [None] * len(clips) if times is None else torch.split(times, 1)
+        each = zip(torch.split(clips, 1), torch.split(strength, 1), moments, generator, strict=True)
+        return torch.cat([self.function(*arguments) for arguments in each])
 
 
 def apply(
@@ -167,8 +168,8 @@ def apply(
 ) -> Tensor:
     """Apply one distortion per sample, each simulator once on all of its samples.
 
-    Simulators run in the alphabetical order of their names, so that what is drawn from one generator depends
-    on nothing but it and the batch.
+    Simulators run in the alphabetical order of their names, so that the numbers drawn from one generator
+    depend on nothing but the generator and the batch.
 
     Args:
         clips: (B, T, C, H, W), RGB, uint8 in [0, 255] or floating in [0, 1]; not modified.
@@ -183,32 +184,29 @@ def apply(
         Tensor (B, T, C, H, W) in [0, 1], float32 for uint8 clips, else of the clips' dtype.
 
     Raises:
-        InputError: a name is unknown, or as for `Distortion`.
+        InputError: a name is unknown, there is not one name for each clip, or as for `Distortion`.
+
+    Example:
+        >>> clips = torch.randint(256, (3, 4, 3, 64, 48), dtype=torch.uint8)
+        >>> result = apply(clips, ["jpeg", "resize", ""], torch.tensor([2, 1, 0]))
+        >>> result.shape, result.dtype, torch.equal(result[2], clips[2] / 255)
+        (torch.Size([3, 4, 3, 64, 48]), torch.float32, True)
     """
     distortions = DISTORTIONS if distortions is None else distortions
     result = clips / 255 if clips.dtype == torch.uint8 else clips.clone()
     _check(result, levels, times, generator)
-    if len(names) != len(clips):
-        raise InputError(f"{len(names)} names of distortions came with {len(clips)} clips: give one a clip.")
+    _check_count("names", names, clips)
     host = levels.cpu()
-    times = None if times is None else times.to(clips.device)
-    samples: dict[str, list[int]] = {}
-    for sample, (name, level) in enumerate(zip(names, host.tolist(), strict=True)):
-        if level != 0:
-            samples.setdefault(name, []).append(sample)
-    for name in sorted(samples):
-        if name not in distortions:
-            raise InputError(
-                f"There is no distortion {name!r}: choose from {', '.join(sorted(distortions))}."
-            )
-        here = torch.tensor(samples[name], device=clips.device)
+    changed = host.nonzero().squeeze(1).tolist()
+    for name in sorted({names[sample] for sample in changed}):
+        check_choice("A distortion", name, sorted(distortions))
+        samples = [sample for sample in changed if names[sample] == name]
+        here = torch.tensor(samples, device=clips.device)
         distorted = distortions[name](
             result.index_select(0, here),
-            host[samples[name]],
-            times=None if times is None else times.index_select(0, here),
-            generator=[generator[index] for index in samples[name]]
-            if isinstance(generator, Sequence)
-            else generator,
+            host[samples],
+            times=None if times is None else times.to(clips.device).index_select(0, here),
+            generator=_chosen(generator, samples),
         )
         result.index_copy_(0, here, distorted)
     return result
@@ -219,24 +217,29 @@ def _source_of(function: DistortionFunction) -> str:
     return Path(file).read_text() if file is not None and Path(file).is_file() else ""
 
 
+def _chosen(generator: Generators | None, samples: Sequence[int]) -> Generators | None:
+    """Return the samples' own generators, or the one for all."""
+    return [generator[sample] for sample in samples] if isinstance(generator, Sequence) else generator
+
+
 def _check(clips: Tensor, level: Tensor, times: Tensor | None, generator: Generators | None) -> None:
-    if clips.ndim != 5 or not clips.is_floating_point():
-        raise InputError(
-            f"Clips are {clips.dtype} of shape {tuple(clips.shape)}: give floats of shape (B, T, C, H, W)."
-        )
-    if level.shape != clips.shape[:1] or level.is_floating_point():
-        raise InputError(
-            f"Levels are {level.dtype} of shape {tuple(level.shape)}: "
-            f"give one integer for each of {len(clips)} clips."
-        )
-    if times is not None and times.shape != clips.shape[:2]:
-        raise InputError(
-            f"Times have the shape {tuple(times.shape)}: give seconds of shape {tuple(clips.shape[:2])}."
-        )
-    if isinstance(generator, Sequence) and len(generator) != len(clips):
-        raise InputError(
-            f"{len(generator)} generators came with {len(clips)} clips: give one, or one a clip."
-        )
+    given = f"{clips.dtype} of shape {tuple(clips.shape)}"
+    check_that(
+        clips.ndim == 5 and clips.is_floating_point(), "Clips", "floats of shape (B, T, C, H, W)", given
+    )
+    whole = level.shape == clips.shape[:1] and not level.is_floating_point()
+    given = f"{level.dtype} of shape {tuple(level.shape)}"
+    check_that(whole, "Levels", f"one integer for each of {len(clips)} clips", given)
+    if times is not None:
+        shape, must_be = tuple(times.shape), tuple(clips.shape[:2])
+        check_that(shape == must_be, "Times", f"seconds of shape {must_be}", shape)
+    if isinstance(generator, Sequence):
+        _check_count("generators", generator, clips)
+
+
+def _check_count(what: str, given: Sequence[object], clips: Tensor) -> None:
+    count = len(clips)
+    check_that(len(given) == count, f"The number of {what}", f"{count}, one for each clip", len(given))
 
 
 DISTORTIONS: dict[str, Distortion] = {
@@ -259,3 +262,25 @@ DISTORTIONS: dict[str, Distortion] = {
     )
 }
 """The built-in simulators by name; strengths of W2S-VQA (arXiv 2505.03631) where it gives them, else ours."""
+
+REVISIONS = {
+    "resize": "3f97b4de",
+    "gaussian_blur": "f320d656",
+    "motion_blur": "f5915a8d",
+    "gaussian_noise": "348b22d0",
+    "darken": "10656f26",
+    "brighten": "2974c40f",
+    "contrast": "5c4baed8",
+    "saturation": "7b59cdc4",
+    "jpeg": "d7410dc5",
+    "banding": "caa7cc23",
+    "jitter": "ad921ed6",
+    "stutter": "b250a10b",
+    "frame_rate": "cac2645d",
+    "freeze": "3c87c63e",
+}
+"""Of each built-in simulator what its scores are kept under and its noise is seeded by, beside its name.
+
+A simulator whose pixels change gets eight other digits, so that scores of its old clips do not count; a new
+comment or docstring changes nothing.
+"""

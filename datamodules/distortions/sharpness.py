@@ -1,6 +1,7 @@
 """Loss of detail: too few pixels, a lens out of focus, a camera that moved while the shutter was open."""
 
 import math
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -8,79 +9,93 @@ from kornia.filters import filter2d, gaussian_blur2d
 from torch import Tensor
 
 
-def resize(
-    clips: Tensor, strength: Tensor, times: Tensor | None = None, generator: torch.Generator | None = None
-) -> Tensor:
+def resize(clips: Tensor, strength: Tensor, *_: object) -> Tensor:
     """Lose resolution: down by a factor with an antialiased bicubic kernel, up again with a bilinear one.
 
     The kernels are the usual chain's: an encoder's scaler goes down with bicubic, a screen goes up with
-    bilinear. Both are torch's. The few factors in a batch are taken in turn, since each has a size of its
-    own.
+    bilinear. Both are torch's.
 
     Args:
         clips: (B, T, C, H, W) in [0, 1].
         strength: (B,), the factor; W2S-VQA has 2, 3, 4, 8, 16. The small frame has at least one pixel a side.
-        times: not used.
-        generator: not used.
+
+    Returns:
+        Tensor (B, T, C, H, W) in [0, 1].
+
+    Example:
+        >>> resize(torch.rand(2, 4, 3, 64, 48), torch.tensor([2.0, 8.0])).shape
+        torch.Size([2, 4, 3, 64, 48])
     """
-    height, width = clips.shape[-2:]
-    result = torch.empty_like(clips)
-    for factor in sorted(set(strength.tolist())):
-        here = strength == factor
-        frames = clips[here].flatten(0, 1)
-        small_size = [max(1, round(height / factor)), max(1, round(width / factor))]
+    size = clips.shape[-2:]
+
+    def resized(frames: Tensor, factor: float) -> Tensor:
+        small_size = [max(1, round(side / factor)) for side in size]
         small = F.interpolate(frames, small_size, mode="bicubic", antialias=True)
         # bicubic overshoots at edges, which no stored frame could hold
-        large = F.interpolate(small.clamp(0, 1), [height, width], mode="bilinear")
-        result[here] = large.view(-1, *clips.shape[1:])
-    return result
+        return F.interpolate(small.clamp(0, 1), size, mode="bilinear")
+
+    return _by_strength(clips, strength, resized)
 
 
-def gaussian_blur(
-    clips: Tensor, strength: Tensor, times: Tensor | None = None, generator: torch.Generator | None = None
-) -> Tensor:
+def gaussian_blur(clips: Tensor, strength: Tensor, *_: object) -> Tensor:
     """Blur with a Gaussian of a standard deviation per sample, by kornia's separable filter.
 
     The kernel reaches four deviations, and never beyond the mirrored frame: less than 1e-4 of its weight is
-    cut off. At 0.1 pixels a neighbour weighs e^-50: the mildest of W2S-VQA's levels is the identity. The few
-    deviations in a batch are taken in turn: in a kernel as long as the longest, a sample's last digits would
-    depend on its neighbours.
+    cut off. At 0.1 pixels a neighbour weighs e^-50: the mildest of W2S-VQA's levels is the identity.
 
     Args:
         clips: (B, T, C, H, W) in [0, 1].
         strength: (B,), standard deviation in pixels; W2S-VQA has 0.1, 0.5, 1, 2, 5.
-        times: not used.
-        generator: not used.
+
+    Returns:
+        Tensor (B, T, C, H, W) in [0, 1].
+
+    Example:
+        >>> gaussian_blur(torch.rand(2, 4, 3, 64, 48), torch.tensor([0.5, 2.0])).shape
+        torch.Size([2, 4, 3, 64, 48])
     """
-    result = torch.empty_like(clips)
-    for sigma in sorted(set(strength.tolist())):
-        here = strength == sigma
+
+    def blurred(frames: Tensor, sigma: float) -> Tensor:
         radius = min(math.ceil(4 * sigma), min(clips.shape[-2:]) - 1)
-        frames = clips[here].flatten(0, 1)
-        blurred: Tensor = gaussian_blur2d(frames, 2 * radius + 1, (sigma, sigma))
-        result[here] = blurred.view(-1, *clips.shape[1:])
-    return result
+        return gaussian_blur2d(frames, 2 * radius + 1, (sigma, sigma))
+
+    return _by_strength(clips, strength, blurred)
 
 
-def motion_blur(
-    clips: Tensor, strength: Tensor, times: Tensor | None = None, generator: torch.Generator | None = None
-) -> Tensor:
-    """Blur along the lines, as a pan does while the shutter is open: the mean over a length of the line.
+def motion_blur(clips: Tensor, strength: Tensor, *_: object) -> Tensor:
+    """Blur along the lines, as a pan does while the shutter is open: take the mean over a length of the line.
 
-    Always along the lines: most pans are level, and of two directions that were drawn for the two sides of a
-    pair the longer blur could well be the one that follows the picture's edges and shows less. The mean is
-    that of the piecewise constant picture, so that lengths need not be whole; beyond the frame the picture is
-    mirrored. By kornia's `filter2d`; its `motion_blur` takes one length a call.
+    The direction is always that of the lines: most pans are level, and if a direction were drawn for each
+    side of a pair, the longer blur could follow the picture's edges and show less. The mean is that of the
+    piecewise constant picture, so that lengths need not be whole; beyond the frame the picture is mirrored.
+    The filter is kornia's `filter2d`, since kornia's `motion_blur` takes one length a call.
 
     Args:
         clips: (B, T, C, H, W) in [0, 1].
         strength: (B,), the length in pixels, 1 or more; what reaches beyond the mirrored frame is cut off.
-            Our levels 4, 8, 14, 24.
-        times: not used.
-        generator: not used.
+            Our levels are 4, 8, 14, 24.
+
+    Returns:
+        Tensor (B, T, C, H, W) in [0, 1].
+
+    Example:
+        >>> motion_blur(torch.rand(2, 4, 3, 64, 48), torch.tensor([4.0, 14.5])).shape
+        torch.Size([2, 4, 3, 64, 48])
     """
     radius = min(math.ceil((float(strength.max()) - 1) / 2), clips.shape[-1] - 1)
     offset = torch.arange(-radius, radius + 1, device=clips.device)
     share = (strength[:, None] / 2 - offset.abs() + 0.5).clamp(0, 1)  # of a pixel that the length covers
     blurred: Tensor = filter2d(clips.flatten(1, 2), share[:, None], normalized=True)
     return blurred.view(clips.shape)
+
+
+def _by_strength(clips: Tensor, strength: Tensor, change: Callable[[Tensor, float], Tensor]) -> Tensor:
+    """Give the frames (N, C, H, W) of all clips of one strength to `change`, one strength after another.
+
+    In one kernel as long as the longest, a sample's last digits would depend on its neighbours.
+    """
+    result = torch.empty_like(clips)
+    for value in sorted(set(strength.tolist())):
+        here = strength == value
+        result[here] = change(clips[here].flatten(0, 1), value).view(-1, *clips.shape[1:])
+    return result

@@ -1,6 +1,6 @@
 """What goes wrong in time: frames that are repeated, dropped for good, or lost for a while.
 
-Each operator only chooses which frame is shown at each place, and within a segment only: what was on the
+Each operator only chooses which frame is shown at each place, and only within a segment: the picture on the
 screen before a segment's first frame is not in the clip.
 """
 
@@ -32,6 +32,12 @@ def segments_of(clips: Tensor, times: Tensor | None) -> Segments:
     Args:
         clips: (B, T, C, H, W).
         times: (B, T), seconds, rising; None: every clip is one segment.
+
+    Example:
+        >>> times = torch.tensor([[0, 1, 2, 30, 31, 32]]) / 30
+        >>> first, place, length = segments_of(torch.rand(1, 6, 3, 8, 8), times)
+        >>> first.tolist(), place.tolist(), length.tolist()
+        ([[0, 0, 0, 3, 3, 3]], [[0, 1, 2, 0, 1, 2]], [[3, 3, 3, 3, 3, 3]])
     """
     batch, count = clips.shape[:2]
     frame = torch.arange(count, device=clips.device).expand(batch, count)
@@ -45,12 +51,24 @@ def segments_of(clips: Tensor, times: Tensor | None) -> Segments:
 
 
 def shown(clips: Tensor, source: Tensor) -> Tensor:
-    """Return clips (B, T, C, H, W) that show frame `source` (B, T) at each place."""
+    """Return clips (B, T, C, H, W) that show frame `source` (B, T) at each place.
+
+    Example:
+        >>> clips = torch.arange(3.0).view(1, 3, 1, 1, 1)
+        >>> shown(clips, torch.tensor([[0, 0, 2]])).flatten()
+        tensor([0., 0., 2.])
+    """
     return clips[torch.arange(len(clips), device=clips.device)[:, None], source]
 
 
 def held(clips: Tensor, anew: Tensor) -> Tensor:
-    """Return clips that show a frame where `anew` (B, T) is set and hold the one before where it is not."""
+    """Return clips that show a frame where `anew` (B, T) is set and hold the frame before where it is not.
+
+    Example:
+        >>> clips = torch.arange(4.0).view(1, 4, 1, 1, 1)
+        >>> held(clips, torch.tensor([[True, False, False, True]])).flatten()
+        tensor([0., 0., 0., 3.])
+    """
     frame = torch.arange(anew.shape[1], device=anew.device)
     return shown(clips, torch.where(anew, frame, 0).cummax(dim=1).values)
 
@@ -58,11 +76,11 @@ def held(clips: Tensor, anew: Tensor) -> Tensor:
 def stutter(
     clips: Tensor, strength: Tensor, times: Tensor | None = None, generator: Generators | None = None
 ) -> Tensor:
-    """Replace frames by the one shown before, each with probability p; runs of them hold the picture.
+    """Replace a share p of the frames by the frame shown before; a run of replaced frames holds the picture.
 
-    How many is not left to chance, only which: p times the number of frames that have one before them in
-    their segment, rounded, at least one. Independent draws would leave 42 % of four-frame clips untouched at
-    p = 0.25, and often turn two levels round.
+    Chance decides which frames are replaced, but not how many: p times the number of frames that have one
+    before them in their segment, rounded, at least one. Independent draws would leave 42 % of four-frame
+    clips untouched at p = 0.25, and often turn two levels round.
 
     Args:
         clips: (B, T, C, H, W) in [0, 1]. A clip of one frame has nothing to repeat and stays as it is.
@@ -71,13 +89,22 @@ def stutter(
         times: (B, T), seconds, rising; tells segments apart (`segments_of`).
         generator: where the draws come from.
 
+    Returns:
+        Tensor (B, T, C, H, W), each frame one of the clip's.
+
     Raises:
-        InputError: no generator, or one on another device.
+        InputError: there is no generator, or it is on another device.
+
+    Example:
+        >>> clips = torch.arange(4.0).view(1, 4, 1, 1, 1)
+        >>> result = stutter(clips, torch.tensor([0.5]), generator=torch.Generator().manual_seed(0))
+        >>> result.shape, int((result.diff(dim=1) == 0).sum())
+        (torch.Size([1, 4, 1, 1, 1]), 2)
     """
     opens = segments_of(clips, times).place == 0
     repeatable = (~opens).sum(dim=1)
     repeated = (strength * repeatable).round().clamp(min=1).minimum(repeatable)
-    # the ranks of random keys choose that many frames; those that open a segment rank last
+    # the ranks of random keys choose that many frames; frames that open a segment rank last
     keys = draw(torch.rand, opens.shape, generator, clips, "stutter").masked_fill_(opens, 2.0)
     return held(clips, anew=keys.argsort(dim=1).argsort(dim=1) >= repeated[:, None])
 
@@ -85,13 +112,13 @@ def stutter(
 def frame_rate(
     clips: Tensor, strength: Tensor, times: Tensor | None = None, generator: Generators | None = None
 ) -> Tensor:
-    """Lower the frame rate and keep the duration: a frame is held until the next instant that is kept.
+    """Lower the frame rate and keep the duration: hold a frame until the next instant that is kept.
 
     Kept instants lie `strength` frame periods apart, by `times`, so that frames that the camera dropped count
-    as time that passed. Their phase is drawn for each segment among those that show the fewest new pictures:
-    floor((K - 1) / strength) in a segment of K frames. Any phase would do for a long video, but four frames
-    at a sixth of the rate show one new picture or none, as chance has it; with the fewest, no draw of a level
-    looks smoother than one of the level below.
+    as time that passed. Their phase is drawn for each segment among the phases that show the fewest new
+    pictures: floor((K - 1) / strength) in a segment of K frames. Any phase would do for a long video, but
+    four frames at a sixth of the rate show one new picture or none by chance; with the fewest new pictures,
+    no draw of a level looks smoother than a draw of the level below.
 
     Args:
         clips: (B, T, C, H, W) in [0, 1]. A clip of one frame stays as it is.
@@ -100,8 +127,17 @@ def frame_rate(
         times: (B, T), seconds, rising; None: evenly spaced frames, every clip one segment.
         generator: where the phases come from.
 
+    Returns:
+        Tensor (B, T, C, H, W), each frame one of the clip's.
+
     Raises:
-        InputError: no generator, or one on another device.
+        InputError: there is no generator, or it is on another device.
+
+    Example:
+        >>> clips = torch.arange(8.0).view(1, 8, 1, 1, 1)
+        >>> result = frame_rate(clips, torch.tensor([3.0]), generator=torch.Generator().manual_seed(0))
+        >>> result.shape, int((result.diff(dim=1) > 0).sum())
+        (torch.Size([1, 8, 1, 1, 1]), 2)
     """
     first, place, length = segments_of(clips, times)
     periods = place.float()
@@ -111,7 +147,7 @@ def frame_rate(
     cycles = periods / strength[:, None]
     draws = draw(torch.rand, first.shape, generator, clips, "frame_rate").gather(1, first)
     phase = draws * (1 - cycles.gather(1, first + length - 1).frac())
-    # a frame is shown when its instant lies in another cycle than that of the frame before it
+    # a frame is shown when its instant lies in another cycle than the instant of the frame before it
     cycle = (cycles + phase).floor()
     return held(clips, anew=(place == 0) | (cycle > cycle.roll(1, dims=1)))
 
@@ -119,10 +155,10 @@ def frame_rate(
 def freeze(
     clips: Tensor, strength: Tensor, times: Tensor | None = None, generator: Generators | None = None
 ) -> Tensor:
-    """Lose packets: the picture freezes for one stretch of every segment and then jumps to where it would be.
+    """Lose packets: freeze the picture for one stretch of every segment, then jump to where it would be.
 
-    The stretch has `strength` times the segment's number of frames, rounded, at least one and never the
-    first, which has no frame before it to show; only where it lies is drawn.
+    The stretch has `strength` times the segment's number of frames, rounded, at least one; it never holds the
+    first frame, which has no frame before it. Only the place of the stretch is drawn.
 
     Args:
         clips: (B, T, C, H, W) in [0, 1]. A segment of one frame stays as it is.
@@ -131,8 +167,17 @@ def freeze(
         times: (B, T), seconds, rising; tells segments apart (`segments_of`).
         generator: where the draws come from.
 
+    Returns:
+        Tensor (B, T, C, H, W), each frame one of the clip's.
+
     Raises:
-        InputError: no generator, or one on another device.
+        InputError: there is no generator, or it is on another device.
+
+    Example:
+        >>> clips = torch.arange(4.0).view(1, 4, 1, 1, 1)
+        >>> result = freeze(clips, torch.tensor([0.75]), generator=torch.Generator().manual_seed(0))
+        >>> result.flatten()
+        tensor([0., 0., 0., 0.])
     """
     first, place, length = segments_of(clips, times)
     frozen = (strength[:, None] * length).round().clamp(min=1).minimum(length - 1)

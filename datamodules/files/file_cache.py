@@ -1,7 +1,7 @@
-"""What is found out about a file, once: Parquet rows that hold while its path, size and time of change do.
+"""A cache of rows about files in Parquet: a row holds while the file's path, size and time of change do.
 
-Probing, metrics and hashes of a corpus go through the same loop. It writes as it goes, each time the whole
-table in one step, so that a reader never sees half of it and an interruption loses minutes at most.
+Probing, metrics and hashes of a corpus go through the same loop. The loop writes as it goes, each time the
+whole table in one step, so that a reader never sees half a table and an interruption loses minutes at most.
 """
 
 import os
@@ -18,17 +18,16 @@ import pyarrow.parquet
 from rich.console import Console
 from rich.progress import track
 
-from datamodules.errors import UnreadableVideo
-from vqa_lightning.families import InputError
+from datamodules.errors import InputError, UnreadableVideo
 
 WRITE_SECONDS = 300.0
-"""What a killed process can lose, against writing a large table over and over."""
+"""Time between two writes: a killed process loses so much work, and a large table is written rarely."""
 
 Row = dict[str, Any]
 
 
 class _Stamp(NamedTuple):
-    """What must be unchanged for a cached row to hold."""
+    """The state of a file, which must be unchanged for a cached row to hold."""
 
     path: str
     size: int
@@ -42,7 +41,7 @@ class FileCache:
     Attributes:
         store: the Parquet file.
         schema: columns of a row; none of them may be called file, size, mtime_ns or version.
-        version: to be raised when the same file would give another row: all is then computed anew.
+        version: raise it when the same file would give another row: all rows are then computed anew.
     """
 
     store: Path
@@ -58,31 +57,28 @@ class FileCache:
         description: str = "",
         progress: bool = True,
     ) -> dict[Path, Row | UnreadableVideo]:
-        """Give the row of each file, computed in threads where the cache has none.
+        """Return the row of each file, computed in threads where the cache has none.
 
-        Threads, for FFmpeg and array operations work outside Python's lock, waiting for a disk costs no core,
-        and they need neither a main guard nor a fresh import of torch, as processes would.
+        Threads serve, for FFmpeg and array operations work outside Python's lock and waiting for a disk costs
+        no core. Processes would need a main guard and a fresh import of torch.
 
         Args:
             paths: the files; a path given twice counts once.
-            compute: from a path to its row; may raise UnreadableVideo, which is not kept but tried again the
-                next time.
+            compute: from a path to its row; may raise UnreadableVideo, which is not kept: the file is tried
+                again the next time.
             workers: threads; by default as many as there are cores.
             description: words beside the progress bar.
             progress: whether to show a bar on stderr while something is computed.
 
         Raises:
-            InputError: if the cache folder cannot be written.
+            InputError: the cache folder cannot be written.
         """
         known = self._read()
         stamps = {path: _stamp(path) for path in paths}
-        found: dict[Path, Row | UnreadableVideo] = {}
-        new: list[Path] = []
-        for path, stamp in stamps.items():
-            if stamp is not None and stamp in known:
-                found[path] = known[stamp]
-            else:
-                new.append(path)
+        found: dict[Path, Row | UnreadableVideo] = {
+            path: known[stamp] for path, stamp in stamps.items() if stamp is not None and stamp in known
+        }
+        new = [path for path in stamps if path not in found]
         fresh: dict[_Stamp, Row] = {}
         written = time.monotonic()
 
@@ -110,31 +106,24 @@ class FileCache:
                     if fresh and time.monotonic() - written > WRITE_SECONDS:
                         self._write(fresh)
                         fresh, written = {}, time.monotonic()
-        finally:  # what was computed before an interruption need not be computed again
+        finally:  # a row that was computed before an interruption need not be computed again
             if fresh:
                 self._write(fresh)
         return {path: found[path] for path in stamps}
 
     @property
     def _stored(self) -> pa.Schema:
-        stamp = [
-            ("file", pa.string()),
-            ("size", pa.int64()),
-            ("mtime_ns", pa.int64()),
-            ("version", pa.int32()),
-        ]
-        return pa.schema([*self.schema, *stamp])
+        stamp = {"file": pa.string(), "size": pa.int64(), "mtime_ns": pa.int64(), "version": pa.int32()}
+        return pa.schema([*self.schema, *stamp.items()])
 
     def _read(self) -> dict[_Stamp, Row]:
-        if not self.store.is_file():
-            return {}
         try:
             table = pa.parquet.read_table(self.store)
         except (pa.ArrowInvalid, OSError):
-            return {}  # damaged from outside: everything in it can be computed again
+            return {}  # absent, or damaged from outside: every row can be computed again
         if not table.schema.equals(self._stored):
             return {}  # written by another version
-        known = {}
+        known: dict[_Stamp, Row] = {}
         for row in table.to_pylist():
             stamp = _Stamp(row.pop("file"), row.pop("size"), row.pop("mtime_ns"))
             if row.pop("version") == self.version:
@@ -144,7 +133,7 @@ class FileCache:
     def _write(self, fresh: dict[_Stamp, Row]) -> None:
         """Add rows: read again, then replace the file in one step.
 
-        Of two processes that write at once the later one may miss the other's newest rows; those are computed
+        If two processes write at once, the later file may lack the other's newest rows; those are computed
         again.
         """
         latest = {stamp.path: (stamp, row) for stamp, row in (self._read() | fresh).items()}
@@ -153,24 +142,21 @@ class FileCache:
             for path, (stamp, row) in latest.items()
         ]
         table = pa.Table.from_pylist(rows, schema=self._stored)
-        temporary = None
+        folder = self.store.parent
         try:
-            self.store.parent.mkdir(parents=True, exist_ok=True)
-            handle, temporary = tempfile.mkstemp(dir=self.store.parent, prefix=f".{self.store.name}.")
-            os.close(handle)
-            pa.parquet.write_table(table, temporary)
-            os.replace(temporary, self.store)
+            folder.mkdir(parents=True, exist_ok=True)
+            # A full disk must not fill with halves: what is unfinished goes with its folder.
+            with tempfile.TemporaryDirectory(dir=folder, prefix=f".{self.store.name}.") as place:
+                pa.parquet.write_table(table, Path(place, self.store.name))
+                os.replace(Path(place, self.store.name), self.store)
         except OSError as error:
-            if temporary is not None:
-                Path(temporary).unlink(missing_ok=True)  # a full disk must not fill with halves
             raise InputError(
-                f"The cache folder {self.store.parent} cannot be written ({error.strerror}); "
-                "set XDG_CACHE_HOME."
+                f"The cache folder {folder} cannot be written ({error.strerror}); set XDG_CACHE_HOME."
             ) from error
 
 
 def _stamp(path: Path) -> _Stamp | None:
-    """None for a file that is not there: such a row is not kept, for the file may come."""
+    """Return the stamp of a file; None for an absent file, whose row is not kept, for the file may come."""
     try:
         status = path.stat()
     except OSError:
@@ -179,5 +165,5 @@ def _stamp(path: Path) -> _Stamp | None:
 
 
 def cache_folder() -> Path:
-    """The folder of what can be made again: $XDG_CACHE_HOME/vqa-lightning, else ~/.cache/vqa-lightning."""
+    """Return the folder of files that can be made again, in $XDG_CACHE_HOME, else in ~/.cache."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vqa-lightning"

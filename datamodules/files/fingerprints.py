@@ -1,6 +1,6 @@
-"""Hashes of what decides a score besides settings: files of weights, and modules that are already loaded.
+"""Hashes of weights, which decide a score as settings do: in files, or in modules that are already loaded.
 
-Contents count and places do not, so that a moved file keeps its scores and an edited one loses them.
+Contents count and places do not, so that a moved file keeps its scores and an edited file loses them.
 """
 
 import hashlib

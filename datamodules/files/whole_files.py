@@ -1,7 +1,7 @@
 """Files that are there whole or not at all, whenever the process that writes them dies.
 
-Each is written under a hidden name beside its own and takes its place in one step. What a killed process
-leaves ends in `.tmp`, and the run that goes on removes it.
+A file is written under a hidden name beside its own and takes its place in one step. A file that a killed
+process leaves ends in `.tmp`, and the run that goes on removes it.
 """
 
 import os
@@ -9,18 +9,28 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from vqa_lightning.families import InputError
+from datamodules.errors import InputError
 
 
 @contextmanager
 def written_whole(file: Path) -> Iterator[Path]:
-    """Gives the hidden path to write a file under; it becomes the file when nothing was raised.
+    """Give the hidden path to write a file under; it becomes the file when nothing was raised.
 
     Args:
         file: its folder is made where there is none.
 
     Raises:
         InputError: the folder cannot be written to; the file is as it was.
+
+    Example:
+        >>> import tempfile
+        >>> file = Path(tempfile.mkdtemp(), "scores.csv")
+        >>> with written_whole(file) as hidden:
+        ...     _ = hidden.write_text("path,score")
+        ...     file.exists()
+        False
+        >>> file.read_text()
+        'path,score'
     """
     hidden = file.with_name(f".{file.name}.tmp")
     try:
@@ -28,9 +38,8 @@ def written_whole(file: Path) -> Iterator[Path]:
             file.parent.mkdir(parents=True, exist_ok=True)
             yield hidden
             hidden.replace(file)
-        except BaseException:
+        finally:
             hidden.unlink(missing_ok=True)  # a full disk must not fill with halves
-            raise
     except OSError as error:
         raise InputError(
             f"{file} cannot be written ({os.strerror(error.errno or 0)}): make room there or change its "
@@ -39,7 +48,7 @@ def written_whole(file: Path) -> Iterator[Path]:
 
 
 def remove_unfinished(folder: Path, names: Iterable[str]) -> None:
-    """Removes what a killed process was writing.
+    """Remove the files that a killed process was writing.
 
     Args:
         folder: where it wrote.

@@ -8,6 +8,7 @@ from datamodules.labels.clips import ClipDataset, ClipItem
 from datamodules.labels.consensus import Consensus, Versions
 from datamodules.labels.fitted_consensus import FittedConsensus, fit_consensus
 from datamodules.labels.label_store import Annotation, Key, LabelStore
+from datamodules.labels.labelling import Labelling
 from datamodules.labels.levels import CUTS, LEVELS, hard_levels, preference
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "FittedConsensus",
     "Key",
     "LabelStore",
+    "Labelling",
     "Request",
     "Versions",
     "annotate_missing",

@@ -1,4 +1,4 @@
-"""Annotation: what is to be scored, who scores it, and the loop that scores only what is missing.
+"""Annotation: what is to be scored, who scores it, and the loop that computes only missing scores.
 
 Teachers at round 0 and the student at every later round go through the same loop. A rank's share depends on
 the requests alone and never on the state of the store, so that ranks that start at different moments leave no
@@ -20,15 +20,15 @@ from datamodules.video import Span, Video
 PART_ROWS = 4096
 
 PART_SECONDS = 300.0
-"""A part is written when it has this many scores or is this old: what a killed process can lose, against the
-number of files of a large corpus."""
+"""A part is written when it has this many scores or is this old. Smaller parts would lose less with a killed
+process, but make more files of a large corpus."""
 
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Request:
-    """A video to be scored: the source itself, a distorted version of it, or what it shows for a while.
+    """A video to be scored: the source itself, a distorted version of it, or a span of it.
 
     Attributes:
         video: the source.
@@ -49,20 +49,20 @@ class Request:
 
 
 class Annotator(Protocol):
-    """Whoever scores videos: a teacher, a file of scores, the student. Higher is better."""
+    """Whoever scores videos: a teacher, a file of scores, the student. A higher score is better."""
 
     name: str
 
     @property
     def fingerprint(self) -> str:
-        """Hexadecimal hash of name, settings and fit; where it differs, old scores do not count."""
+        """Hexadecimal hash of name, settings and fit; scores of another fingerprint do not count."""
 
     @property
     def settings(self) -> Mapping[str, object]:
         """What the fingerprint stands for, in plain types; kept beside the scores."""
 
     def annotate(self, requests: Sequence[Request], workers: int) -> Iterator[Annotation]:
-        """Score the requests; what cannot be read is named in a warning and left out.
+        """Score the requests; name each unreadable video in a warning and leave it out.
 
         Args:
             requests: what is to be scored.
@@ -71,7 +71,12 @@ class Annotator(Protocol):
 
 
 def fingerprint_of(name: str, settings: Mapping[str, object]) -> str:
-    """Hash a name and plain settings to 12 hexadecimal digits."""
+    """Hash a name and plain settings to 12 hexadecimal digits.
+
+    Example:
+        >>> fingerprint_of("niqe", {"window": None})
+        '5b1de90f2a7a'
+    """
     canonical = json.dumps([name, settings], sort_keys=True)
     return hashlib.sha256(canonical.encode()).hexdigest()[:12]
 
@@ -88,8 +93,8 @@ def annotate_missing(
 ) -> int:
     """Score this rank's share of the requests that the store does not have yet, and write them in parts.
 
-    Interrupted at any moment, the same call goes on where the last whole part ended. Every rank must be given
-    the same requests; wait for all of them before reading the store.
+    After an interruption at any moment, the same call goes on where the last whole part ended. Every rank
+    must be given the same requests; wait for all ranks before reading the store.
 
     Args:
         annotator: who scores.
@@ -104,14 +109,13 @@ def annotate_missing(
         How many scores were computed here.
 
     Raises:
-        InputError: if the store cannot be written to.
+        InputError: the store cannot be written to.
     """
     by_key = {request.key: request for request in requests}
     keys = sorted(by_key, key=lambda key: (key[0], key[1] or "", key[2]))
-    share = keys[rank::world_size]
     fingerprint = annotator.fingerprint
     have = store.have(round, fingerprint)
-    missing = [by_key[key] for key in share if key not in have]
+    missing = [by_key[key] for key in keys[rank::world_size] if key not in have]
     if not missing:
         return 0
     store.require_writable()
@@ -119,8 +123,8 @@ def annotate_missing(
     def write(part: list[Annotation]) -> None:
         store.write(round, annotator.name, fingerprint, part, rank=rank, settings=annotator.settings)
 
-    # What an annotator failed on before is all that is missing after a restart: one that it has scored shows
-    # that it is not the annotator that fails.
+    # After a restart only the clips on which the annotator failed are missing: a clip that it has scored
+    # before shows that the fault is not the annotator's.
     probe = [by_key[key] for key in keys if key in have][:1]
     computed, part, began = 0, [], time.monotonic()
     try:

@@ -1,10 +1,9 @@
 """The clips of the requests, read and encoded where workers run, distorted on the device that scores."""
 
-import hashlib
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from itertools import groupby
+from itertools import groupby, islice
 from typing import NamedTuple
 
 import torch
@@ -12,7 +11,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from datamodules.codecs import Codec, CodecCache
-from datamodules.distortions import Distortion
+from datamodules.distortions import Distortion, generator_for
 from datamodules.errors import UnreadableVideo
 from datamodules.labels.annotation import Request
 from datamodules.video import Cut, Sampling, Span, Video, read_clips
@@ -25,8 +24,8 @@ class ClipItem(NamedTuple):
 
     Attributes:
         position: index of the request.
-        frames: uint8 (D, T, C, H, W), after the codec's round trip where one was asked for.
-        sources: the same before it; the same tensor where none was.
+        frames: uint8 (D, T, C, H, W), after the codec's round trip where the request names a codec.
+        sources: the frames before the round trip; the same tensor where the request names no codec.
         times: (D, T) in seconds.
         error: one sentence where the video cannot be read; frames and times are then empty.
     """
@@ -48,9 +47,9 @@ class ClipDataset(Dataset[ClipItem]):
         requests: what is to be scored.
         sampling: how a clip is cut from a video.
         draws: how many clips are cut from each video; clip d is `read_clip(video, sampling, d, span)`.
-        pad: True takes the window as it is, small frames padded to it, as a model was trained. False takes it
-            as an upper bound: frames that fit into it come whole, larger ones as the largest square that lies
-            inside.
+        pad: True takes the window as it is, as a model was trained: small frames are padded to it. False
+            takes the window as an upper bound: frames that fit into it come whole, larger frames as the
+            largest square that lies inside both.
     """
 
     def __init__(
@@ -75,56 +74,45 @@ class ClipDataset(Dataset[ClipItem]):
         item = self._items[request.span]._replace(position=index)
         if not isinstance(request.simulator, Codec) or item.error is not None:
             return item
-        clips = [
-            encoded(self.codecs, request.simulator, clip, request.level, request.video.fps, self.sampling)
-            for clip in item.frames
-        ]
+        codec, level, fps = request.simulator, request.level, request.video.fps
+        clips = [encoded(self.codecs, codec, clip, level, fps, self.sampling) for clip in item.frames]
         return item._replace(frames=torch.stack(clips))
 
     def __getitems__(self, indices: Sequence[int]) -> list[ClipItem]:
-        """The items of a batch; spans of one video that follow each other are read in one pass through it.
+        """Return the items of a batch; read consecutive spans of one video in one pass through it.
 
-        The whole video is read by itself: what is asked besides must not decide what it gives.
+        The whole video is read by itself: other requests must not decide what it gives.
         """
         items = []
-        for (video, whole), group in groupby(indices, key=self._video_and_kind):
-            places = list(group)
+        asked = [(self.requests[index], index) for index in indices]
+        for (video, whole), group in groupby(asked, key=lambda one: (one[0].video, one[0].span is None)):
+            requests, places = zip(*group, strict=True)
             if not whole:
-                self._read_draws(video, [self.requests[place].span for place in places])
+                self._read_draws(video, [request.span for request in requests])
             items += [self[place] for place in places]
         return items
 
-    def _video_and_kind(self, index: int) -> tuple[Video, bool]:
-        request = self.requests[index]
-        return request.video, request.span is None
-
     def _read_draws(self, video: Video, spans: Sequence[Span | None]) -> None:
-        sampling = self.sampling
-        self._video = video
+        sampling, window = self.sampling, self.sampling.window
+        if not self.pad and window is not None:
+            fits = max(video.width, video.height) <= window
+            sampling = replace(sampling, window=None if fits else min(window, video.width, video.height))
+        self._video, self._items = video, {}
         try:
             if video.status != "ok":
                 raise UnreadableVideo(video.error)
-            if not self.pad and sampling.window is not None:
-                fits = max(video.width, video.height) <= sampling.window
-                sampling = replace(
-                    sampling, window=None if fits else min(sampling.window, video.width, video.height)
-                )
             cuts = [Cut(draw, span) for span in spans for draw in range(self.draws)]
-            clips = read_clips(video, sampling, cuts)
+            clips = iter(read_clips(video, sampling, cuts))
         except UnreadableVideo as error:
             nothing = torch.empty(0, dtype=torch.uint8)
-            item = ClipItem(0, nothing, nothing, torch.empty(0), str(error))
-            self._items = dict.fromkeys(spans, item)
+            self._items = dict.fromkeys(spans, ClipItem(0, nothing, nothing, torch.empty(0), str(error)))
             return
-        self._items = {}
-        for place, span in enumerate(spans):
-            drawn = clips[place * self.draws : (place + 1) * self.draws]
-            frames = torch.stack([clip.frames for clip in drawn])
-            times = torch.stack([clip.times for clip in drawn])
+        for span in spans:
+            frames, times = map(torch.stack, zip(*islice(clips, self.draws), strict=True))
             self._items[span] = ClipItem(0, frames, frames, times, None)
 
     def read(self, workers: int) -> Iterator[ClipItem]:
-        """Yield the clips that can be read, in order; what cannot is named in a warning and left out."""
+        """Yield the clips that can be read, in order; name each unreadable video in a warning and skip it."""
         named = set()
         for item in DataLoader(self, batch_size=None, num_workers=workers):
             path = self.requests[item.position].video.path
@@ -138,9 +126,9 @@ class ClipDataset(Dataset[ClipItem]):
 def encoded(
     cache: CodecCache, codec: Codec, clip: Tensor, level: int, fps: float, sampling: Sampling
 ) -> Tensor:
-    """A clip uint8 (T, C, H, W) after a codec's round trip, each of its segments by itself.
+    """Return a clip uint8 (T, C, H, W) after a codec's round trip, each of its segments by itself.
 
-    What lies between two segments was never seen: a codec must not predict one from the other.
+    The frames between two segments were never seen: a codec must not predict one segment from the other.
     """
     segments = torch.split(clip, sampling.frames)
     return torch.cat([cache.round_trip(codec, segment, level, fps) for segment in segments])
@@ -150,25 +138,24 @@ def distorted(frames: Tensor, times: Tensor, request: Request, first_draw: int =
     """Turn read clips into what the request asks for, the same at every call.
 
     The generator's seed is a hash of video, simulator and level, so that a score depends neither on the batch
-    nor on the order. What a codec does was done where the clips were read.
+    nor on the order. A codec's round trip was made where the clips were read.
 
     Args:
         frames: uint8 (D, T, C, H, W), the draws of one video, on any device.
         times: (D, T) in seconds.
         request: the simulator and level.
-        first_draw: of these; draws that are distorted one by one must not all get the same noise.
+        first_draw: number of the first of these draws; draws that are distorted one by one must not all get
+            the same noise.
 
     Returns:
         float (D, T, C, H, W) in [0, 1].
 
     Raises:
-        InputError: if the level is out of the simulator's range.
+        InputError: the level is out of the simulator's range.
     """
     clips = frames / 255
     if not isinstance(request.simulator, Distortion):
         return clips
     named = (*request.key, first_draw) if first_draw else request.key
-    seed = int.from_bytes(hashlib.sha256(repr(named).encode()).digest()[:7])
-    generator = torch.Generator(frames.device).manual_seed(seed)
     levels = torch.full((len(frames),), request.level)
-    return request.simulator(clips, levels, times=times, generator=generator)
+    return request.simulator(clips, levels, times=times, generator=generator_for(named, frames.device))

@@ -28,12 +28,12 @@ class Consensus:
     cuts: tuple[float, float] = CUTS
 
     def margin(self, first: np.ndarray, second: np.ndarray) -> np.ndarray:
-        """D / sD (m,) of the videos at positions `second` over those at `first`."""
+        """Return D / sD (m,) of the videos at positions `second` over those at `first`."""
         spread = np.sqrt(self.variance[first] + self.variance[second])
         return np.asarray((self.score[second] - self.score[first]) / np.maximum(spread, 1e-6))
 
     def doubt(self, first: np.ndarray, second: np.ndarray) -> np.ndarray:
-        """How little the scores of two videos say of them, (m,) from 0 to 1.
+        """Return how little the scores of two videos say of them, (m,) from 0 to 1.
 
         sD^2 / (sD^2 + S^2) with S^2 the variance of the consensus's scores: 0 where annotators agree, one
         half where they disagree on the two by as much as videos differ, whatever the scores' unit. The margin
@@ -43,19 +43,19 @@ class Consensus:
         return np.asarray(spread / np.maximum(spread + np.var(self.score), 1e-12))
 
     def restrict(self, video_ids: Sequence[str]) -> "Consensus":
-        """The consensus on those of `video_ids` that it knows, in their order."""
+        """Return the consensus on those of `video_ids` that it knows, in their order."""
         position = {name: index for index, name in enumerate(self.video_ids)}
         kept = [name for name in video_ids if name in position]
         return self.at(np.array([position[name] for name in kept], dtype=np.int64))
 
     def at(self, index: np.ndarray) -> "Consensus":
-        """The consensus on the videos at these positions."""
+        """Return the consensus on the videos at these positions."""
         ids = tuple(self.video_ids[place] for place in index)
         return Consensus(ids, self.score[index], self.variance[index], self.cuts)
 
 
 def random_margins(consensus: Consensus, count: int = 4096, seed: int = 0) -> np.ndarray:
-    """Margins (count,) of random pairs of different videos."""
+    """Return margins (count,) of random pairs of different videos."""
     generator = np.random.default_rng(seed)
     n = len(consensus.video_ids)
     first = generator.integers(n, size=count)
@@ -64,14 +64,14 @@ def random_margins(consensus: Consensus, count: int = 4096, seed: int = 0) -> np
 
 
 def balance_of(consensus: Consensus) -> tuple[float, float]:
-    """Shares of random pairs that are not similar, and that are clearly different."""
+    """Return the shares of random pairs that are not similar, and that are clearly different."""
     size = np.abs(random_margins(consensus))
     inner, outer = consensus.cuts
     return float((size > inner).mean()), float((size > outer).mean())
 
 
 def cuts_for_balance(consensus: Consensus, balance: tuple[float, float]) -> tuple[float, float]:
-    """The cuts at which random pairs of this consensus fall into the levels as `balance` says."""
+    """Return the cuts at which random pairs of this consensus fall into the levels as `balance` says."""
     inner, outer = np.quantile(np.abs(random_margins(consensus)), [1 - balance[0], 1 - balance[1]])
     inner = max(float(inner), 1e-3)
     return inner, max(float(outer), inner + 1e-3)
@@ -91,11 +91,8 @@ class Versions:
     simulators: tuple[str, ...]
     levels: npt.NDArray[np.int64]
 
-
-def versions_among(versions: Versions, video_ids: Sequence[str]) -> Versions:
-    """The versions of these videos."""
-    scores = versions.consensus
-    kept = np.flatnonzero(pc.is_in(pa.array(scores.video_ids, pa.string()), pa.array(video_ids, pa.string())))
-    return Versions(
-        scores.at(kept), tuple(versions.simulators[index] for index in kept), versions.levels[kept]
-    )
+    def restrict(self, video_ids: Sequence[str]) -> "Versions":
+        """Return the versions of these videos."""
+        scores, wanted = self.consensus, pa.array(video_ids, pa.string())
+        kept = np.flatnonzero(pc.is_in(pa.array(scores.video_ids, pa.string()), wanted))
+        return Versions(scores.at(kept), tuple(self.simulators[index] for index in kept), self.levels[kept])

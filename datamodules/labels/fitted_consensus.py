@@ -1,7 +1,7 @@
 """From the scores of several annotators to one mean and one variance for each video, without any label.
 
-Each annotator gets the monotone map under which it agrees best with the weighted mean of the others; the
-mean is over the mapped scores. The variance is what the annotators disagree by, shrunk because few of them
+Each annotator gets the monotone map under which it agrees best with the weighted mean of the others. The mean
+is over the mapped scores. The variance is the annotators' disagreement, shrunk because few annotators
 estimate it badly.
 """
 
@@ -14,12 +14,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from scipy.optimize import brentq
 
+from datamodules.errors import InputError
 from datamodules.labels.teacher_scales import Floats, TeacherScale, fit_logistic, logistic, normal_scores
-from vqa_lightning.families import InputError
 
 SINGLE_VARIANCE = 0.5
-"""Variance, in squares of the mapped scale, where neither a second annotator nor a standard error says
-anything: what two teachers disagree by whose scores correlate at .5."""
+"""Variance, in squares of the mapped scale, where there is neither a second annotator nor a standard error:
+the disagreement of two teachers whose scores correlate at .5."""
 
 SINGLE_FREEDOM = 3
 """Degrees of freedom granted to a single annotator's own standard error: four segments a video."""
@@ -42,7 +42,11 @@ def shrink(variance: Floats, freedom: Floats) -> Floats:
         freedom: (n,), degrees of freedom, 0 where there is no sample variance; not all 0.
 
     Returns:
-        (n,): positive where the pooled mean is.
+        (n,), positive where the pooled mean is.
+
+    Example:
+        >>> shrink(np.array([1.0, 4.0, 0.0]), np.array([3.0, 3.0, 0.0]))
+        array([2.5, 2.5, 2.5])
     """
     known = freedom > 0
     s2, d = variance[known], freedom[known]
@@ -56,11 +60,11 @@ def shrink(variance: Floats, freedom: Floats) -> Floats:
 
 
 def whole_clips(table: pa.Table, fingerprint: str) -> pa.Table:
-    """The scores of whole clips of one annotator, from a table of `LabelStore.read` of one round."""
+    """Return an annotator's scores of whole clips, from a table of `LabelStore.read` of one round."""
     own = pc.and_(pc.equal(table["fingerprint"], fingerprint), pc.is_null(table["segment"]))
     table = table.select(["video_id", "simulator", "level", "score", "stderr"])
     rows = np.flatnonzero(own)
-    if len(rows) and rows[-1] - rows[0] == len(rows) - 1:  # as a store gives them: no copy of a million ids
+    if len(rows) and rows[-1] - rows[0] == len(rows) - 1:  # as in a store: a million ids are not copied
         return table.slice(rows[0], len(rows))
     return table.take(rows)
 
@@ -68,10 +72,10 @@ def whole_clips(table: pa.Table, fingerprint: str) -> pa.Table:
 def look_up(
     own: pa.Table, video_ids: Sequence[str], simulator: str | None = None, level: int = 0
 ) -> tuple[Floats, Floats]:
-    """Score and standard error, each (n,), of the videos in one version; NaN where there is none.
+    """Return score and standard error, each (n,), of the videos in one version; NaN where there is none.
 
     Args:
-        own: of `whole_clips`.
+        own: scores of one annotator, from `whole_clips`.
         video_ids: (n,) in the order of the result.
         simulator: identity of the simulator; None: the sources.
         level: the simulator's level.
@@ -88,14 +92,14 @@ def look_up(
 
 @dataclass(frozen=True)
 class FittedConsensus:
-    """Annotators brought to one scale; of `fit_consensus`.
+    """Annotators brought to one scale by `fit_consensus`.
 
     Args:
-        rows: of each annotator, its scores of whole clips.
-        scales: of each annotator, its map.
+        rows: scores of whole clips, of each annotator.
+        scales: map to the common scale, of each annotator.
         weights: (annotators,), positive, of sum 1.
-        precision: (annotators,) the variance of each one's own error is 1 / (1 + precision) on its scale.
-        centre: of the weighted mean over the fitted sources.
+        precision: (annotators,) the variance of an annotator's own error is 1 / (1 + precision) on its scale.
+        centre: mean of the weighted mean over the fitted sources.
         unit: standard deviation of the weighted mean over the fitted sources.
     """
 
@@ -112,26 +116,26 @@ class FittedConsensus:
         """Return mean and variance of each video.
 
         Args:
-            video_ids: (n,), in the order of the result.
-            simulator: identity of the simulator whose versions are asked for; None: the sources.
+            video_ids: (n,) in the order of the result.
+            simulator: identity of the simulator; None: the sources.
             level: the simulator's level.
 
         Returns:
-            mean and variance, each (n,), on the scale on which the fitted sources have mean 0 and standard
-            deviation 1. The mean is the weighted mean over the annotators that have a score, NaN where none
-            has. The variance is METHOD's s^2, that of one annotator: with equal weights the sample variance,
-            else the variance of the mean, from the weighted disagreement, times n, the effective number of
-            those present (Kish: 1 / sum of squared weights); shrunk by `shrink`. If errors are independent,
-            the mean of a video is n times better: P(B over A) is then Phi(D / sD sqrt(n)), and it is
-            Phi(D / sD) if they are shared. For a single annotator the variance is the square of its mapped
-            standard error, shrunk likewise, or `SINGLE_VARIANCE` where it has none.
+            Mean and variance, each (n,), on the scale on which the fitted sources have mean 0 and standard
+            deviation 1. The mean is the weighted mean over the annotators that have a score, NaN where no
+            annotator has a score. The variance is METHOD's s^2, the variance of one annotator, shrunk by
+            `shrink`. With equal weights it is the sample variance, else the variance of the mean, from the
+            weighted disagreement, times n, the effective number of annotators present (Kish: 1 / sum of
+            squared weights). If errors are independent, the mean of a video is n times better: P(B over A)
+            is then Phi(D / sD sqrt(n)); it is Phi(D / sD) if errors are shared. For a single annotator the
+            variance is the square of its mapped standard error, shrunk likewise, or `SINGLE_VARIANCE` where
+            it has no standard error.
         """
-        mapped = np.empty((len(self.rows), len(video_ids)))
-        for index, (own, scale) in enumerate(zip(self.rows, self.scales, strict=True)):
-            score, stderr = look_up(own, video_ids, simulator, level)
-            mapped[index] = scale(score)
+        found = [look_up(own, video_ids, simulator, level) for own in self.rows]
+        mapped = np.stack([scale(score) for scale, (score, _) in zip(self.scales, found, strict=True)])
         mean, variance, freedom = _weighted_moments(mapped, self.weights, 1 / (1 + self.precision))
-        if len(mapped) == 1:  # what it says of itself
+        if len(mapped) == 1:  # its own standard error is all there is
+            (scale,), ((score, stderr),) = self.scales, found
             error = (scale(score + stderr) - scale(score - stderr)) / 2
             freedom = np.where(np.isfinite(error), float(SINGLE_FREEDOM), 0.0)
             variance = np.nan_to_num(error) ** 2
@@ -152,36 +156,38 @@ def fit_consensus(
 ) -> FittedConsensus:
     """Bring annotators to one scale without labels.
 
-    Annotators start as the normal scores of their ranks; each in turn gets the logistic (`fit_logistic`)
-    that agrees best with the weighted mean of the others until no score moves. That mean is turned into
-    normal scores before each fit: bent curves fitted to bent curves would end as steps.
+    Annotators start as the normal scores of their ranks. Each in turn gets the logistic (`fit_logistic`) that
+    agrees best with the weighted mean of the others, until no score moves. The mean is turned into normal
+    scores before each fit: bent curves fitted to bent curves would end as steps.
 
     Args:
-        table: of `LabelStore.read`, of one round.
+        table: labels of one round, from `LabelStore.read`.
         fit_ids: the videos on whose sources the maps are fitted, normally the train split.
-        annotators: fingerprints of those whose scores count.
-        weights: fingerprint -> weight, 0 for those to be left out (see `teacher_weights`); none: equal.
+        annotators: fingerprints of the annotators.
+        weights: by fingerprint, 0 for an annotator to be left out (see `teacher_weights`); None: equal.
 
     Raises:
-        InputError: if an annotator has no score of any video to be fitted on, or no weight is positive.
+        InputError: an annotator has no score of any video to be fitted on, or no weight is positive.
     """
-    kept = [name for name in annotators if weights is None or weights[name] > 0]
+    if weights is None:
+        weights = dict.fromkeys(annotators, 1.0)
+    kept = [name for name in annotators if weights[name] > 0]
     if not kept:
         raise InputError(
-            f"None of the annotators {', '.join(annotators)} has a weight above 0; name a teacher that "
-            "agrees with the known order of distorted versions, or use equal weights."
+            f"A weight of the annotators {', '.join(annotators)} must be above 0; got none: name a teacher "
+            "that agrees with the known order of distorted versions, or use equal weights."
         )
-    share = np.array([1.0 if weights is None else weights[name] for name in kept], dtype=np.float64)
+    share = np.array([weights[name] for name in kept], dtype=np.float64)
     share /= share.sum()
     rows = tuple(whole_clips(table, name) for name in kept)
-    ranks, normal = [], np.full((len(kept), len(fit_ids)), np.nan)
+    ranks, normal = [], np.empty((len(kept), len(fit_ids)))
     for index, (name, own) in enumerate(zip(kept, rows, strict=True)):
         score, _ = look_up(own, fit_ids)
         known = np.isfinite(score)
         if not known.any():
             raise InputError(
-                f"Annotator {name} has no score of the {len(fit_ids)} videos that its scale is fitted on; "
-                "annotate them first."
+                f"Annotator {name} needs scores of the {len(fit_ids)} videos that its scale is fitted on; "
+                "got none: annotate the videos first."
             )
         ranks.append(normal_scores(score[known]))
         normal[index] = ranks[-1](score)
@@ -193,9 +199,8 @@ def fit_consensus(
         values[:] = (bent - scales[-1].mean) / scales[-1].deviation
     precision = _precision(normal, share)
     mean, _, _ = _weighted_moments(normal, share, 1 / (1 + precision))
-    return FittedConsensus(
-        rows, tuple(scales), share, precision, float(np.nanmean(mean)), float(np.nanstd(mean)) or 1.0
-    )
+    centre, unit = float(np.nanmean(mean)), float(np.nanstd(mean)) or 1.0
+    return FittedConsensus(rows, tuple(scales), share, precision, centre, unit)
 
 
 def _fit_curves(normal: Floats, share: Floats) -> list[tuple[float, float] | None]:
@@ -210,23 +215,21 @@ def _fit_curves(normal: Floats, share: Floats) -> list[tuple[float, float] | Non
             if both.any():
                 target = normal_scores(target[both])(target[both])
                 curves[index] = fit_logistic(values[both], target)
-            curve = curves[index]
-            if curve is None:
-                bent[index] = values
-            else:
-                bent[index] = logistic(values, *curve)
-                bent[index] = (bent[index] - np.nanmean(bent[index])) / np.nanstd(bent[index])
+            bent[index] = values
+            if curve := curves[index]:
+                moved = logistic(values, *curve)
+                bent[index] = (moved - np.nanmean(moved)) / np.nanstd(moved)
         if np.nanmax(np.abs(bent - before)) < _CONVERGED:
             break
     return curves
 
 
 def _precision(mapped: Floats, share: Floats) -> Floats:
-    """Each annotator's ratio of signal to error variance: its weight times the factor that the data show.
+    """Find each annotator's ratio of signal to error variance, its weight times a factor fitted to the data.
 
-    Weights stand for inverse error variances up to a factor, and every mapped score has variance 1, so an
-    error has the share 1 / (1 + factor * weight) of it. The factor is the one under which the expected
-    disagreement is the one seen.
+    Weights stand for inverse error variances up to a factor. Every mapped score has variance 1, so that an
+    error has the share 1 / (1 + factor * weight) of it. Under the fitted factor the expected disagreement
+    equals the disagreement seen.
     """
     if len(mapped) == 1:
         return np.zeros(1)
@@ -246,7 +249,7 @@ def _precision(mapped: Floats, share: Floats) -> Floats:
 
 
 def _patterns(mapped: Floats) -> list[tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]]:
-    """Which annotators are present together, and for which videos; those without any are left out."""
+    """List which annotators are present together, and for which videos; videos without any are left out."""
     known, pattern = np.unique(np.packbits(np.isfinite(mapped), axis=0), axis=1, return_inverse=True)
     members = np.split(np.argsort(pattern, kind="stable"), np.cumsum(np.bincount(pattern.ravel()))[:-1])
     bits = np.unpackbits(known, axis=0, count=len(mapped))
@@ -255,7 +258,7 @@ def _patterns(mapped: Floats) -> list[tuple[npt.NDArray[np.int64], npt.NDArray[n
 
 
 def _disagreement(mapped: Floats, share: Floats) -> Floats:
-    """Weighted mean square of each video's (annotators, videos) scores about their weighted mean; (n,)."""
+    """Return the weighted mean square (n,) of the scores (annotators, n) about their weighted mean."""
     weight = np.where(np.isfinite(mapped), share[:, None], 0.0)
     total = weight.sum(axis=0)
     weight = np.divide(weight, total, out=np.zeros_like(weight), where=total > 0)
@@ -266,11 +269,11 @@ def _disagreement(mapped: Floats, share: Floats) -> Floats:
 
 
 def _weighted_moments(mapped: Floats, share: Floats, error: Floats) -> tuple[Floats, Floats, Floats]:
-    """Weighted mean (n,) of (annotators, n), variance of one annotator, and its degrees of freedom.
+    """Return the weighted mean (n,) of (annotators, n), one annotator's variance, and its degrees of freedom.
 
     The disagreement of a video is a quadratic form Q = diag(w) - w w' in errors of covariance
-    V = diag(error): its expectation is tr(Q V) and its freedom, by Satterthwaite (1946),
-    tr(Q V)^2 / tr((Q V)^2); the mean's own variance is w' V w.
+    V = diag(error). Its expectation is tr(Q V), and its freedom, by Satterthwaite (1946), is
+    tr(Q V)^2 / tr((Q V)^2). The variance of the mean itself is w' V w.
     """
     mean, variance, freedom = np.full((3, mapped.shape[1]), [[np.nan], [0.0], [0.0]])
     squares = _disagreement(mapped, share)

@@ -13,12 +13,12 @@ import numpy as np
 from lightning_utilities.core.rank_zero import rank_zero_info
 
 from datamodules.corpus import match_names
+from datamodules.errors import InputError
 from datamodules.labels.consensus import Consensus, cuts_for_balance
 from datamodules.labels.fitted_consensus import shrink
 from datamodules.labels.teacher_scales import Floats
 from datamodules.opinions import BENCHMARKS, Opinions, read_opinions
 from datamodules.video import Video
-from vqa_lightning.families import InputError
 
 OBSERVERS = 24
 """Votes a video is taken to have where a list does not say: what ITU-T P.913 asks of one test room."""
@@ -152,7 +152,7 @@ def read_mos(entry: MOSList, corpus: Sequence[Video]) -> tuple[HumanScores, dict
 
 
 def scores_among(lists: Sequence[HumanScores], video_ids: Sequence[str]) -> list[HumanScores]:
-    """What lists say of these videos; those that know fewer than two of them are left out.
+    """Return what the lists say of these videos; a list that knows fewer than two of them is left out.
 
     Raises:
         InputError: no list is left.

@@ -1,8 +1,8 @@
 """The label store: every score that any annotator gave, as Parquet that any engine can read.
 
 Parts are Hive-partitioned by round and annotator, written under a hidden name and renamed, and never edited:
-an interrupted run leaves whole parts or none, ranks need no lock, and a changed setting, having another
-fingerprint, never meets old scores.
+an interrupted run leaves whole parts or none, ranks need no lock, and a changed setting has another
+fingerprint, so that it never meets old scores.
 """
 
 import hashlib
@@ -11,8 +11,8 @@ import logging
 import math
 import os
 import re
-from collections.abc import Iterable, Mapping
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -25,8 +25,9 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
+from datamodules.checks import check_least, check_that
+from datamodules.errors import InputError
 from datamodules.files import cache_folder
-from vqa_lightning.families import InputError
 
 SCHEMA = pa.schema(
     [
@@ -39,15 +40,14 @@ SCHEMA = pa.schema(
         pa.field("stderr", pa.float64()),
     ]
 )
-"""Columns of a part. `simulator` null: the source; `segment` null: the whole clip; `stderr` null: not
-known."""
+"""Columns of a part. `simulator` null: the source; `segment` null: the whole clip; `stderr` null: unknown."""
 
 _REPEATED = pa.dictionary(pa.int32(), pa.string())
 
 PARTITION_SCHEMA = pa.schema([("round", pa.int32()), ("annotator", _REPEATED), ("fingerprint", _REPEATED)])
 
 READ_SCHEMA = pa.schema([*SCHEMA, *PARTITION_SCHEMA])
-"""Columns of what `LabelStore.read` returns; the annotator is spelt out once and not in every row."""
+"""Columns that `LabelStore.read` returns; the annotator is spelt out once and not in every row."""
 
 _KEY = ["video_id", "simulator", "level", "draw", "segment"]
 
@@ -125,22 +125,24 @@ class LabelStore:
                 metadata.
 
         Raises:
-            InputError: if the name or fingerprint cannot be part of a path, a score is not finite, a standard
-            error
-                is negative or infinite, or the store cannot be written to.
+            InputError: the name or fingerprint cannot be part of a path, a score is not finite, a standard
+                error is negative or infinite, or the store cannot be written to.
+
+        Example:
+            >>> store = LabelStore("memory://example")
+            >>> part = store.write(0, "niqe", "ab12", [Annotation("video", "jpeg", 3, 1.5, stderr=0.25)])
+            >>> store.read().select(["video_id", "level", "score", "annotator"]).to_pylist()
+            [{'video_id': 'video', 'level': 3, 'score': 1.5, 'annotator': 'niqe'}]
         """
-        if round < 0 or not _NAME.fullmatch(annotator) or not _FINGERPRINT.fullmatch(fingerprint):
-            raise InputError(
-                f"Scores of round {round}, annotator {annotator!r}, fingerprint {fingerprint!r} cannot be "
-                "stored: give a round from 0 up, a name of letters, digits, '.', '_', '+' and '-', and a "
-                "fingerprint of hexadecimal digits."
-            )
+        check_least("The round of a score", round, 0)
+        named = _NAME.fullmatch(annotator) is not None
+        check_that(named, "An annotator's name", "of letters, digits, '.', '_', '+' and '-'", repr(annotator))
+        digits = _FINGERPRINT.fullmatch(fingerprint) is not None
+        check_that(digits, "An annotator's fingerprint", "of hexadecimal digits", repr(fingerprint))
         table = _to_table(annotations, annotator)
         if not table.num_rows:
             return None
-        digest = hashlib.sha256()
-        for column in table.columns:
-            digest.update(json.dumps(column.to_pylist()).encode())
+        digest = hashlib.sha256("".join(json.dumps(column.to_pylist()) for column in table.columns).encode())
         provenance = {
             "annotator": annotator,
             "fingerprint": fingerprint,
@@ -152,7 +154,7 @@ class LabelStore:
         folder = f"{self._root}/round={round}/annotator={annotator}-{fingerprint}"
         name = f"part-{rank:05d}-{digest.hexdigest()[:16]}.parquet"
         path, hidden = f"{folder}/{name}", f"{folder}/.{name}.{os.getpid()}.tmp"
-        try:
+        with self._writing():
             if self._fs.exists(path):
                 return path
             self._fs.makedirs(folder, exist_ok=True)
@@ -164,37 +166,33 @@ class LabelStore:
                 with suppress(OSError):
                     self._fs.rm(hidden)
                 raise
-        except OSError as error:
-            raise self._unwritable(error) from error
         return path
 
     def require_writable(self) -> None:
         """Fail now, and not after an hour of scoring, if no part can be written.
 
         Raises:
-            InputError: if the store's folder cannot be made or written to.
+            InputError: the store's folder cannot be made or written to.
         """
         probe = f"{self._root}/.writable.{os.getpid()}.tmp"
-        try:
+        with self._writing():
             self._fs.makedirs(self._root, exist_ok=True)
             self._fs.pipe_file(probe, b"")
             self._fs.rm(probe)
-        except OSError as error:
-            raise self._unwritable(error) from error
 
     def read(
         self, round: int | None = None, annotator: str | None = None, fingerprint: str | None = None
     ) -> pa.Table:
         """Read all scores, or those of one round, annotator name or fingerprint.
 
-        Rows are sorted by round, annotator and key, so that what is read does not depend on how many ranks
-        wrote it; a key that was scored twice comes once.
+        Rows are sorted by round, annotator and key, so that they do not depend on how many ranks wrote them;
+        a key that was scored twice comes once.
 
         Returns:
             A table with `READ_SCHEMA`; empty where nothing matches.
 
         Raises:
-            InputError: if a part is no readable Parquet file.
+            InputError: a part is no readable Parquet file.
         """
         tables = [READ_SCHEMA.empty_table()]
         for (number, name, print_), paths in self._partitions(round, annotator, fingerprint).items():
@@ -209,10 +207,8 @@ class LabelStore:
         keys: set[Key] = set()
         for paths in self._partitions(round, None, fingerprint).values():
             rows = self._read_parts(paths, ["video_id", "simulator", "level", "segment"])
-            rows = rows.filter(pc.is_null(rows["segment"]))
-            keys.update(
-                zip(*(rows[name].to_pylist() for name in ("video_id", "simulator", "level")), strict=True)
-            )
+            columns = rows.filter(pc.is_null(rows["segment"])).drop_columns("segment").columns
+            keys.update(zip(*(column.to_pylist() for column in columns), strict=True))
         return keys
 
     def _partitions(
@@ -233,36 +229,38 @@ class LabelStore:
 
     def _read_parts(self, paths: list[str], columns: list[str]) -> pa.Table:
         try:
-            return ds.dataset(paths, schema=SCHEMA, filesystem=self._fs, format="parquet").to_table(
-                columns=columns
-            )
+            parts = ds.dataset(paths, schema=SCHEMA, filesystem=self._fs, format="parquet")
+            return parts.to_table(columns=columns)
         except (pa.ArrowInvalid, OSError) as error:
             raise InputError(
-                f"A part of the label store {self.url} cannot be read ({_first_line(error)}); remove it "
+                f"A part of the label store {self.url} cannot be read ({_first_line(error)}); remove it, "
                 "and its scores are computed again."
             ) from error
 
-    def _unwritable(self, error: OSError) -> InputError:
-        return InputError(
-            f"The label store {self.url} cannot be written to ({error.strerror or _first_line(error)}); "
-            "name another place or make room there."
-        )
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise InputError(
+                f"The label store {self.url} cannot be written to ({error.strerror or _first_line(error)}); "
+                "name another place or make room there."
+            ) from error
 
 
 def _to_table(annotations: Iterable[Annotation], annotator: str) -> pa.Table:
     rows = []
     for row in annotations:
-        if not math.isfinite(row.score) or row.stderr < 0 or math.isinf(row.stderr):
-            raise InputError(
-                f"{annotator} gave video {row.video_id} the score {row.score} with stderr {row.stderr}; "
-                "a score must be finite, and its error finite and not negative, or NaN for unknown."
-            )
+        known = math.isfinite(row.score) and not (row.stderr < 0 or math.isinf(row.stderr))
+        name = f"The score and stderr of video {row.video_id} by {annotator}"
+        must_be = "finite, the stderr 0 or more, or NaN where unknown"
+        check_that(known, name, must_be, f"{row.score} and {row.stderr}")
         rows.append({**row._asdict(), "stderr": None if math.isnan(row.stderr) else row.stderr})
     return pa.Table.from_pylist(rows, schema=SCHEMA)
 
 
 def _one_per_key(rows: pa.Table) -> pa.Table:
-    # Sorted by score too: which of two scores of one key stays must not depend on the order of the parts.
+    # Sorted by score too: the order of the parts must not decide which of two scores of one key stays.
     rows = rows.sort_by([(name, "ascending") for name in [*_KEY, "score", "stderr"]]).combine_chunks()
     repeats = np.arange(len(rows)) > 0
     for name in _KEY:

@@ -15,7 +15,7 @@ CUTS = (1.0, 2.0)
 
 
 def soft_levels(margin: Tensor, cuts: tuple[float, float] = CUTS, blur: float = 0.5) -> Tensor:
-    """Turns margins into distributions over the five levels.
+    """Turn margins into distributions over the five levels.
 
     The mass of N(margin, blur^2) between the cuts -c2, -c1, c1, c2; `blur` 0 gives the hard label.
 
@@ -41,7 +41,7 @@ def soft_levels(margin: Tensor, cuts: tuple[float, float] = CUTS, blur: float = 
 
 
 def severity_levels(first: Tensor, second: Tensor) -> Tensor:
-    """Turns the severities of both sides into one-hot distributions over the five levels.
+    """Turn the severities of both sides into one-hot distributions over the five levels.
 
     A difference of one step is better or worse, of more superior or inferior, of none similar.
 
@@ -56,12 +56,12 @@ def severity_levels(first: Tensor, second: Tensor) -> Tensor:
 
 
 def hard_levels(levels: Tensor) -> Tensor:
-    """The likeliest level of each distribution (..., 5): long, 0 inferior to 4 superior."""
+    """Return the likeliest level of each distribution (..., 5): long, 0 inferior to 4 superior."""
     return levels.argmax(dim=-1)
 
 
 def preference(levels: Tensor) -> Tensor:
-    """P(second preferred) of level distributions (..., 5): their mean with weights 0, .25, .5, .75, 1."""
+    """Return P(second preferred) of distributions (..., 5): their mean with weights 0, .25, .5, .75, 1."""
     # No matrix product: autocast would round it to steps of .004.
     weights = torch.linspace(0, 1, len(LEVELS), dtype=levels.dtype, device=levels.device)
     return (levels * weights).sum(dim=-1)

@@ -1,12 +1,14 @@
-"""Full-reference metrics: how far a distorted clip fell from its known source.
+"""Labels across contents that need neither a human nor a teacher: how far each distorted version fell.
 
-SSIM and GMSD are computed on the device in one pass over all planes of a batch and label the versions of a
-corpus through `FullReference`. XPSNR is FFmpeg's own and labels nothing, so that it can judge the labels.
+The scores of at least two full-reference metrics become drops in standard deviations of source quality, and
+what the metrics disagree by is the label's doubt. That nobody said how good the sources are is a variance of
+one, so that two versions differ only where their drops outweigh it.
 """
 
 import hashlib
 import math
 from collections.abc import Mapping, Sequence
+from itertools import compress
 
 import numpy as np
 import numpy.typing as npt
@@ -15,10 +17,12 @@ import pyarrow.compute as pc
 from scipy.special import ndtri
 from scipy.stats import rankdata
 
+from datamodules.errors import InputError
+from datamodules.labels.annotation import Request
 from datamodules.labels.consensus import Consensus, Versions
 from datamodules.labels.fitted_consensus import shrink
 from datamodules.simulators import Simulator
-from vqa_lightning.families import InputError
+from datamodules.video import Video
 
 PERFECT = 1.0
 """Score of a source beside itself, by either metric of `FullReference`."""
@@ -30,7 +34,7 @@ Floats = npt.NDArray[np.float64]
 
 
 def eligible(simulators: Mapping[str, Simulator]) -> dict[str, Simulator]:
-    """The simulators, by name, whose pixels compare with the source's."""
+    """Return the simulators, by name, whose pixels compare with the source's."""
     return {name: simulator for name, simulator in simulators.items() if simulator.family in COMPARABLE}
 
 
@@ -60,6 +64,25 @@ def drawn_ladders(
     )
     drawn = np.frombuffer(keys, dtype=">u8").reshape(len(video_ids), len(names))
     return drawn.argsort(axis=1).argsort(axis=1) < count
+
+
+def reference_requests(
+    videos: Sequence[Video], simulators: Mapping[str, Simulator], ladders: int | None
+) -> list[Request]:
+    """Return what full-reference metrics are asked for: the videos, and the `drawn_ladders` of each.
+
+    Args:
+        videos: (n,).
+        simulators: by name.
+        ladders: of simulators for each video; None: all.
+    """
+    drawn = drawn_ladders([video.video_id for video in videos], simulators, ladders)
+    return [Request(video) for video in videos] + [
+        Request(video, simulator, level + 1)
+        for video, own in zip(videos, drawn, strict=True)
+        for simulator in compress(eligible(simulators).values(), own)
+        for level in range(len(simulator.levels))
+    ]
 
 
 def half_normal_scores(damage: Floats) -> Floats:

@@ -1,8 +1,8 @@
 """The monotone map of one teacher's scores to a scale that all teachers share, fitted without labels.
 
-Ranks become normal scores, which makes any units comparable; a logistic of these takes out where the scores
-say less, as in a saturated end or heavy tails. It goes on as a logarithm outside, so that distorted versions
-worse than every source stay in order.
+Ranks become normal scores, which makes any units comparable. A logistic of the normal scores is flat where
+the scores say less, as in a saturated end or heavy tails. It goes on as a logarithm outside, so that
+distorted versions worse than every source stay in order.
 """
 
 from collections.abc import Callable
@@ -30,7 +30,7 @@ _BINS = 100
 
 
 def normal_scores(values: Floats) -> Map:
-    """Fit the monotone map of these values to Blom's normal scores, Phi^-1((rank - 3/8) / (n + 1/4)).
+    """Fit the monotone map of the values to Blom's normal scores, Phi^-1((rank - 3/8) / (n + 1/4)).
 
     Ties share their mean rank. Between the fitted values the map is linear; beyond them it goes on with one
     unit per standard deviation of the values, so that versions worse than every source stay in order.
@@ -40,6 +40,10 @@ def normal_scores(values: Floats) -> Map:
 
     Returns:
         The map, of arrays of any shape; NaN stays NaN.
+
+    Example:
+        >>> normal_scores(np.array([3.0, 50.0, 8.0]))(np.array([8.0, 50.0, np.nan])).round(3)
+        array([0.   , 0.869,   nan])
     """
     knots, index = np.unique(values, return_inverse=True)
     scores = np.empty(len(knots))
@@ -48,39 +52,41 @@ def normal_scores(values: Floats) -> Map:
     slope = 1 / deviation if deviation > 0 else 0.0
 
     def apply(x: Floats) -> Floats:
-        outside = np.minimum(x - knots[0], 0) + np.maximum(x - knots[-1], 0)
-        mapped: Floats = np.interp(x, knots, scores) + slope * outside
-        return mapped
+        outside = x - np.clip(x, knots[0], knots[-1])
+        return np.interp(x, knots, scores) + slope * outside
 
     return apply
 
 
 def logistic(x: Floats, middle: float, width: float) -> Floats:
-    """The logistic 1 / (1 + exp(-z)), z = (x - middle) / width, without its saturation.
+    """Evaluate the logistic 1 / (1 + exp(-z)), z = (x - middle) / width, without its saturation.
 
-    Where |z| exceeds 3 it goes on as a logarithm with the slope it has there. It stays strictly monotone far
-    outside the values it was fitted to, where a logistic in floating point is constant and versions worse
-    than every source would tie.
+    Where |z| exceeds 3 the curve goes on as a logarithm with the slope it has there. It stays strictly
+    monotone far outside the values it was fitted to, where a logistic in floating point is constant and
+    versions worse than every source would tie.
+
+    Example:
+        >>> logistic(np.array([-9.0, 0.0, 9.0, 90.0]), middle=0.0, width=1.0).round(3)
+        array([-0.04 ,  0.5  ,  1.04 ,  1.155])
     """
     z = (x - middle) / width
     slope = expit(_KNEE) * expit(-_KNEE)
     beyond = np.log1p(np.maximum(np.abs(z) - _KNEE, 0))
-    curve: Floats = expit(np.clip(z, -_KNEE, _KNEE)) + np.sign(z) * slope * beyond
-    return curve
+    return expit(np.clip(z, -_KNEE, _KNEE)) + np.sign(z) * slope * beyond
 
 
 def fit_logistic(x: Floats, target: Floats) -> tuple[float, float] | None:
     """Find the rising logistic of x that correlates best with the target.
 
-    Of the four parameters of the field's logistic two are a linear change of scale, which a correlation does
-    not see: middle and width are searched, from several starts, on means over equally filled bins of x.
+    Two of the four parameters of the field's logistic are a linear change of scale, which a correlation does
+    not see. Middle and width are searched, from several starts, on means over equally filled bins of x.
 
     Args:
         x: (n,) normal scores of an annotator.
-        target: (n,) what the others say.
+        target: (n,) what the other annotators say.
 
     Returns:
-        middle and width; None where the curve is no better than x itself by the Bayesian information
+        Middle and width; None where the curve is no better than x itself by the Bayesian information
         criterion for its two parameters, as with few values, no agreement, or a line.
     """
     n = len(x)
@@ -117,7 +123,7 @@ class TeacherScale:
 
     Args:
         ranks: the map to normal scores of the fitted sources.
-        curve: middle and width of the logistic of these; None: a line.
+        curve: middle and width of the logistic of the normal scores; None: a line.
         mean: of the curve over the fitted sources.
         deviation: of the curve over the fitted sources.
     """

@@ -1,4 +1,4 @@
-"""What people and other tools said of videos, read from the lists in which it is published.
+"""Opinions of people and scores of other tools on videos, read from the lists in which they are published.
 
 Imports `datamodules.corpus` and `datamodules.video`.
 """

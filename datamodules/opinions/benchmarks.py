@@ -1,7 +1,7 @@
-"""The data sets on which video quality models are compared, and what has to be known of each.
+"""The data sets on which video quality models are compared: lists, scales, signs and sources of each.
 
-"The same" set has several lists in circulation, which differ in rows and even in scale: each is named by the
-code release that it comes from. No score and no video of theirs is kept here.
+"The same" set has several lists in circulation, which differ in rows and even in scale. Each list is named by
+the code release that it comes from. No score and no video of the sets is kept here.
 """
 
 from collections.abc import Mapping
@@ -21,12 +21,12 @@ class PublishedList(NamedTuple):
 
     Attributes:
         rows: how many videos it names.
-        scale: the ends of the scale that its numbers lie on; None where it has none: scale values of paired
-            comparisons, scores of several tests brought into line.
+        scale: the ends of the scale that its numbers lie on; None where there is no such scale, as for scale
+            values of paired comparisons and for scores of several tests brought into line.
     """
 
     rows: int
-    scale: Scale | None
+    scale: Scale | None = (0.0, 100.0)
 
 
 class Benchmark(NamedTuple):
@@ -35,8 +35,8 @@ class Benchmark(NamedTuple):
     Attributes:
         lists: release -> its list of this set.
         citation: authors, title, venue, year.
-        url: page of the project, where the videos are or are asked for; None where none is known for sure.
-        domain: of W2S-VQA's two averages (arXiv 2505.03631) the one that counts this set; None: neither.
+        url: page of the project, where the videos are or are asked for; None where no page is known for sure.
+        domain: the average of W2S-VQA (arXiv 2505.03631) that counts this set; None: neither average does.
         higher_is_better: whether a larger number in its lists means a better video.
         average_repeated: whether the list is known to name videos twice.
     """
@@ -49,7 +49,7 @@ class Benchmark(NamedTuple):
     average_repeated: bool = False
 
     def release(self, opinions: Opinions) -> str | None:
-        """The release whose list of this set has as many rows, and the scale if there are several such."""
+        """Find the release whose list has as many rows; of several such releases, one whose scale fits."""
         found = [name for name, known in self.lists.items() if known.rows == len(opinions.names)]
         numbers = opinions.mos if self.higher_is_better else -opinions.mos
         fitting = [name for name in found if _covers(self.lists[name].scale, numbers.min(), numbers.max())]
@@ -60,13 +60,14 @@ def _covers(scale: Scale | None, low: np.float64, high: np.float64) -> bool:
     return scale is None or bool(scale[0] <= low and high <= scale[1])
 
 
-_FIVE, _HUNDRED = (1.0, 5.0), (0.0, 100.0)
+_FIVE = (1.0, 5.0)
 
 _FAST_VQA, _W2S, _BVQA, _MINIMALISTIC = "FAST-VQA/DOVER", "W2S-VQA", "BVQA_Benchmark", "MinimalisticVQA"
 
 _PATCH_VQ = (
     "Z. Ying, M. Mandal, D. Ghadiyaram, A. Bovik: Patch-VQ: 'Patching Up' the Video Quality Problem. "
-    "CVPR 2021"
+    "CVPR 2021",
+    "https://github.com/baidut/PatchVQ",
 )
 
 _LIVE = "https://live.ece.utexas.edu/research"
@@ -75,16 +76,10 @@ _VMAF = "https://github.com/Netflix/vmaf/blob/master/resource/doc/datasets.md"
 
 BENCHMARKS: dict[str, Benchmark] = {
     "LSVQ-test": Benchmark(
-        {_FAST_VQA: PublishedList(7186, _HUNDRED), _W2S: PublishedList(7182, _HUNDRED)},
-        _PATCH_VQ,
-        "https://github.com/baidut/PatchVQ",
-        "in-domain",
+        {_FAST_VQA: PublishedList(7186), _W2S: PublishedList(7182)}, *_PATCH_VQ, "in-domain"
     ),
     "LSVQ-1080p": Benchmark(
-        {_FAST_VQA: PublishedList(3573, _HUNDRED), _W2S: PublishedList(3573, _HUNDRED)},
-        _PATCH_VQ,
-        "https://github.com/baidut/PatchVQ",
-        "in-domain",
+        {_FAST_VQA: PublishedList(3573), _W2S: PublishedList(3573)}, *_PATCH_VQ, "in-domain"
     ),
     "KoNViD-1k": Benchmark(
         # W2S-VQA multiplies by 20.
@@ -99,11 +94,7 @@ BENCHMARKS: dict[str, Benchmark] = {
         "in-domain",
     ),
     "LIVE-VQC": Benchmark(
-        {
-            _FAST_VQA: PublishedList(585, _HUNDRED),
-            _BVQA: PublishedList(585, _HUNDRED),
-            _W2S: PublishedList(585, _HUNDRED),
-        },
+        {_FAST_VQA: PublishedList(585), _BVQA: PublishedList(585), _W2S: PublishedList(585)},
         "Z. Sinno, A. C. Bovik: Large-Scale Study of Perceptual Video Quality. IEEE TIP 28(2), 2019",
         f"{_LIVE}/LIVEVQC/index.html",
         "in-domain",
@@ -119,7 +110,7 @@ BENCHMARKS: dict[str, Benchmark] = {
         "in-domain",
     ),
     "LIVE-YT-Gaming": Benchmark(
-        {_W2S: PublishedList(600, _HUNDRED), _MINIMALISTIC: PublishedList(600, _HUNDRED)},
+        {_W2S: PublishedList(600), _MINIMALISTIC: PublishedList(600)},
         "X. Yu, Z. Ying, N. Birkbeck, Y. Wang, B. Adsumilli, A. C. Bovik: Subjective and Objective "
         "Analysis of Streamed Gaming Videos. IEEE Transactions on Games, 2023",
         f"{_LIVE}/LIVE-YT-Gaming/index.html",
@@ -135,14 +126,14 @@ BENCHMARKS: dict[str, Benchmark] = {
     ),
     "LIVE-YT-HFR": Benchmark(
         # It rises with the frame rate: 38 at 24 frames/s, 57 at 120 on average.
-        {_W2S: PublishedList(480, _HUNDRED)},
+        {_W2S: PublishedList(480)},
         "P. C. Madhusudana, X. Yu, N. Birkbeck, Y. Wang, B. Adsumilli, A. C. Bovik: Subjective and "
         "Objective Quality Assessment of High Frame Rate Videos. IEEE Access 9, 2021",
         f"{_LIVE}/LIVE_YT_HFR/LIVE_YT_HFR/index.html",
         "out-of-domain",
     ),
     "Waterloo-IVC-4K": Benchmark(
-        {_W2S: PublishedList(1200, _HUNDRED)},
+        {_W2S: PublishedList(1200)},
         "Z. Li, Z. Duanmu, W. Liu, Z. Wang: AVC, HEVC, VP9, AVS2 or AV1? A Comparative Study of "
         "State-of-the-Art Video Encoders on 4K Videos. ICIAR 2019",
         "https://ivc.uwaterloo.ca/database/4KVQA.html",
@@ -155,9 +146,7 @@ BENCHMARKS: dict[str, Benchmark] = {
         "https://lixinustc.github.io/projects/KVQ/",
         "out-of-domain",
     ),
-    "LSVQ-train": Benchmark(
-        {_FAST_VQA: PublishedList(28056, _HUNDRED)}, _PATCH_VQ, "https://github.com/baidut/PatchVQ"
-    ),
+    "LSVQ-train": Benchmark({_FAST_VQA: PublishedList(28056)}, *_PATCH_VQ),
     "KoNViD-150k-B": Benchmark(
         {_MINIMALISTIC: PublishedList(1576, _FIVE)},
         "F. Götz-Hahn, V. Hosu, H. Lin, D. Saupe: KonVid-150k: A Dataset for No-Reference Video Quality "
@@ -167,20 +156,20 @@ BENCHMARKS: dict[str, Benchmark] = {
     "CVD2014": Benchmark(
         # FAST-VQA's are realigned over the six tests, down to -6.5; MinimalisticVQA's are each test's own,
         # rounded: the two agree at PLCC .85 only.
-        {_MINIMALISTIC: PublishedList(234, _HUNDRED), _FAST_VQA: PublishedList(234, None)},
+        {_MINIMALISTIC: PublishedList(234), _FAST_VQA: PublishedList(234, None)},
         "M. Nuutinen, T. Virtanen, M. Vaahteranoksa, T. Vuori, P. Oittinen, J. Häkkinen: CVD2014 - A "
         "Database for Evaluating No-Reference Video Quality Assessment Algorithms. IEEE TIP 25(7), 2016",
         "https://zenodo.org/records/2646315",
     ),
     "LIVE-Qualcomm": Benchmark(
-        {_FAST_VQA: PublishedList(208, _HUNDRED)},
+        {_FAST_VQA: PublishedList(208)},
         "D. Ghadiyaram, J. Pan, A. C. Bovik, A. K. Moorthy, P. Panda, K.-C. Yang: In-Capture Mobile Video "
         "Distortions: A Study of Subjective Behavior and Objective Algorithms. IEEE TCSVT 28(9), 2018",
         f"{_LIVE}/incaptureDatabase/index.html",
     ),
     "LIVE-VQA": Benchmark(
         # A difference from the reference: the larger, the worse. Two of its 150 videos are not listed.
-        {_FAST_VQA: PublishedList(148, _HUNDRED)},
+        {_FAST_VQA: PublishedList(148)},
         "K. Seshadrinathan, R. Soundararajan, A. C. Bovik, L. K. Cormack: Study of Subjective and "
         "Objective Quality Assessment of Video. IEEE TIP 19(6), 2010",
         f"{_LIVE}/quality/live_video.html",
@@ -208,4 +197,4 @@ BENCHMARKS: dict[str, Benchmark] = {
         _VMAF,
     ),
 }
-"""Name -> data set, those of the two averages first. Rows and signs are as found in the lists themselves."""
+"""Name -> data set, sets of the two averages first. Rows and signs are as found in the lists themselves."""

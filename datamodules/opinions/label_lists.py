@@ -1,7 +1,7 @@
 """Lists of scores as they are published: the columns of a text, JSON, Parquet or MATLAB file.
 
-The layouts that data sets come in are known here, and so are the usual headers; what the columns mean, and
-which way a score runs, is the caller's to say.
+The layouts that data sets come in are known here, and so are the usual headers. The caller says what the
+columns mean and which way a score runs.
 """
 
 import csv
@@ -12,13 +12,14 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow.parquet as pq
 
-from vqa_lightning.families import InputError
+from datamodules.errors import InputError
 
 NAME_COLUMNS = (
     "path", "name", "video", "video_name", "filename", "file", "image_id", "vid", "flickr_id", "video_list",
@@ -30,6 +31,9 @@ SCORE_COLUMNS = ("score", "mos", "dmos", "mosfull", "video_score")
 
 Floats = npt.NDArray[np.float64]
 
+Headers = Mapping[str, Sequence[str]]
+"""Purpose of a column -> the usual headers of such a column."""
+
 _HEADERLESS = {2: ("name", "score"), 4: ("name", "duration", "fps", "mos")}  # columns of files without header
 
 _STRING_OR_COMMA = re.compile(r'("(?:[^"\\]|\\.)*")|,(?=\s*[\]}])')
@@ -40,13 +44,14 @@ def read_columns(
 ) -> dict[str, list[Any]]:
     """Read some columns of a list.
 
-    The file is a .csv or .txt (with a header, or without one as name and score, or as name, duration, frames
-    per second and score: the layout of FAST-VQA and DOVER), a .json (a list of objects, or W2S-VQA's
-    `{"annotations": [...]}`), a .parquet, or a .mat of version 7 or older with one vector for each column.
+    The file is a .csv or .txt (with a header, or without a header as name and score, or as name, duration,
+    frames per second and score: the layout of FAST-VQA and DOVER), a .json (a list of objects, or W2S-VQA's
+    `{"annotations": [...]}`), a .jsonl with one object a line, a .parquet, or a .mat of version 7 or older
+    with one vector for each column.
 
     Args:
         path: the file.
-        choose: given the header, says which column serves which purpose.
+        choose: given the header, says which column serves which purpose; most often `choose_columns`.
         headed: that the first row of a text is a header even where it ends with a number.
 
     Returns:
@@ -55,19 +60,19 @@ def read_columns(
     Raises:
         InputError: the file cannot be read or is of another kind, or two columns differ in length.
     """
-    suffix = path.suffix.lower()
-    readers = {".csv": _read_text, ".txt": _read_text, ".json": _read_objects, ".mat": _read_matlab}
+    readers = {
+        ".csv": _read_text, ".txt": _read_text, ".json": _read_objects, ".jsonl": _read_objects,
+        ".parquet": _read_parquet, ".pq": _read_parquet, ".mat": _read_matlab,
+    }  # fmt: skip
+    if path.suffix.lower() not in readers:
+        raise InputError(
+            f"The list {path} must be a .csv, .txt, .json, .jsonl, .parquet or .mat file; got the suffix "
+            f"{path.suffix!r}."
+        )
     try:
-        if suffix in (".parquet", ".pq"):
-            chosen = choose(pq.read_schema(path).names)
-            table = pq.read_table(path, columns=[*dict.fromkeys(chosen.values())])
-            return {purpose: table[column].to_pylist() for purpose, column in chosen.items()}
-        if suffix not in readers:
-            raise InputError(
-                f"The list {path} has the suffix {path.suffix!r}; "
-                "give a .csv, .txt, .json, .parquet or .mat file."
-            )
-        header, columns = readers[suffix](path, headed)
+        header, column = readers[path.suffix.lower()](path, headed)
+        chosen = choose(header)
+        found = {purpose: column(name) for purpose, name in chosen.items()}
     # UnicodeDecodeError, JSON's and Arrow's are ValueErrors
     except (OSError, ValueError, csv.Error) as error:
         told = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
@@ -75,19 +80,61 @@ def read_columns(
         raise InputError(
             f"The list {path} cannot be read ({reason}); give a CSV, JSON, Parquet or MATLAB file."
         ) from error
-    chosen = choose(header)
-    found = {purpose: columns(column) for purpose, column in chosen.items()}
-    lengths = {column: len(found[purpose]) for purpose, column in chosen.items()}
-    if len(set(lengths.values())) > 1:
-        told = " and ".join(f"{length} of {column}" for column, length in lengths.items())
-        raise InputError(f"The list {path} has {told}; give one value of each for every video.")
+    if len({len(values) for values in found.values()}) > 1:
+        told = " and ".join(f"{len(values)} of {chosen[purpose]}" for purpose, values in found.items())
+        raise InputError(f"The list {path} must have one value of each column for every video; got {told}.")
     return found
 
 
-def find_column(header: Sequence[str], known: Sequence[str]) -> str | None:
-    """The first of the known names, whatever its case, that the header has."""
+def choose_columns(
+    path: Path,
+    header: Sequence[str],
+    needed: Headers,
+    named: Mapping[str, str | None] = MappingProxyType({}),
+    optional: Headers = MappingProxyType({}),
+) -> dict[str, str]:
+    """Find the column for each purpose: the column that the user named, else the first of the usual headers.
+
+    Args:
+        path: the file, for the message.
+        header: of the file.
+        needed: without a column for one of these purposes the list is of no use.
+        named: purpose -> the header that the user gave by the setting PURPOSE_column; None: not given.
+        optional: purposes that may have no column.
+
+    Returns:
+        Purpose -> column, for all needed purposes and for the optional purposes that have a column.
+
+    Raises:
+        InputError: a needed column is not there.
+
+    Example:
+        >>> usual = {"name": ("path", "name"), "score": ("score", "mos")}
+        >>> choose_columns(Path("list.csv"), ["Name", "MOS"], usual)
+        {'name': 'Name', 'score': 'MOS'}
+    """
+    chosen = {purpose: named.get(purpose) or find_column(header, usual) for purpose, usual in needed.items()}
+    if not set(chosen.values()) <= set(header):
+        usual_ones = {purpose: f"one of the columns {', '.join(usual)}" for purpose, usual in needed.items()}
+        given = {purpose: f"the column {column!r}" for purpose, column in named.items() if column}
+        got = f"the columns {', '.join(header)}" if header else "no rows"
+        settings = " and ".join(f"{purpose}_column" for purpose in named)
+        remedy = f"say which columns they are by {settings}" if named else "rename the columns"
+        wanted = " and ".join((usual_ones | given).values())
+        raise InputError(f"The list {path} must have {wanted}; got {got}: {remedy}.")
+    chosen |= {purpose: find_column(header, usual) for purpose, usual in optional.items()}
+    return {purpose: column for purpose, column in chosen.items() if column is not None}
+
+
+def find_column(header: Sequence[str], usual: Sequence[str]) -> str | None:
+    """Return the first of the usual names, whatever its case, that the header has.
+
+    Example:
+        >>> find_column(["Score", "MOS"], ("mos", "score"))
+        'MOS'
+    """
     folded = {column.strip().lower(): column for column in reversed(header)}
-    return next((folded[name] for name in known if name in folded), None)
+    return next((folded[name] for name in usual if name in folded), None)
 
 
 def read_json(path: Path) -> Any:
@@ -125,7 +172,11 @@ def _read_text(path: Path, headed: bool) -> _Columns:
 
 
 def _read_objects(path: Path, headed: bool) -> _Columns:
-    rows = read_json(path)
+    if path.suffix.lower() == ".jsonl":
+        lines = path.read_text(encoding="utf-8-sig").split("\n")
+        rows = [json.loads(line) for line in lines if line.strip()]
+    else:
+        rows = read_json(path)
     if isinstance(rows, dict):
         rows = rows.get("annotations")
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
@@ -134,6 +185,10 @@ def _read_objects(path: Path, headed: bool) -> _Columns:
         )
     header = list(dict.fromkeys(chain.from_iterable(rows)))
     return header, lambda name: [row.get(name) for row in rows]
+
+
+def _read_parquet(path: Path, headed: bool) -> _Columns:
+    return pq.read_schema(path).names, lambda name: pq.read_table(path, columns=[name])[name].to_pylist()
 
 
 def _read_matlab(path: Path, headed: bool) -> _Columns:
@@ -149,18 +204,18 @@ def _read_matlab(path: Path, headed: bool) -> _Columns:
 
 
 def checked_names(path: Path, values: Sequence[Any], repeated: bool = False) -> list[str]:
-    """The names of the videos as text, each there and, unless `repeated`, there once.
+    """Return the names of the videos as text, none of them empty and, unless `repeated`, none twice.
 
     Raises:
-        InputError: the first that is not so, or there are no rows.
+        InputError: a name is empty or stands there twice, or there are no rows.
     """
     names = ["" if name is None else str(name).strip() for name in values]
     if not names:
-        raise InputError(f"The list {path} has no rows; give one for each video.")
+        raise InputError(f"The list {path} must have a row for each video; got no rows.")
     if "" in names:
         raise InputError(
             f"The list {path} has a row without a name, number {names.index('') + 1}; "
-            "fill it in or remove the row."
+            "write the name or remove the row."
         )
     if not repeated and len(set(names)) < len(names):
         name = Counter(names).most_common(1)[0][0]
@@ -169,40 +224,48 @@ def checked_names(path: Path, values: Sequence[Any], repeated: bool = False) -> 
 
 
 def checked_scores(path: Path, names: Sequence[str], values: Sequence[Any], what: str) -> Floats:
-    """The scores (n,), which may be text, each a finite number.
+    """Return the scores (n,), which may be text, each a finite number.
 
     Raises:
-        InputError: the first that is none, by the name of its row.
+        InputError: a score is no finite number; the message has the name of its row.
     """
     scores = _numbers(values)
-    wrong = np.flatnonzero(~np.isfinite(scores))
-    if wrong.size:
-        raise InputError(
-            f"The list {path} gives {names[wrong[0]]} the {what} {values[wrong[0]]!r}; write a "
-            "finite number or remove the row."
-        )
+    _check_cells(np.isfinite(scores), path, names, values, (what, "a finite number"))
     return scores
 
 
-def checked_amounts(path: Path, names: Sequence[str], values: Sequence[Any], what: str) -> Floats:
-    """Numbers (n,) from 0 up, which may be text; NaN where the cell is empty or says nan.
+def checked_amounts(path: Path, names: Sequence[str], values: Sequence[Any] | None, what: str) -> Floats:
+    """Return numbers (n,) from 0 up, which may be text; NaN where a cell is empty or nan, or has no column.
 
     Raises:
-        InputError: the first that is something else, by the name of its row.
+        InputError: a cell holds something else; the message has the name of its row.
     """
+    values = [None] * len(names) if values is None else values
     given = [str(value).strip().lower() not in ("none", "", "nan") for value in values]
     amounts = _numbers([value if known else None for value, known in zip(values, given, strict=True)])
-    wrong = np.flatnonzero(np.array(given) & ~((amounts >= 0) & np.isfinite(amounts)))
-    if wrong.size:
-        raise InputError(
-            f"The list {path} gives {names[wrong[0]]} the {what} {values[wrong[0]]!r}; write a "
-            "number from 0 up or leave it empty."
-        )
+    fine = ~np.array(given) | ((amounts >= 0) & np.isfinite(amounts))
+    _check_cells(fine, path, names, values, (what, "0 or more, or empty"))
     return amounts
 
 
+def _check_cells(
+    fine: npt.NDArray[np.bool_],
+    path: Path,
+    names: Sequence[str],
+    values: Sequence[Any],
+    rule: tuple[str, str],
+) -> None:
+    """Check that all cells are fine; the rule is what they are and what they must be."""
+    if not fine.all():
+        row = int(fine.argmin())
+        raise InputError(
+            f"The {rule[0]} of {names[row]} in the list {path} must be {rule[1]}; got {values[row]!r}: "
+            "correct it or remove the row."
+        )
+
+
 def _numbers(values: Sequence[Any]) -> Floats:
-    """Read numbers that may be text; NaN for what is none."""
+    """Read numbers that may be text; NaN for values that are no numbers."""
     try:
         return np.array(values, dtype=np.float64)
     except (ValueError, TypeError):

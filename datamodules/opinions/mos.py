@@ -1,4 +1,4 @@
-"""What people said of videos: mean opinion scores with their spread, or the raw votes behind them.
+"""Opinions of people on videos: mean opinion scores with their spread, or the raw votes behind them.
 
 The sign is settled here and nowhere else: in an `Opinions` a higher number is always the better video.
 """
@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from datamodules.errors import InputError
 from datamodules.opinions.bt500 import screen_observers
 from datamodules.opinions.label_lists import (
     NAME_COLUMNS,
@@ -16,10 +17,10 @@ from datamodules.opinions.label_lists import (
     checked_amounts,
     checked_names,
     checked_scores,
+    choose_columns,
     find_column,
     read_columns,
 )
-from vqa_lightning.families import InputError
 
 MOS_COLUMNS = ("mos", "mosfull", "score", "dmos", "video_score")
 """Headers of the column of mean opinion scores, whatever their case; the first one present is taken."""
@@ -39,7 +40,7 @@ class Opinions(NamedTuple):
 
     Attributes:
         names: of the videos, as they stand in the list.
-        mos: float64 (n,); higher is better: where the list's numbers fall with quality they are negated.
+        mos: float64 (n,); higher is better: numbers that fall with quality in the list are negated.
         deviation: float64 (n,), standard deviation of the votes in the unit of `mos`; NaN where not known.
         votes: float64 (n,), their number; NaN where not known.
         rejected: places of the observers whose votes the screening left out.
@@ -63,8 +64,8 @@ def read_opinions(
 ) -> Opinions:
     """Read a list of mean opinion scores, or of raw votes, in any layout of `label_lists.read_columns`.
 
-    Raw votes give their mean, their sample standard deviation and their number. They are taken before a score
-    that stands beside them, unless `mos_column` names that one: the DMOS of NFLX, for instance.
+    Raw votes give their mean, their sample standard deviation and their number. Where a score stands beside
+    raw votes, the votes are taken unless `mos_column` names the score: the DMOS of NFLX, for instance.
 
     Args:
         path: the file.
@@ -72,50 +73,35 @@ def read_opinions(
         name_column: header of the column that names the video; by default the first of `NAME_COLUMNS`.
         mos_column: header of the column of scores; by default the first of `MOS_COLUMNS`.
         screening: whether erratic observers among raw votes are left out (`bt500.screen_observers`).
-        average_repeated: whether rows of one video are averaged, their spread being unknown then; False: they
-            are an error.
+        average_repeated: whether rows of one video are averaged, whose spread is then unknown; False: such
+            rows are an error.
 
     Raises:
         InputError: the file is absent or not readable, a column is missing, there are no rows, a video comes
             twice, or a score or vote is no number.
     """
     path = Path(path).expanduser()
+    named = {"name": name_column, "mos": mos_column}
 
     def choose(header: Sequence[str]) -> dict[str, str]:
-        name = name_column or find_column(header, NAME_COLUMNS)
-        ballots = None if mos_column else find_column(header, BALLOT_COLUMNS)
-        usual = find_column(header, MOS_COLUMNS)
-        mos = mos_column or usual
-        if name is None or (mos is None and ballots is None) or not {name, mos or name} <= set(header):
-            found = "the columns " + ", ".join(header) if header else "no rows"
-            wanted = (
-                repr(name_column) if name_column else "one that names the video (name, path, ...)",
-                repr(mos_column) if mos_column else "one of opinions (mos, score, opinion_scores, ...)",
-            )
-            raise InputError(
-                f"The list {path} has {found}; it needs {wanted[0]} and {wanted[1]}: "
-                "say which they are by name_column and mos_column."
-            )
-        if ballots is not None:
-            return {"name": name, "ballots": ballots}
-        chosen = {"name": name, "mos": mos or ""}
-        if usual in (mos, None):  # of several scores in one list the spread is the usual one's
-            spread = {"deviation": DEVIATION_COLUMNS, "votes": NUMBER_COLUMNS}
-            known = {purpose: find_column(header, columns) for purpose, columns in spread.items()}
-            chosen |= {purpose: column for purpose, column in known.items() if column is not None}
-        return chosen
+        if not mos_column and find_column(header, BALLOT_COLUMNS):
+            return choose_columns(path, header, {"name": NAME_COLUMNS, "ballots": BALLOT_COLUMNS}, named)
+        # Of several scores in one list the spread is the usual one's.
+        usual = mos_column in (None, find_column(header, MOS_COLUMNS) or mos_column)
+        spread = {"deviation": DEVIATION_COLUMNS, "votes": NUMBER_COLUMNS} if usual else {}
+        needed = {"name": NAME_COLUMNS, "mos": (*MOS_COLUMNS, *BALLOT_COLUMNS)}
+        return choose_columns(path, header, needed, named, spread)
 
-    columns = read_columns(path, choose, headed=name_column is not None or mos_column is not None)
+    columns = read_columns(path, choose, headed=any(named.values()))
     names = checked_names(path, columns["name"], repeated=average_repeated)
     if "ballots" in columns:
         opinions = _from_ballots(path, names, columns["ballots"], screening)
     else:
-        unknown = [None] * len(names)
         opinions = Opinions(
             names,
             checked_scores(path, names, columns["mos"], "MOS"),
-            checked_amounts(path, names, columns.get("deviation", unknown), "standard deviation"),
-            checked_amounts(path, names, columns.get("votes", unknown), "number of votes"),
+            checked_amounts(path, names, columns.get("deviation"), "standard deviation"),
+            checked_amounts(path, names, columns.get("votes"), "number of votes"),
         )
     if not higher_is_better:
         opinions = opinions._replace(mos=-opinions.mos)
@@ -126,8 +112,8 @@ def _from_ballots(path: Path, names: list[str], ballots: Sequence[Any], screenin
     for name, ballot in zip(names, ballots, strict=True):
         if not isinstance(ballot, list) or len(ballot) != len(ballots[0]):
             raise InputError(
-                f"The list {path} gives {name} the votes {ballot!r}; write as many for each video as for "
-                f"{names[0]}, one for each observer, and null where one did not vote."
+                f"The votes of {name} in the list {path} must be as many as those of {names[0]}, one for "
+                f"each observer and null for an observer who did not vote; got {ballot!r}."
             )
     known = [[vote is not None for vote in ballot] for ballot in ballots]
     voters = [name for name, row in zip(names, known, strict=True) for there in row if there]

@@ -1,27 +1,24 @@
-"""Scores that a model gave, read from predict's output or any list, and joined to other lists by name.
+"""Scores of a model, read from predict's output or any list, and joined to other lists by name.
 
-Rows that say they failed are left out, not refused: an output with one broken video is still an output.
+Rows with the status "error" are left out, not refused: an output with one broken video is still an output.
 """
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
-
-import pyarrow as pa
-import pyarrow.json
+from typing import NamedTuple
 
 from datamodules.corpus import match_names
+from datamodules.errors import InputError
 from datamodules.opinions.label_lists import (
     NAME_COLUMNS,
     SCORE_COLUMNS,
     Floats,
     checked_names,
     checked_scores,
-    find_column,
+    choose_columns,
     read_columns,
 )
 from datamodules.video import Video
-from vqa_lightning.families import InputError
 
 
 class Predictions(NamedTuple):
@@ -29,9 +26,9 @@ class Predictions(NamedTuple):
 
     Attributes:
         path: the file they come from.
-        names: of the videos, as they stand in it: in predict's output, paths.
+        names: of the videos, as they stand in the file: paths in predict's output.
         scores: float64 (n,); higher is better.
-        model: what gave them, as the file says, else the file's stem.
+        model: that gave the scores, as the file says, else the file's stem.
         failed: rows without a score.
     """
 
@@ -53,45 +50,26 @@ def read_predictions(path: Path, higher_is_better: bool = True) -> Predictions:
         InputError: the file is absent or not readable, has no column of names or scores, names a video twice,
             has a score that is no finite number or no score at all, or scores of several models.
     """
-
-    def choose(header: Sequence[str]) -> dict[str, str]:
-        known = {"name": find_column(header, NAME_COLUMNS), "score": find_column(header, SCORE_COLUMNS)}
-        if None in known.values():
-            found = "the columns " + ", ".join(header) if header else "no rows"
-            raise InputError(
-                f"The scores {path} have {found}; they need one of {', '.join(NAME_COLUMNS)} and one of "
-                f"{', '.join(SCORE_COLUMNS)}: rename the columns."
-            )
-        known |= {purpose: find_column(header, (purpose,)) for purpose in ("status", "model")}
-        return {purpose: column for purpose, column in known.items() if column is not None}
-
-    columns = _read_lines(path, choose) if path.suffix.lower() == ".jsonl" else read_columns(path, choose)
+    needed = {"name": NAME_COLUMNS, "score": SCORE_COLUMNS}
+    optional = {"status": ("status",), "model": ("model",)}
+    columns = read_columns(path, lambda header: choose_columns(path, header, needed, optional=optional))
     names = checked_names(path, columns["name"])
     states = columns.get("status", ["ok"] * len(names))
     scored = [row for row, status in enumerate(states) if status != "error"]
     if not scored:
-        raise InputError(f"The scores {path} have not one video with a score; predict again.")
+        raise InputError(
+            f"The scores {path} must have a video with a score; got failures alone: predict again."
+        )
     names = [names[row] for row in scored]
     scores = checked_scores(path, names, [columns["score"][row] for row in scored], "score")
     models = {str(model) for model in columns.get("model", [path.stem])}
     if len(models) > 1:
         raise InputError(
-            f"The scores {path} come from {len(models)} models, {' and '.join(sorted(models)[:2])} among "
-            "them; give a file of one."
+            f"The scores {path} must come from one model; got {len(models)} models, among them "
+            f"{' and '.join(sorted(models)[:2])}."
         )
     sign = 1 if higher_is_better else -1
     return Predictions(path, names, sign * scores, models.pop(), len(states) - len(scored))
-
-
-def _read_lines(path: Path, choose: Any) -> dict[str, list[Any]]:
-    try:
-        table = pa.json.read_json(path)
-    except (OSError, ValueError) as error:  # Arrow's are ValueErrors
-        reason = str(error).splitlines()[0].rstrip(".")
-        raise InputError(
-            f"The scores {path} cannot be read ({reason}); give JSON objects, one a line."
-        ) from error
-    return {purpose: table[column].to_pylist() for purpose, column in choose(table.column_names).items()}
 
 
 def join(predictions: Predictions, names: Sequence[str], path: Path) -> dict[int, float]:
@@ -115,7 +93,7 @@ def join(predictions: Predictions, names: Sequence[str], path: Path) -> dict[int
     }
     if not found:
         raise InputError(
-            f"Not one video of {predictions.path} ({predictions.names[0]}, ...) is among those of {path} "
-            f"({names[0]}, ...); check that both speak of the same set."
+            f"Not one video of {predictions.path} ({predictions.names[0]}, ...) is among the videos of "
+            f"{path} ({names[0]}, ...); check that both speak of the same set."
         )
     return found

@@ -1,97 +1,71 @@
-"""The pair table: which clips are compared in a round, how each side is distorted, and the label.
+"""How pairs and their clips are drawn: the settings `data.drawing`, and tables put together in random order.
 
-A table is drawn from (seed, round) alone, on the host, before training: no process, worker or device draws
-anything later that could change a pair or its label.
+A round's table follows from (seed, round) alone, on the host, before training: no process, worker or device
+draws anything later that could change a pair or its label.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
 
-from datamodules.labels import Consensus, Versions
-from datamodules.pairs.scored import balanced, pairs_from_scores
+from datamodules.checks import check_between, check_least
 from datamodules.pairs.synthetic import synthetic_pairs
-from vqa_lightning.families import InputError
 
 
-def draw_pairs(
-    video_ids: Sequence[str],
-    ladder: Mapping[str, int],
-    *,
-    seed: int,
-    round: int,
-    synthetic: int,
-    teacher: int = 0,
-    reference: int = 0,
-    others: pa.Table | None = None,
-    consensus: Consensus | None = None,
-    versions: Versions | None = None,
-    bases: Mapping[str, Sequence[str]] | None = None,
-    composed: float = 0.0,
-    draws: int = 8,
-    blur: float = 0.5,
-    min_confidence: float = 0.0,
-    smoothing: float = 0.0,
+@dataclass(frozen=True)
+class Drawing:
+    """How pairs and their clips are drawn.
+
+    Args:
+        draws: different clips (times and windows) of each video that pairs are drawn from.
+        composed: share of the synthetic pairs of compression and transmission that get one more distortion
+            under both sides, at a random level.
+        reference_ladders: simulators whose versions of a training video get full-reference scores; null: all.
+        imported: Parquet of pairs that are added to every round, as `vqa-lightning pairs import` writes it;
+            pairs whose videos are not both in the train split are left out.
+        cache_mb: megabytes of clips that each reading process keeps from one epoch to the next.
+
+    Raises:
+        InputError: a value is out of its range.
+    """
+
+    draws: int = 8
+    composed: float = 0.0
+    reference_ladders: int | None = 4
+    imported: str | None = None
+    cache_mb: int = 512
+
+    def __post_init__(self) -> None:
+        """Check the values."""
+        check_least("data.drawing.draws", self.draws, 1)
+        check_between("data.drawing.composed", self.composed, 0, 1)
+        if self.reference_ladders is not None:
+            check_least("data.drawing.reference_ladders", self.reference_ladders, 1)
+        check_least("data.drawing.cache_mb", self.cache_mb, 0)
+
+
+def shuffled(parts: Sequence[pa.Table], generator: np.random.Generator) -> pa.Table:
+    """Put tables of pairs together, in random order."""
+    table = pa.concat_tables(parts)
+    return table.take(generator.permutation(len(table)))
+
+
+def evaluation_pairs(
+    video_ids: Sequence[str], ladder: Mapping[str, int], count: int, seed: int, draws: int = 8
 ) -> pa.Table:
-    """Draws the pair table of one round.
+    """Draw the synthetic pairs by which a split is judged, the same in every round.
 
     Args:
         video_ids: the split's videos.
         ladder: simulator name -> number of levels above the source.
-        seed: with `round`, all that the draw depends on besides its arguments.
-        round: number of the round.
-        synthetic: number of pairs of one source under two severities of one simulator.
-        teacher: number of pairs of different videos labelled by the consensus, balanced over the five levels.
-        reference: number of pairs of versions of different videos labelled by full-reference scores,
-            balanced likewise.
-        others: pairs to be mixed in.
-        consensus: scores of the videos; needed where `teacher` is not 0.
-        versions: scores of distorted versions; needed where `reference` is not 0.
-        bases: simulator name -> the simulators that may lie under both sides of its pairs.
-        composed: share of the synthetic pairs with such a base, where there is one.
-        draws: number of different clips (times and windows) of a video that pairs are drawn from.
-        blur: of the soft labels, in margins (`levels.soft_levels`).
-        min_confidence: pairs labelled by the consensus are not drawn if their likeliest level has less, any
-            smoothing apart.
-        smoothing: from 0 to less than 1; labels from scores are mixed with the uniform distribution, whose
-            weight is this times `Consensus.doubt`. The margin is left as it is, for it holds the variance.
-
-    Returns:
-        A table of PAIR_SCHEMA in random order.
+        count: number of pairs.
+        seed: of the draw.
+        draws: number of different clips of a video that pairs are drawn from.
 
     Raises:
-        InputError: nothing to draw from.
+        InputError: there is no video or no simulator.
     """
-    if not video_ids or (synthetic and not ladder):
-        raise InputError("no pairs can be drawn: the split has no videos or no simulator is named.")
-    generator = np.random.default_rng([seed, round])
-    parts = []
-    if synthetic:
-        parts.append(synthetic_pairs(generator, video_ids, synthetic, ladder, bases or {}, composed, draws))
-    if teacher:
-        known = consensus.restrict(video_ids) if consensus is not None else None
-        if known is None or len(known.video_ids) < 2:
-            raise InputError(
-                "fewer than two videos of the split have teacher scores: name teachers that cover them, "
-                "or set data.teacher_pairs to 0."
-            )
-        first, second = balanced(generator, known, teacher, blur, min_confidence)
-        parts.append(pairs_from_scores(generator, known, first, second, draws, blur, smoothing=smoothing))
-    if reference:
-        if versions is None or len(set(versions.consensus.video_ids)) < 2:
-            raise InputError(
-                "fewer than two videos of the split have versions with full-reference scores: name "
-                "simulators that change pixels in place, or set data.reference_pairs to 0."
-            )
-        first, second = balanced(generator, versions.consensus, reference)
-        scores = versions.consensus
-        parts.append(
-            pairs_from_scores(
-                generator, scores, first, second, draws, blur, versions, smoothing, source="reference"
-            )
-        )
-    if others is not None:
-        parts.append(others)
-    table = pa.concat_tables(parts)
-    return table.take(generator.permutation(len(table)))
+    generator = np.random.default_rng([seed, 0])
+    return shuffled([synthetic_pairs(generator, video_ids, count, ladder, draws)], generator)

@@ -77,7 +77,7 @@ def _match(attacker: Floats, defender: Floats, bound: float, count: int) -> tupl
 def _disjoint(
     low: Indices, high: Indices, unused: npt.NDArray[np.bool_], count: int
 ) -> Iterator[tuple[int, int]]:
-    """The first `count` pairs that share no video, which are marked as used."""
+    """Yield the first `count` pairs that share no video, and mark their videos as used."""
     free = unused.tolist()
     for one, other in zip(low.tolist(), high.tolist(), strict=True):
         if not count:
@@ -129,7 +129,7 @@ def _opposites(order: Indices, cell: Indices) -> tuple[Indices, Indices]:
 
 
 def _largest(values: Indices, end: Indices) -> Indices:
-    """The largest of values[i : end[i]] for each i, from maxima over runs of powers of two."""
+    """Return the largest of values[i : end[i]] for each i, from maxima over runs of powers of two."""
     runs = [values]
     while 2 ** len(runs) <= len(values):
         step = 2 ** (len(runs) - 1)

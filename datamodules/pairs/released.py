@@ -17,11 +17,11 @@ import pyarrow.parquet as pq
 
 from datamodules.corpus import build_corpus, match_names
 from datamodules.corpus import videos as readable
+from datamodules.errors import InputError
 from datamodules.labels import LEVELS
 from datamodules.opinions.label_lists import read_json
 from datamodules.pairs.table import PAIR_SCHEMA, SOURCES, read_pairs
 from datamodules.video import Video
-from vqa_lightning.families import InputError
 
 QUESTION = (
     "Now you will receive two videos. The first video:\n <image><image>. The second video:\n <image><image>. "

@@ -1,116 +1,171 @@
-"""Pairs of different videos, labelled by the scores of annotators and balanced over the five levels."""
+"""Pairs of different videos, labelled by scores: of teachers and students, full-reference metrics, people.
 
+Each source of labels has one function from its own scores to a table. All of them balance the five levels as
+far as the scored pairs allow, and label by the margin of the scores.
+"""
+
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import torch
 
-from datamodules.labels import LEVELS, Consensus, Versions
-from datamodules.labels.levels import soft_levels
+from datamodules.errors import InputError
+from datamodules.labels.consensus import Consensus, Versions
+from datamodules.labels.human_labels import HumanScores
+from datamodules.labels.labelling import Labelling, confident, labels_from_scores
+from datamodules.labels.levels import LEVELS
 from datamodules.pairs.table import id_column, label_column, pair_table, side_column
-from vqa_lightning.families import InputError
+
+CANDIDATES = 2**20
+"""Random pairs looked at in one go: what drawing from a large corpus needs of memory."""
 
 
-def labels_from_scores(
-    consensus: Consensus,
-    first: npt.NDArray[Any],
-    second: npt.NDArray[Any],
-    blur: float,
-    smoothing: float = 0.0,
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Margins (m,) and labels (m, 5), float32, of the consensus's positions `first` and `second` (m,)."""
-    margin = torch.from_numpy(consensus.margin(first, second)).float()
-    labels = soft_levels(margin, consensus.cuts, blur)
-    if smoothing:
-        weight = smoothing * torch.from_numpy(consensus.doubt(first, second)).float()
-        labels = torch.lerp(labels, torch.full_like(labels, 1 / len(LEVELS)), weight[:, None])
-    return margin, labels
+def teacher_pairs(
+    generator: np.random.Generator, consensus: Consensus, count: int, draws: int, labelling: Labelling
+) -> pa.Table:
+    """Draw pairs of different videos, labelled by the round's annotators.
+
+    Args:
+        generator: draws the pairs.
+        consensus: what the annotators say of the split's videos.
+        count: number of pairs; where the corpus has fewer, pairs come again.
+        draws: number of different clips of a video that pairs are drawn from.
+        labelling: how scores become labels; less certain pairs than it asks for are not drawn.
+
+    Raises:
+        InputError: fewer than two videos are scored, or no pair is certain enough.
+    """
+    if len(consensus.video_ids) < 2:
+        raise InputError(
+            "data.counts.teacher needs two or more videos with teacher scores in the split; got "
+            f"{len(consensus.video_ids)}: name teachers that cover the videos, or set it to 0."
+        )
+    first, second = balanced(generator, consensus, count, labelling)
+    return scored_pairs(generator, consensus, first, second, draws, labelling)
 
 
-def confident(
-    consensus: Consensus,
-    first: npt.NDArray[Any],
-    second: npt.NDArray[Any],
-    blur: float,
-    least: float,
-) -> npt.NDArray[np.bool_]:
-    """Which (m,) of these pairs have a level of probability `least` or more, any smoothing apart."""
-    if least <= 0:
-        return np.ones(len(first), dtype=bool)
-    _, labels = labels_from_scores(consensus, first, second, blur)
-    return np.asarray(labels.amax(dim=-1).numpy() >= least)
+def reference_pairs(
+    generator: np.random.Generator, versions: Versions | None, count: int, draws: int, labelling: Labelling
+) -> pa.Table:
+    """Draw pairs of distorted versions of different videos, labelled by full-reference scores.
+
+    Args:
+        generator: draws the pairs.
+        versions: what the metrics say of the versions of the split's videos; None: nothing.
+        count: number of pairs; where the corpus has fewer, pairs come again.
+        draws: number of different clips of a video that pairs are drawn from.
+        labelling: how scores become labels.
+
+    Raises:
+        InputError: fewer than two videos have scored versions.
+    """
+    if versions is None or len(set(versions.consensus.video_ids)) < 2:
+        raise InputError(
+            "data.counts.reference needs two or more videos with scored versions in the split: name "
+            "simulators that change pixels in place in data.simulators, or set it to 0."
+        )
+    first, second = balanced(generator, versions.consensus, count)
+    return scored_pairs(generator, versions, first, second, draws, labelling, "reference")
 
 
-def pairs_from_scores(
+def human_pairs(
+    generator: np.random.Generator, lists: Sequence[HumanScores], count: int, draws: int
+) -> pa.Table:
+    """Draw pairs labelled by people, each within one list: the scales of two lists cannot be compared.
+
+    A list's share of the pairs is its share of the videos.
+
+    Args:
+        generator: draws the pairs.
+        lists: what each list says of the split's videos.
+        count: number of pairs; where a list has fewer, its pairs come again.
+        draws: number of different clips of a video that pairs are drawn from.
+    """
+    videos = np.cumsum([len(scores.consensus.video_ids) for scores in lists])
+    counts = np.diff(np.round(videos / videos[-1] * count).astype(int), prepend=0)
+    parts = []
+    for (consensus, blur), share in zip(lists, counts, strict=True):
+        first, second = balanced(generator, consensus, int(share))
+        labelling = Labelling(blur=blur)
+        parts.append(scored_pairs(generator, consensus, first, second, draws, labelling, "human"))
+    return pa.concat_tables(parts)
+
+
+def scored_pairs(
     generator: np.random.Generator,
-    consensus: Consensus,
+    scored: Consensus | Versions,
     first: npt.NDArray[Any],
     second: npt.NDArray[Any],
     draws: int,
-    blur: float,
-    versions: Versions | None = None,
-    smoothing: float = 0.0,
+    labelling: Labelling,
     source: str = "teacher",
 ) -> pa.Table:
-    """Pairs of the consensus's positions `first` and `second`, labelled by its margins."""
-    margin, labels = labels_from_scores(consensus, first, second, blur, smoothing)
-    count = len(first)
-    if versions is None:
-        names = np.array([""])
-        which = levels = np.zeros(len(consensus.video_ids), dtype=np.int64)
+    """Label chosen pairs by their margins, and draw the clips that they show.
+
+    Args:
+        generator: draws the clips.
+        scored: scores of videos, or of versions of videos.
+        first: (m,) positions in the scores of the pairs' first sides.
+        second: (m,) positions of their second sides.
+        draws: number of different clips of a video that pairs are drawn from.
+        labelling: how scores become labels.
+        source: of the labels.
+    """
+    if isinstance(scored, Versions):
+        consensus, levels = scored.consensus, scored.levels
+        names, which = np.unique(np.array(scored.simulators), return_inverse=True)
     else:
-        names, which = np.unique(np.array(versions.simulators), return_inverse=True)
-        levels = versions.levels
+        consensus, names = scored, np.array([""])
+        which = levels = np.zeros(len(consensus.video_ids), dtype=np.int64)
+    margin, labels = labels_from_scores(consensus, first, second, labelling)
 
     def side(chosen: npt.NDArray[Any]) -> pa.Array:
         return side_column(list(names), which[chosen][:, None], levels[chosen][:, None])
 
     return pair_table(
-        {
-            "first": id_column(consensus.video_ids, first),
-            "second": id_column(consensus.video_ids, second),
-            "draw_first": generator.integers(draws, size=count),
-            "draw_second": generator.integers(draws, size=count),
-            "distortions_first": side(first),
-            "distortions_second": side(second),
-            "source": pa.repeat(source, count),
-            "hard": pa.repeat(False, count),
-            "margin": pa.array(margin.numpy()),
-            "levels": label_column(labels),
-        }
+        source,
+        first=id_column(consensus.video_ids, first),
+        second=id_column(consensus.video_ids, second),
+        draw_first=generator.integers(draws, size=len(first)),
+        draw_second=generator.integers(draws, size=len(first)),
+        distortions_first=side(first),
+        distortions_second=side(second),
+        margin=pa.array(margin.numpy()),
+        levels=label_column(labels),
     )
-
-
-CANDIDATES = 2**20
-"""Random pairs looked at in one go: what drawing from a large corpus needs of memory."""
 
 
 def balanced(
     generator: np.random.Generator,
     consensus: Consensus,
     count: int,
-    blur: float = 0.5,
-    min_confidence: float = 0.0,
+    labelling: Labelling = Labelling(),  # noqa: B008 - frozen, plain values
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Positions of `count` ordered pairs, as evenly over the five hard levels as the candidates allow.
+    """Choose ordered pairs, as evenly over the five hard levels as the candidates allow.
 
-    Two versions of one video are no candidates, nor are pairs whose likeliest level has less than
-    `min_confidence`.
+    Two versions of one video are no candidates, nor are pairs that are less certain than the labelling asks.
+
+    Args:
+        generator: draws the candidates.
+        consensus: the scores, of n videos or versions.
+        count: number of pairs; where there are fewer candidates, pairs come again.
+        labelling: gives the blur and the least confidence.
+
+    Returns:
+        Positions (count,) in the consensus of the first and of the second sides.
 
     Raises:
-        InputError: no pair is confident enough.
+        InputError: no pair is certain enough.
     """
     if not count:
         return np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64)
     n = len(consensus.video_ids)
-    known = pa.array(consensus.video_ids, pa.string()).dictionary_encode()
-    video = known.indices.to_numpy()
+    video = pa.array(consensus.video_ids, pa.string()).dictionary_encode().indices.to_numpy()
     inner, outer = consensus.cuts
     edges = np.array([-outer, -inner, inner, outer])
-    total = n * (n - 1)
-    few = total <= 2 * CANDIDATES
+    few = n * (n - 1) <= 2 * CANDIDATES
     kept: list[tuple[npt.NDArray[np.int64], ...]] = []
     counts = np.zeros(len(LEVELS), dtype=np.int64)
     seen = 0
@@ -122,8 +177,7 @@ def balanced(
         first = codes // (n - 1)
         second = codes % (n - 1)
         second += second >= first
-        wanted = video[first] != video[second]
-        wanted &= confident(consensus, first, second, blur, min_confidence)
+        wanted = (video[first] != video[second]) & confident(consensus, first, second, labelling)
         first, second = first[wanted], second[wanted]
         level = np.searchsorted(edges, consensus.margin(first, second))
         kept.append((first, second, level))
@@ -133,14 +187,13 @@ def balanced(
     first, second, level = (np.concatenate(parts) for parts in zip(*kept, strict=True))
     if not len(first):
         raise InputError(
-            f"no pair of the {n} scored videos has a label that gives one level {min_confidence}: lower "
-            "data.min_confidence, or set data.teacher_pairs to 0."
+            f"data.labelling.min_confidence must be met by a pair of the {n} scored videos; no pair has a "
+            f"level of probability {labelling.min_confidence}: lower it, or set data.counts.teacher to 0."
         )
     # Rank within its level: taking pairs in order of that rank takes each level in turn until one is used up.
     order = np.argsort(level, kind="stable")
     starts = np.searchsorted(level[order], np.arange(len(LEVELS)))
     turn = np.empty(len(level), dtype=np.int64)
     turn[order] = np.arange(len(level)) - starts[level[order]]
-    chosen = np.argsort(turn, kind="stable")[:count]
-    chosen = np.resize(chosen, count)  # a small corpus has fewer pairs than were asked for: they come again
+    chosen = np.resize(np.argsort(turn, kind="stable")[:count], count)
     return first[chosen], second[chosen]

@@ -1,4 +1,4 @@
-"""Pairs of one source under two severities of one simulator."""
+"""Pairs of one video under two severities of one simulator: the order is known, whatever the video."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -8,6 +8,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import torch
 
+from datamodules.errors import InputError
 from datamodules.labels.levels import severity_levels
 from datamodules.pairs.table import id_column, label_column, pair_table, side_column
 
@@ -17,14 +18,36 @@ def synthetic_pairs(
     video_ids: Sequence[str],
     count: int,
     ladder: Mapping[str, int],
-    bases: Mapping[str, Sequence[str]],
-    composed: float,
     draws: int,
+    *,
+    bases: Mapping[str, Sequence[str]] | None = None,
+    composed: float = 0.0,
 ) -> pa.Table:
-    """Draw pairs of one source under two severities; every simulator gives the same number to within one."""
+    """Draw synthetic pairs; the numbers of pairs of any two simulators differ by one at most.
+
+    Args:
+        generator: draws the pairs.
+        video_ids: the split's videos.
+        count: number of pairs.
+        ladder: simulator name -> number of levels above the source.
+        draws: number of different clips of a video that pairs are drawn from.
+        bases: simulator name -> the simulators that may lie under both sides of its pairs.
+        composed: share of the pairs with such a base, where there is one.
+
+    Raises:
+        InputError: there is no video or no simulator.
+
+    Example:
+        >>> generator = np.random.default_rng(0)
+        >>> pairs = synthetic_pairs(generator, ["a", "b"], 6, {"jpeg": 5, "jitter": 3}, draws=4)
+        >>> pairs.num_rows, set(pairs["source"].to_pylist())
+        (6, {'synthetic'})
+    """
+    if not video_ids or not ladder:
+        raise InputError("no pairs can be drawn: the split has no videos or no simulator is named.")
     names = list(ladder)
     tops = np.array([ladder[name] for name in names])
-    # Every simulator gets its share to within one pair: a random draw would leave small rounds uneven.
+    # A random draw of the simulator would leave small rounds uneven.
     simulator = generator.permutation(np.arange(count) % len(names))
     top = tops[simulator]
     first = generator.integers(0, top + 1)
@@ -35,7 +58,7 @@ def synthetic_pairs(
     base, under = np.zeros(count, dtype=np.int64), np.zeros(count, dtype=np.int64)
     if composed:
         for index, name in enumerate(names):
-            allowed = np.array([names.index(other) for other in bases.get(name, ())], dtype=np.int64)
+            allowed = np.array([names.index(other) for other in (bases or {}).get(name, ())], dtype=np.int64)
             rows = np.flatnonzero(simulator == index)
             rows = rows[generator.random(len(rows)) < composed] if len(allowed) else rows[:0]
             base[rows] = allowed[generator.integers(len(allowed), size=len(rows))] if len(rows) else 0
@@ -46,16 +69,13 @@ def synthetic_pairs(
 
     ids = id_column(video_ids, video)
     return pair_table(
-        {
-            "first": ids,
-            "second": ids,
-            "draw_first": draw,
-            "draw_second": draw,
-            "distortions_first": side(first),
-            "distortions_second": side(second),
-            "source": pa.repeat("synthetic", count),
-            "hard": pa.repeat(False, count),
-            "margin": pa.nulls(count, pa.float32()),
-            "levels": label_column(severity_levels(torch.from_numpy(first), torch.from_numpy(second))),
-        }
+        "synthetic",
+        first=ids,
+        second=ids,
+        draw_first=draw,
+        draw_second=draw,
+        distortions_first=side(first),
+        distortions_second=side(second),
+        margin=pa.nulls(count, pa.float32()),
+        levels=label_column(severity_levels(torch.from_numpy(first), torch.from_numpy(second))),
     )

@@ -1,17 +1,18 @@
 """The pair table: which clips are compared in a round, how each side is distorted, and the label."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import torch
 
+from datamodules.errors import InputError
 from datamodules.labels import LEVELS
-from vqa_lightning.families import InputError
 
 SOURCES = ("synthetic", "teacher", "reference", "human")
 """Where a label comes from; `teacher` is the round's annotator, the student included."""
@@ -33,9 +34,13 @@ PAIR_SCHEMA = pa.schema(
     ]
 )
 
+_KEY = ("first", "second", "draw_first", "draw_second", "source", "margin")
+_APPLIED = ("distortions_first", "distortions_second")
+"""Columns that tell an imported pair from the pairs that a round has drawn."""
+
 
 def read_pairs(path: str | Path, ladder: Mapping[str, int] | None = None) -> pa.Table:
-    """Reads a pair table from Parquet.
+    """Read a pair table from Parquet.
 
     Args:
         path: as a run or `vqa-lightning pairs import` wrote it.
@@ -76,13 +81,29 @@ def read_pairs(path: str | Path, ladder: Mapping[str, int] | None = None) -> pa.
     return table
 
 
-def pair_table(columns: Mapping[str, object]) -> pa.Table:
-    """Return a pair table of these columns."""
-    return pa.table(dict(columns), schema=PAIR_SCHEMA)
+def pair_table(source: str, **columns: object) -> pa.Table:
+    """Return a table of pairs of one source, not hard, from all other columns of `PAIR_SCHEMA`."""
+    count = len(columns["levels"])  # type: ignore[arg-type]
+    own = {"source": pa.repeat(source, count), "hard": pa.repeat(False, count)}
+    return pa.table({name: {**columns, **own}[name] for name in PAIR_SCHEMA.names}, schema=PAIR_SCHEMA)
+
+
+def with_columns(pairs: pa.Table, **columns: object) -> pa.Table:
+    """Return the pairs with some columns replaced."""
+    for name, column in columns.items():
+        place = PAIR_SCHEMA.get_field_index(name)
+        pairs = pairs.set_column(place, PAIR_SCHEMA.field(place), pa.array(column))
+    return pairs
 
 
 def side_column(names: Sequence[str], simulators: npt.NDArray[Any], levels: npt.NDArray[Any]) -> pa.Array:
-    """The distortions (n,) of one side from indices into `names` and levels, both (n, depth); 0 is none."""
+    """Return the distortions (n,) of one side.
+
+    Args:
+        names: of simulators.
+        simulators: (n, depth) indices into `names`.
+        levels: (n, depth); 0 is no distortion.
+    """
     kept = levels > 0
     offsets = np.concatenate([[0], kept.sum(axis=1).cumsum()]).astype(np.int32)
     # A dictionary of the few names: a list of strings of its own for each pair would cost gigabytes.
@@ -94,10 +115,27 @@ def side_column(names: Sequence[str], simulators: npt.NDArray[Any], levels: npt.
 
 
 def label_column(levels: torch.Tensor) -> pa.Array:
-    """The column `levels` of distributions (n, 5)."""
+    """Return the column `levels` of distributions (n, 5)."""
     return pa.FixedSizeListArray.from_arrays(pa.array(levels.float().flatten().numpy()), len(LEVELS))
 
 
 def id_column(video_ids: Sequence[str], chosen: npt.NDArray[Any]) -> pa.Array:
     """Return the column of ids at the chosen positions."""
     return pa.array(video_ids, pa.string()).take(pa.array(chosen))
+
+
+def drawn_among(pairs: pa.Table, video_ids: Collection[str], imported: pa.Table | None = None) -> pa.Array:
+    """Return which pairs of a table are of two of these videos, and not imported."""
+    known = pa.array(video_ids, pa.string())
+    wanted = pc.and_(pc.is_in(pairs["first"], known), pc.is_in(pairs["second"], known)).to_numpy()
+    if imported is not None and len(imported):
+        alike = np.flatnonzero(pc.is_in(_keys(pairs), _keys(imported)))
+        given = {repr(row) for row in imported.select([*_KEY, *_APPLIED]).to_pylist()}
+        rows = pairs.select([*_KEY, *_APPLIED]).take(alike).to_pylist()
+        wanted[[place for place, row in zip(alike, rows, strict=True) if repr(row) in given]] = False
+    return pa.array(wanted)
+
+
+def _keys(pairs: pa.Table) -> pa.Array:
+    columns = [pc.fill_null(pairs[name].cast(pa.string()), "") for name in _KEY]
+    return pc.binary_join_element_wise(*columns, " ").combine_chunks()

@@ -1,4 +1,7 @@
-"""The embedded corpus: procedural videos for runs without a user's clips, each of a hidden quality."""
+"""The embedded corpus: procedural videos for runs without a user's clips, each of a hidden quality.
+
+Imports only `datamodules.errors` and `datamodules.checks`.
+"""
 
 from datamodules.procedural.corpus import VERSION, read_truth, write_corpus
 from datamodules.procedural.observers import MOS, write_mos

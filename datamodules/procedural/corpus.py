@@ -1,7 +1,7 @@
 """The files of the embedded corpus: rendered once, in parallel, with a manifest and a truth for evaluation.
 
-Nothing that trains may read the truth, but what simulated observers say of it where a run asks for MOS
-(`observers`): the manifest names files and splits, no more. Workers are plain interpreters, for
+Nothing that trains may read the truth, except opinions of simulated observers where a run asks for MOS
+(`observers`): the manifest names files and splits, no more. Workers are plain interpreters, since
 `multiprocessing` would import the caller's main module, the whole CLI, in each.
 """
 
@@ -20,7 +20,8 @@ from typing import IO
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from vqa_lightning.families import InputError
+from datamodules.checks import check_least
+from datamodules.errors import InputError
 
 VERSION = 1  # raise it when a change of the generator changes the files
 MANIFEST, TRUTH = "manifest.csv", "truth.csv"
@@ -36,7 +37,7 @@ def _name(index: int) -> str:
 
 
 def _splits(contents: int) -> list[str]:
-    """The split of each content, in order; contents are exchangeable, so that runs of them serve."""
+    """Return the split of each content, in order; contents are exchangeable, so that runs of them serve."""
     report = round(_REPORT * contents)
     if contents >= 3 * _REPORT_AT_LEAST:
         report = max(report, _REPORT_AT_LEAST)
@@ -49,7 +50,7 @@ def _splits(contents: int) -> list[str]:
 
 def _produce(folder: Path, seed: int, index: int) -> Row:
     """Write one content of the corpus and return its row of truth.csv."""
-    # Imported here, for reading the truth must not cost what rendering does
+    # Imported here, since reading the truth must not cost the imports of rendering
     from datamodules.procedural.uploads import draw_chain, write_content
 
     name = _name(index)
@@ -61,7 +62,7 @@ def _produce(folder: Path, seed: int, index: int) -> Row:
 
 
 def _worker(folder: str, seed: int, indices: list[int]) -> None:
-    """The life of a worker process: one line of JSON on stdout for each content done."""
+    """Live as a worker process: print one line of JSON for each content done."""
     for index in indices:
         print(json.dumps(_produce(Path(folder), seed, index)), flush=True)
 
@@ -70,7 +71,7 @@ def _in_processes(folder: Path, seed: int, indices: list[int], workers: int) -> 
     """Write contents in that many processes and yield their rows as they come.
 
     Raises:
-        RuntimeError: A process ended early; what had been written stays.
+        RuntimeError: a process ended early; the files that it wrote stay.
     """
     rows: SimpleQueue[Row | None] = SimpleQueue()
 
@@ -84,20 +85,14 @@ def _in_processes(folder: Path, seed: int, indices: list[int], workers: int) -> 
         for first in range(workers):
             call = f"_worker({str(folder)!r}, {seed}, {indices[first::workers]})"
             code = f"import sys; sys.path[:] = {sys.path!r}; from {__name__} import _worker; {call}"
+            command = [sys.executable, "-c", code]
             # A session of its own: an interrupt reaches this process alone, which then ends the workers
-            process = subprocess.Popen(
-                [sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, start_new_session=True
-            )
+            process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True)
             processes.append(process)
             assert process.stdout is not None
             Thread(target=listen, args=(process.stdout,), daemon=True).start()
-        running = workers
-        while running:
-            row = rows.get()
-            if row is None:
-                running -= 1
-            else:
-                yield row
+        for _ in processes:  # each listener ends with None
+            yield from iter(rows.get, None)
         if any(process.wait() for process in processes):
             raise RuntimeError(f"A process that rendered into {folder} ended early; its message is above.")
     finally:
@@ -115,20 +110,15 @@ def _render(folder: Path, seed: int, indices: list[int], workers: int) -> Iterat
     text = TextColumn("Rendering the procedural corpus")
     columns = (text, BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True)) as progress:
-        task = progress.add_task("", total=len(indices))
-        for row in produced:
-            progress.advance(task)
-            yield row
+        yield from progress.track(produced, total=len(indices))
 
 
 # ---------------------------------------------------------------- tables
 
 
 def _read_rows(path: Path) -> list[Row]:
-    """The rows of a table; none where it is absent. A last line cut short, by a kill, is left out."""
-    if not path.exists():
-        return []
-    lines = path.read_text().splitlines(keepends=True)
+    """Read the rows of a table; none where it is absent. A last line cut short, by a kill, is left out."""
+    lines = path.read_text().splitlines(keepends=True) if path.exists() else []
     return list(csv.DictReader(line for line in lines if line.endswith("\n")))
 
 
@@ -139,15 +129,15 @@ def _replace(path: Path, text: str) -> None:
 
 
 def _table(rows: list[Row]) -> str:
-    """CSV with a header; no cell of ours needs quoting."""
-    return "".join(",".join(line) + "\n" for line in (list(rows[0]), *(list(row.values()) for row in rows)))
+    """Write CSV with a header; no cell of ours needs quoting."""
+    return "".join(",".join(line) + "\n" for line in (rows[0], *(row.values() for row in rows)))
 
 
 def _claim(folder: Path, contents: int, seed: int) -> None:
-    """Make the folder this corpus's own, or find that it is.
+    """Make the folder this corpus's own, or find that it already is.
 
     Raises:
-        InputError: The folder holds another corpus.
+        InputError: the folder holds another corpus.
     """
     recipe = {"version": VERSION, "contents": contents, "seed": seed}
     path = folder / _RECIPE
@@ -156,31 +146,28 @@ def _claim(folder: Path, contents: int, seed: int) -> None:
         _replace(path, json.dumps(recipe) + "\n")
     found = json.loads(path.read_text())
     if found != recipe:
-        raise InputError(
-            f"{folder} holds another corpus, {found} and not {recipe}; name another folder or delete it."
-        )
+        raise InputError(f"{folder} holds another corpus, {found}, not {recipe}; name another or delete it.")
 
 
 def write_corpus(folder: Path, contents: int = 128, seed: int = 0, workers: int | None = None) -> Path:
     """Write the procedural corpus once: H.264 files, `manifest.csv`, and `truth.csv` for evaluation only.
 
-    A finished corpus is reused and an interrupted one completed: a file appears under its name when it is
-    whole, the manifest when everything else is there. The bytes are the same for any number of workers.
+    A finished corpus is reused and an interrupted corpus is completed: a file appears under its name when it
+    is whole, the manifest when everything else is there. The bytes are the same for any number of workers.
 
     Args:
-        folder: Where it lies; made if need be.
-        contents: How many videos; at least 3, one for each split.
-        seed: Content i is a function of (seed, i) alone.
-        workers: Processes that render; by default one a core. With 1, this process renders.
+        folder: where the corpus lies; made if need be.
+        contents: how many videos; at least 3, one for each split.
+        seed: content i is a function of (seed, i) alone.
+        workers: processes that render; by default one a core. With 1, this process renders.
 
     Returns:
         The manifest: columns path (relative to it), content and split (train, select, report).
 
     Raises:
-        InputError: Fewer than three contents, or the folder holds another corpus.
+        InputError: there are fewer than three contents, or the folder holds another corpus.
     """
-    if contents < 3:
-        raise InputError(f"A corpus of {contents} contents leaves a split empty; ask for 3 contents or more.")
+    check_least("The contents of a corpus with three splits", contents, 3)
     _claim(folder, contents, seed)
     manifest, truth, journal = folder / MANIFEST, folder / TRUTH, folder / _JOURNAL
     names = [_name(index) for index in range(contents)]
@@ -188,7 +175,7 @@ def write_corpus(folder: Path, contents: int = 128, seed: int = 0, workers: int 
     missing = [k for k, name in enumerate(names) if name not in rows or not (folder / f"{name}.mp4").exists()]
     if missing or not manifest.exists():
         journal.unlink(missing_ok=True)
-        if rows:  # written anew, for a line cut short would run into the next
+        if rows:  # written anew, since a line cut short would run into the next
             _replace(journal, _table(list(rows.values())))
         for row in _render(folder, seed, missing, min(workers or os.cpu_count() or 1, len(missing))):
             table = _table([row])
@@ -209,13 +196,13 @@ def read_truth(folder: Path) -> dict[str, float]:
     """Read the hidden truth of a procedural corpus: for evaluation only, never for what trains or selects.
 
     Args:
-        folder: Where `write_corpus` wrote it.
+        folder: where `write_corpus` wrote the corpus.
 
     Returns:
         Content to MS-SSIM against the clean render; higher is better, at most 1.
 
     Raises:
-        InputError: The folder holds no finished procedural corpus.
+        InputError: the folder holds no finished procedural corpus.
     """
     rows = _read_rows(folder / TRUTH)
     if not rows:

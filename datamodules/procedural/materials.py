@@ -1,6 +1,6 @@
 """Materials and colours of procedural scenes: 1/f fields, patterns made by people, and natural palettes.
 
-A material is a periodic tile of factors in linear light, drawn once and cut wherever something is made of it.
+A material is a periodic tile of factors in linear light, drawn once and cut for everything made of it.
 Tiles end at the frame's Nyquist frequency, so that a canvas half as dense again as the frame can be sampled
 at any sub-pixel position without flicker or aliasing.
 """
@@ -23,7 +23,7 @@ TILE = 512  # canvas pixels; the side of a material's periodic tile
 
 @lru_cache(maxsize=1)
 def _frequencies() -> tuple[Array, Array]:
-    """Radial frequency in cycles per canvas pixel and orientation of each bin of a tile's half spectrum."""
+    """Return radial frequency (cycles per canvas pixel) and orientation of a tile's half spectrum's bins."""
     fy = np.fft.fftfreq(TILE).astype(np.float32)[:, None]
     fx = np.fft.rfftfreq(TILE).astype(np.float32)[None]
     radius = np.hypot(fy, fx)
@@ -37,10 +37,10 @@ def pink_tile(rng: Generator, slope: float, anisotropy: float = 0.0, angle: floa
     Natural images lie near slope 1 (Field 1987). The spectrum ends at the frame's Nyquist frequency.
 
     Args:
-        rng: Source of the draw.
-        slope: Exponent of the amplitude spectrum; larger is smoother.
+        rng: source of the draw.
+        slope: exponent of the amplitude spectrum; larger is smoother.
         anisotropy: 0 is isotropic; 2 looks combed.
-        angle: Direction, in radians, across which an anisotropic field varies most.
+        angle: direction, in radians, across which an anisotropic field varies most.
 
     Returns:
         (TILE, TILE), mean 0, standard deviation 1.
@@ -51,7 +51,7 @@ def pink_tile(rng: Generator, slope: float, anisotropy: float = 0.0, angle: floa
         amplitude = amplitude * np.exp(anisotropy * np.cos(2 * (theta - angle)))
     amplitude[0, 0] = 0.0
     noise = rng.standard_normal((2, *radius.shape), dtype=np.float32)
-    field: Array = scipy.fft.irfft2((noise[0] + 1j * noise[1]) * amplitude, s=(TILE, TILE)).astype(np.float32)
+    field = np.asarray(scipy.fft.irfft2((noise[0] + 1j * noise[1]) * amplitude, s=(TILE, TILE)), np.float32)
     return np.asarray(field / field.std(), np.float32)
 
 
@@ -62,7 +62,7 @@ def _smooth(tile: npt.NDArray[np.floating]) -> Array:
 
 
 def stripes(rng: Generator) -> Array:
-    """Parallel stripes, bent a little."""
+    """Draw parallel stripes, bent a little."""
     y, x = np.mgrid[:TILE, :TILE].astype(np.float32) * np.float32(2 * np.pi / TILE)
     ky, kx = rng.integers(-60, 61, 2)
     bend = pink_tile(rng, 1.8) * rng.uniform(0, 1.5)
@@ -70,7 +70,7 @@ def stripes(rng: Generator) -> Array:
 
 
 def bricks(rng: Generator) -> Array:
-    """Courses of rectangles of varied brightness; windows, tiles or bricks by proportion."""
+    """Draw courses of rectangles of varied brightness; windows, tiles or bricks by proportion."""
     rows, columns = 2 ** int(rng.integers(3, 6)), 2 ** int(rng.integers(3, 6))
     tall, wide = TILE // rows, TILE // columns
     lit = rng.standard_normal((rows, columns)) * rng.uniform(0.2, 1)
@@ -85,7 +85,7 @@ def bricks(rng: Generator) -> Array:
 
 
 def text(rng: Generator) -> Array:
-    """Lines of random glyphs made of strokes on a 5 x 7 raster."""
+    """Draw lines of random glyphs made of strokes on a 5 x 7 raster."""
     size = int(rng.integers(2, 5))
     rows, columns = TILE // (11 * size), TILE // (6 * size)
     page = np.zeros((rows * 11, columns * 6))
@@ -110,17 +110,17 @@ def text(rng: Generator) -> Array:
 
 
 def noise(rng: Generator) -> Array:
-    """A 1/f field, at times combed like grass or wood."""
+    """Draw a 1/f field, at times combed like grass or wood."""
     return pink_tile(rng, rng.uniform(0.5, 1.6), rng.choice([0.0, 0.0, 0.7, 1.6]), rng.uniform(0, np.pi))
 
 
 def veins(rng: Generator) -> Array:
-    """Ridges: marble, bark, waves."""
+    """Draw ridges: marble, bark, waves."""
     return _smooth(-np.abs(pink_tile(rng, rng.uniform(1.1, 1.6))))
 
 
 def spots(rng: Generator) -> Array:
-    """Patches with borders soft or sharp."""
+    """Draw patches with borders soft or sharp."""
     return _smooth(np.tanh(pink_tile(rng, rng.uniform(1.0, 1.5)) * rng.uniform(1, 6) + rng.uniform(-1, 1)))
 
 
@@ -150,9 +150,9 @@ def draw_material(rng: Generator, kinds: tuple[Pattern, ...], contrast: float) -
     """Draw the factor by which a material's texture changes its colour.
 
     Args:
-        rng: Source of the draw.
-        kinds: Patterns to choose from.
-        contrast: Typical standard deviation of the log light.
+        rng: source of the draw.
+        kinds: patterns to choose from.
+        contrast: typical standard deviation of the log light.
 
     Returns:
         (3, TILE, TILE) in linear light, about 1.

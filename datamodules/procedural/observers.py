@@ -1,6 +1,6 @@
 """Opinions of simulated observers on the embedded corpus, for runs that learn from MOS.
 
-The one way by which the hidden truth reaches training: the list is written when a run asks for human-labelled
+Only in this way does the hidden truth reach training: the list is written when a run asks for human-labelled
 pairs of the embedded corpus and names no list, and never otherwise.
 """
 
@@ -22,12 +22,17 @@ _BIAS, _INCONSISTENCY = 0.3, (0.4, 0.8)
 
 
 def opinion(truth: npt.ArrayLike) -> npt.NDArray[np.float64]:
-    """The opinion from 1 to 5 that people would agree on: a logistic in decibels, -10 log10(1 - MS-SSIM).
+    """Return the opinion from 1 to 5 that people would agree on.
 
-    Strictly monotone, 3 at 10 dB (.9) and 4.5 at 18 dB (.984).
+    It is a logistic in decibels, -10 log10(1 - MS-SSIM): strictly monotone, 3 at 10 dB (.9) and 4.5 at 18 dB
+    (.984).
 
     Args:
         truth: MS-SSIM below 1, any shape.
+
+    Example:
+        >>> opinion([0.5, 0.9, 0.984]).round(1)
+        array([1.6, 3. , 4.5])
     """
     decibels = -10 * np.log10(1 - np.asarray(truth, dtype=np.float64))
     return np.asarray(1 + 4 / (1 + np.exp((10 - decibels) / 4)))
@@ -46,6 +51,10 @@ def vote(quality: npt.NDArray[np.float64], seed: int = 0) -> npt.NDArray[np.int6
 
     Returns:
         (n, OBSERVERS), from 1 (bad) to 5 (excellent).
+
+    Example:
+        >>> vote(opinion([0.5, 0.9])).shape
+        (2, 24)
     """
     generator = np.random.default_rng(seed)
     bias = generator.normal(0, _BIAS, OBSERVERS)
@@ -59,14 +68,14 @@ def write_mos(folder: Path, seed: int = 0) -> Path:
     """Write the opinions of simulated observers on a procedural corpus.
 
     Args:
-        folder: Where `write_corpus` wrote it.
-        seed: Of `vote`.
+        folder: where `write_corpus` wrote the corpus.
+        seed: of `vote`.
 
     Returns:
         mos.csv in the folder: columns path, mos, deviation (sample standard deviation of the votes), votes.
 
     Raises:
-        InputError: The folder holds no finished procedural corpus.
+        InputError: the folder holds no finished procedural corpus.
     """
     truth = read_truth(folder)
     votes = vote(opinion(list(truth.values())), seed)

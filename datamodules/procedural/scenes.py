@@ -29,7 +29,7 @@ from datamodules.procedural.materials import (
 
 
 def _outline(rng: Generator, kind: str, y: Array, x: Array, radius: float) -> Array:
-    """Signed distance in pixels, negative inside, of a shape of that radius about the origin."""
+    """Return the signed distance in pixels, negative inside, of a shape of that radius about the origin."""
     angle = rng.uniform(0, 2 * np.pi)
     u = x * math.cos(angle) + y * math.sin(angle)
     v = y * math.cos(angle) - x * math.sin(angle)
@@ -69,9 +69,9 @@ def _leaf(rng: Generator, kind: str, radius: float, softness: float, shading: fl
 
 
 def _paint(canvas: Array, cy: int, cx: int, coverage: Array, light: Array | float) -> None:
-    """Lay light (3, n, n) of a coverage (n, n) on the canvas (3, H, W) about (cy, cx); cut what lies outside.
+    """Lay light (3, n, n) of a coverage (n, n) on the canvas (3, H, W) about (cy, cx), where it lies inside.
 
-    A number instead of the light multiplies what is there already: a shadow.
+    A number instead of the light multiplies the light that is there already: a shadow.
     """
     size = coverage.shape[0]
     top, left = cy - size // 2, cx - size // 2
@@ -86,7 +86,7 @@ def _paint(canvas: Array, cy: int, cx: int, coverage: Array, light: Array | floa
 
 
 def _cut(rng: Generator, material: Array, size: int) -> Array:
-    """A square of a material at a random place."""
+    """Cut a square of a material at a random place."""
     y, x = rng.integers(0, TILE - size + 1, 2)
     return material[:, y : y + size, x : x + size]
 
@@ -125,7 +125,7 @@ def _scatter(rng: Generator, canvas: Array, leaves: Leaves, palette: Palette) ->
 
 
 def _blur(canvas: Array, sigma: float) -> Array:
-    """Defocus what has been painted so far."""
+    """Defocus the canvas as painted so far."""
     if sigma < 0.3:
         return canvas
     blurred = scipy.ndimage.gaussian_filter(canvas, (0, sigma, sigma), mode="nearest", truncate=2.5)
@@ -133,7 +133,7 @@ def _blur(canvas: Array, sigma: float) -> Array:
 
 
 def _wall(rng: Generator, height: int, width: int, material: Array, colour: Array) -> Array:
-    """A flat surface of one material under light that falls off to one side, (3, height, width)."""
+    """Paint a flat surface of one material under light that falls off to one side, (3, height, width)."""
     rows = (np.arange(height) + rng.integers(TILE)) % TILE
     columns = (np.arange(width) + rng.integers(TILE)) % TILE
     surface = material.take(rows, axis=1).take(columns, axis=2)
@@ -143,7 +143,7 @@ def _wall(rng: Generator, height: int, width: int, material: Array, colour: Arra
 
 
 def _ground(rng: Generator, height: int, width: int, material: Array, colour: Array) -> Array:
-    """A plane of one material that recedes to a horizon at the top row, (3, height, width)."""
+    """Paint a plane of one material that recedes to a horizon at the top row, (3, height, width)."""
     row = np.arange(height, dtype=np.float32) + height * rng.uniform(0.05, 0.3)
     depth = row[-1] / row
     scale = rng.uniform(0.7, 1.3)
@@ -183,7 +183,7 @@ def _landscape(rng: Generator, height: int, width: int, palette: Palette) -> Arr
 
 
 def _close_up(rng: Generator, height: int, width: int, palette: Palette) -> Array:
-    """Dead leaves over the whole view: foliage, pebbles, a crowd."""
+    """Paint dead leaves over the whole view: foliage, pebbles, a crowd."""
     materials = [draw_material(rng, NATURAL, rng.uniform(0.2, 0.9)) for _ in range(4)]
     canvas = _wall(rng, height, width, materials[0], palette.colour())
     smallest, power = rng.choice([4.0, 10.0, 25.0]), rng.uniform(2, 3.2)
@@ -219,7 +219,7 @@ def _street(rng: Generator, height: int, width: int, palette: Palette) -> Array:
 
 
 def _surface(rng: Generator, height: int, width: int, palette: Palette) -> Array:
-    """One material that fills the view, flat or receding: water, grass, cloth, a wall."""
+    """Paint one material that fills the view, flat or receding: water, grass, cloth, a wall."""
     material = draw_material(rng, NATURAL + MAN_MADE, rng.uniform(0.2, 1))
     build = _wall if rng.random() < 0.5 else _ground
     canvas = build(rng, height, width, material, palette.colour())
@@ -230,7 +230,7 @@ def _surface(rng: Generator, height: int, width: int, palette: Palette) -> Array
 
 
 def _night(rng: Generator, height: int, width: int, palette: Palette) -> Array:
-    """A dim scene with lights, in focus or as bokeh."""
+    """Paint a dim scene with lights, in focus or as bokeh."""
     canvas = _blur(_street(rng, height, width, palette) * 0.06, rng.choice([0.0, 2.0, 4.0]))
     size = rng.choice([3.0, 6.0, 14.0])
     count, softness = int(rng.integers(15, 90)), size * rng.uniform(0.1, 1)
@@ -240,7 +240,7 @@ def _night(rng: Generator, height: int, width: int, palette: Palette) -> Array:
 
 
 def _page(rng: Generator, height: int, width: int, palette: Palette) -> Array:
-    """Print or a screen: panels of text, grids and pictures."""
+    """Paint print or a screen: panels of text, grids and pictures."""
     canvas = _wall(rng, height, width, PLAIN, palette.colour(0.5, 0.3))
     for _ in range(int(rng.integers(4, 12))):
         tall, wide = int(height * rng.uniform(0.15, 0.6)), int(width * rng.uniform(0.15, 0.6))
@@ -251,7 +251,7 @@ def _page(rng: Generator, height: int, width: int, palette: Palette) -> Array:
 
 
 def _portrait(rng: Generator, height: int, width: int, palette: Palette) -> Array:
-    """A few large, smooth, shaded things before a background out of focus."""
+    """Paint a few large, smooth, shaded things before a background out of focus."""
     build = (_close_up, _landscape, _street)[int(rng.integers(3))]
     canvas = _blur(build(rng, height, width, palette), rng.uniform(2, 7))
     kinds = (noise, noise, veins, stripes)
@@ -281,10 +281,10 @@ def paint_object(rng: Generator, radius: float, softness: float, palette: Palett
     """Paint a thing with markings of its own, all inside its outline.
 
     Args:
-        rng: Source of the draw.
-        radius: Canvas pixels, at most 150.
-        softness: Width of its edge in canvas pixels: how far it is out of focus.
-        palette: Where its colours come from.
+        rng: source of the draw.
+        radius: canvas pixels, at most 150.
+        softness: width of its edge in canvas pixels: how far it is out of focus.
+        palette: where its colours come from.
 
     Returns:
         Light (3, n, n), linear, and coverage (n, n) in [0, 1].

@@ -39,7 +39,7 @@ class Camera:
     roll: tuple[float, float]  # radians, and radians per second
 
     def at(self, time: float) -> tuple[float, float, float, float]:
-        """Centre y and x in frame pixels, zoom and roll at `time` seconds from the middle of the shot."""
+        """Return centre y and x in frame pixels, zoom and roll at `time` seconds from the shot's middle."""
         a, b, c, d = (math.sin(2 * math.pi * rate * time + k) for k, rate in enumerate(self.rates))
         y = self.pan[0] * time + self.shake * (a + 0.4 * b)
         x = self.pan[1] * time + self.shake * (c + 0.4 * d)
@@ -99,8 +99,7 @@ def _grade(rng: Generator, canvas: Array, sprites: list[Sprite]) -> tuple[Array,
     key = min(key, 1.05 / ceiling**contrast)  # a well exposed picture clips next to nothing
 
     def graded(light: Array) -> Array:
-        out: Array = (key * ((np.maximum(light, 0) / mean) ** contrast + veil)).astype(np.float32)
-        return out
+        return np.asarray(key * ((np.maximum(light, 0) / mean) ** contrast + veil), np.float32)
 
     layers = []
     for sprite in sprites:
@@ -135,7 +134,7 @@ def draw_shot(rng: Generator, height: int, width: int, frames: int, fps: int) ->
 
 
 def _view(shot: Shot, time: float, height: int, width: int) -> torch.Tensor:
-    """The canvas as the camera sees it, (3, height, width)."""
+    """Return the canvas as the camera sees it, (3, height, width)."""
     cy, cx, zoom, roll = shot.camera.at(time)
     _, tall, wide = shot.canvas.shape
     # From frame pixels about the centre to the [-1, 1] of grid_sample
@@ -198,5 +197,9 @@ def develop(light: torch.Tensor) -> torch.Tensor:
     """Turn linear light into display values in [0, 1], clipping at saturation.
 
     The square root is within .06 of BT.709's transfer function, at a quarter of its time.
+
+    Example:
+        >>> develop(torch.tensor([0.0, 0.25, 2.0]))
+        tensor([0.0000, 0.5000, 1.0000])
     """
     return light.clamp(0, 1).sqrt()

@@ -1,7 +1,7 @@
 """Hidden chains: from the light of a scene through lens, sensor and encoder to a scored H.264 file.
 
-The score against the clean render is MS-SSIM on luma, fixed before any model was trained. What belongs to a
-chain is drawn from a stream of random numbers of its own: a content looks the same through every chain.
+The score against the clean render is MS-SSIM on luma, fixed before any model was trained. A chain is drawn
+from a stream of random numbers of its own: a content looks the same through every chain.
 """
 
 import io
@@ -20,13 +20,14 @@ import torch.nn.functional as F
 from av.bitstream import BitStreamFilterContext
 
 from datamodules.procedural.shots import Shot, develop, draw_shot, film
+from datamodules.procedural.similarity import structural_similarity
+from datamodules.video.colour import LUMA_WEIGHTS
 
 _SCENE, _CHAIN, _NOISE = range(3)  # streams of random numbers of one content
 _TRUTH_FRAMES = 8  # evenly spaced
-_SCALE_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)  # of MS-SSIM, finest first
 
 # Weights of R and B in luma (the rest is G's), and ITU-T H.273's numbers of matrix, primaries and transfer.
-_COLOURS = {"bt709": ((0.2126, 0.0722), 1, 1, 1), "smpte170m": ((0.299, 0.114), 6, 6, 6)}
+_COLOURS = {"bt709": ((0.2126, 0.0722), 1, 1, 1), "smpte170m": (LUMA_WEIGHTS[::2], 6, 6, 6)}
 
 
 @dataclass(frozen=True)
@@ -104,7 +105,7 @@ def draw_chain(seed: int, index: int) -> Chain:
 
 
 def _gaussian(size: int, sigma: float) -> torch.Tensor:
-    """The matrix (size, size) that blurs a line of pixels, replicating its ends; at sigma 0 the identity.
+    """Return the matrix (size, size) that blurs a line of pixels, its ends replicated; identity at sigma 0.
 
     A product with it is faster on a processor than the depthwise convolution.
     """
@@ -172,7 +173,7 @@ def _luma(picture: torch.Tensor, matrix: str) -> torch.Tensor:
 
 
 def _video_frame(picture: torch.Tensor, matrix: str) -> av.VideoFrame:
-    """A 4:2:0 frame of limited range from display values (3, H, W) in [0, 1], both sides even."""
+    """Make a 4:2:0 frame of limited range from display values (3, H, W) in [0, 1], both sides even."""
     red, blue = _COLOURS[matrix][0]
     luma = _luma(picture, matrix)
     differences = F.avg_pool2d(torch.stack([picture[2] - luma, picture[0] - luma]), 2)
@@ -186,7 +187,7 @@ def _video_frame(picture: torch.Tensor, matrix: str) -> av.VideoFrame:
 def _encode(frames: Iterator[av.VideoFrame], content: Content, chain: Chain) -> bytes:
     """Encode frames as an .mp4 file, the same bytes every time.
 
-    With more threads x264's bitstream varies. On one thread it still does, from one encode to the next, where
+    With more threads x264's bitstream varies. On one thread it still varies from one encode to the next where
     its macroblock tree meets B-frames and AVX-512: the tree stays off.
     """
     _, matrix, primaries, transfer = _COLOURS[chain.matrix]
@@ -200,7 +201,7 @@ def _encode(frames: Iterator[av.VideoFrame], content: Content, chain: Chain) -> 
         context.gop_size = chain.keyframes  # short: seeking decodes from the keyframe before
         context.color_range, context.colorspace = 1, matrix
         context.color_primaries, context.color_trc = primaries, transfer
-        # x264 writes its settings into the bitstream; a chain that can be read there is not hidden.
+        # x264 writes its settings into the bitstream: a chain that can be read there is not hidden.
         strip = BitStreamFilterContext("filter_units=remove_types=6", stream)
         for frame in itertools.chain(frames, (None,)):  # None flushes
             for packet in stream.encode(frame):
@@ -208,63 +209,20 @@ def _encode(frames: Iterator[av.VideoFrame], content: Content, chain: Chain) -> 
     return file.getvalue()
 
 
-# ---------------------------------------------------------------- truth
-
-
-def _windowed(planes: torch.Tensor, axis: int) -> torch.Tensor:
-    """Means under a Gaussian window of 11 taps and sigma 1.5 along one axis, where the window fits."""
-    window = torch.exp(-0.5 * (torch.arange(-5, 6) / 1.5) ** 2)
-    inner = planes.shape[axis] - 10
-    means = torch.zeros_like(planes.narrow(axis, 0, inner))
-    for shift, tap in enumerate((window / window.sum()).tolist()):
-        means.add_(planes.narrow(axis, shift, inner), alpha=tap)
-    return means
-
-
-def structural_similarity(first: torch.Tensor, second: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Compare luma planes by MS-SSIM (Wang, Simoncelli and Bovik 2003) and SSIM (Wang et al. 2004).
-
-    Windows are taken where they fit, as by the authors (torchmetrics' SSIM counts reflected borders too). One
-    axis after the other, this takes a fifth of torchmetrics' time, and no worker need import it.
-
-    Args:
-        first: (N, H, W) in [0, 1], sides of at least 176.
-        second: The same shape.
-
-    Returns:
-        MS-SSIM and SSIM, each (N,), at most 1; symmetric.
-    """
-    product, single = torch.ones(len(first)), torch.ones(len(first))
-    for scale, weight in enumerate(_SCALE_WEIGHTS):
-        moments = torch.stack([first, second, first * first + second * second, first * second])
-        for axis in (2, 3):
-            moments = _windowed(moments, axis)
-        means, square, cross = moments[:2], moments[2], moments[3]
-        squared_means, crossed_means = (means**2).sum(0), means[0] * means[1]
-        structure = (2 * (cross - crossed_means) + 0.03**2) / (square - squared_means + 0.03**2)
-        full = structure * (2 * crossed_means + 0.01**2) / (squared_means + 0.01**2)
-        if scale == 0:
-            single = full.mean((1, 2))
-        last = scale == len(_SCALE_WEIGHTS) - 1
-        product = product * (full if last else structure).mean((1, 2)).clamp(min=0) ** weight
-        first, second = F.avg_pool2d(first, 2), F.avg_pool2d(second, 2)
-    return product, single
+# ---------------------------------------------------------------- files
 
 
 def _decoded_luma(file: bytes, wanted: list[int]) -> torch.Tensor:
-    """Luma in [0, 1], (N, H, W), of the wanted frames of a file, in order."""
-    planes = []
+    """Return the luma in [0, 1], (N, H, W), of the wanted frames of a file, in order."""
     with av.open(io.BytesIO(file), "r") as container:
-        for index, frame in enumerate(container.decode(video=0)):
-            if index in wanted:
-                plane = frame.to_ndarray(format="yuv420p")[: frame.height]
-                planes.append(((torch.from_numpy(plane).float() - 16) / 219).clamp(0, 1))
-    return torch.stack(planes)
+        frames = [frame for index, frame in enumerate(container.decode(video=0)) if index in wanted]
+    planes = np.stack([frame.to_ndarray(format="yuv420p")[: frame.height] for frame in frames])
+    return ((torch.from_numpy(planes).float() - 16) / 219).clamp(0, 1)
 
 
 @contextmanager
 def _one_thread() -> Iterator[None]:
-    """Sums, and with them bits, depend on the number of threads; and workers share the cores."""
+    """Use one thread: bits of sums depend on the number of threads, and workers share the cores."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -279,10 +237,10 @@ def write_content(path: Path, seed: int, index: int, chain: Chain | None = None)
     The file appears under its name when it is whole.
 
     Args:
-        path: The .mp4 file to write.
-        seed: Seed of the corpus.
-        index: Number of the content in it.
-        chain: What degrades it; by default the content's own hidden chain.
+        path: the .mp4 file to write.
+        seed: seed of the corpus.
+        index: number of the content in it.
+        chain: what degrades it; by default the content's own hidden chain.
 
     Returns:
         `ms_ssim` and `ssim` on luma in [0, 1], each the mean over eight evenly spaced frames of the decoded

@@ -2,8 +2,8 @@
 
 The set is that of the published method; data sets have been shaped so since Vonikakis et al. (2017) and
 KoNViD-1k (2017). All are taken from whole native frames as a display would show them, in full-range RGB, so
-that limited and full range, SDR and HDR, stand on one scale; what needs neighbours in time sees consecutive
-frames, never frames a second apart.
+that limited and full range, SDR and HDR, stand on one scale. Metrics that need neighbours in time see
+consecutive frames, never frames a second apart.
 """
 
 import math
@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from datamodules.corpus import videos
+from datamodules.corpus.table import measure_videos
 from datamodules.errors import UnreadableVideo
 from datamodules.files import FileCache, cache_folder
 from datamodules.selection.cpbd import cpbd
@@ -37,7 +37,7 @@ METRICS = (
 
 SCHEMA = pa.schema([(name, pa.float64()) for name in METRICS])
 
-METRICS_VERSION = 1  # to be raised when the same file would measure otherwise: all is measured anew
+METRICS_VERSION = 1  # raise it when the same file would measure otherwise: all files are measured anew
 
 MACROBLOCK = 16  # pixels of a side
 
@@ -45,8 +45,8 @@ MACROBLOCK = 16  # pixels of a side
 def blockiness(luma: Tensor) -> float:
     """Return how much a grid of 8 pixels stands out: 1 for none, larger for more.
 
-    The differences of luma across block boundaries over those inside blocks, after Wang, Sheikh and Bovik
-    (ICIP 2002), at the phase where they are largest; the reciprocal of `artefacts.blockiness`.
+    The differences of luma across block boundaries, at the phase where they are largest, over the differences
+    inside blocks, after Wang, Sheikh and Bovik (ICIP 2002); the reciprocal of `artefacts.blockiness`.
 
     Args:
         luma: (H, W) in 0..255.
@@ -55,7 +55,7 @@ def blockiness(luma: Tensor) -> float:
 
 
 def blur(luma: Tensor) -> float:
-    """Return 1 - CPBD, in [0, 1]: the share of edges on which blur would be detected (`blur_detection.cpbd`).
+    """Return 1 - CPBD, in [0, 1]: the share of edges on which blur would be detected (`cpbd.cpbd`).
 
     Args:
         luma: (H, W) in 0..255.
@@ -71,9 +71,9 @@ def contrast(luma: Tensor) -> float:
 def noise(luma: Tensor) -> float:
     """Return the deviation of white noise by Immerkaer (CVIU 64(2), 1996), in the units of luma.
 
-    The mean absolute response to the difference of two Laplacians, which cancels planes; fine texture counts
-    as noise, as the method's author says. The mean is over the whole frame, for in quiet blocks alone, as
-    `artefacts.noise` has it, black bars would say that there is none.
+    The noise is the mean absolute response to the difference of two Laplacians, which cancels planes. Fine
+    texture counts as noise, as the method's author says. The mean is over the whole frame: over quiet blocks
+    alone, as in `artefacts.noise`, black bars would hide the noise.
 
     Args:
         luma: (H, W), at least 3 x 3.
@@ -86,9 +86,9 @@ def noise(luma: Tensor) -> float:
 def flickering(luma: Tensor) -> float:
     """Return how far block brightness goes there and back within three frames, in the units of luma.
 
-    The mean over macroblocks of half the absolute second difference of their means: a for brightness that
-    alternates by a, 0 for a still scene and for a steady fade. Macroblocks are the unit of Pandel's flicker
-    measure (WIAMIS 2008), which counts how often they change from not being updated to being updated; that
+    Flickering is the mean over macroblocks of half the absolute second difference of their means: a for
+    brightness that alternates by a, 0 for a still scene and for a steady fade. Macroblocks are the unit of
+    Pandel's flicker measure (WIAMIS 2008), which counts how often blocks start to be updated. That measure
     needs a long run of frames, which one frame a second does not give.
 
     Args:
@@ -117,11 +117,11 @@ def measure_run(frames: Tensor) -> list[float]:
     """Measure the nine metrics, in the order of METRICS, on one run of consecutive frames.
 
     Args:
-        frames: uint8 RGB (T, 3, H, W), T from 1 to 3. What is of space alone is taken from the first.
+        frames: uint8 RGB (T, 3, H, W), T from 1 to 3. Metrics of space alone are taken from the first frame.
 
     Returns:
-        Luminance is mean luma (ITU-R BT.601) in 0..255; SI and TI are ITU-T P.910's, of the first frame and
-        as the mean over pairs of frames; for the others see their functions.
+        Luminance is mean luma (ITU-R BT.601) in 0..255. SI and TI are those of ITU-T P.910, of the first
+        frame and as the mean over pairs of frames. For the other metrics see their functions.
     """
     y = torch.stack([luma(frame.float()) for frame in frames])  # one by one, for 4K frames are large in float
     return [
@@ -140,11 +140,11 @@ def measure_run(frames: Tensor) -> list[float]:
 def measure_video(video: Video) -> list[float]:
     """Measure the nine metrics on runs of three frames from 0, 1, 2, ... seconds on, and average over them.
 
-    The mean where P.910 has the maximum over time: one cut or one flash should not describe a whole video,
-    and a maximum grows with the duration.
+    P.910 takes the maximum over time. Here it is the mean: one cut or one flash should not describe a whole
+    video, and a maximum grows with the duration.
 
     Raises:
-        UnreadableVideo: if the file gives no frame, or frames of less than 3 x 3 pixels.
+        UnreadableVideo: the file gives no frame, or frames of less than 3 x 3 pixels.
     """
     if min(video.width, video.height) < 3:
         raise UnreadableVideo(
@@ -169,21 +169,17 @@ def measure(
         The corpus with the columns METRICS, float64; null where a file cannot be read.
 
     Raises:
-        InputError: if the cache folder cannot be written.
+        InputError: the cache folder cannot be written.
     """
-    by_path = {Path(video.path): video for video in videos(corpus)}
     store = FileCache((cache or cache_folder()) / "metrics.parquet", SCHEMA, METRICS_VERSION)
-
-    def compute(path: Path) -> dict[str, float]:
-        torch.set_num_threads(1)  # of this thread: videos are the parallelism
-        return dict(zip(METRICS, measure_video(by_path[path]), strict=True))
-
-    found = store.rows(
-        list(by_path), compute, workers=workers, description="Measuring videos", progress=progress
+    of_video = measure_videos(
+        corpus,
+        store,
+        lambda video: dict(zip(METRICS, measure_video(video), strict=True)),
+        workers=workers,
+        description="Measuring videos",
+        progress=progress,
     )
-    of_video = {
-        by_path[path].video_id: row for path, row in found.items() if not isinstance(row, UnreadableVideo)
-    }
     rows = [of_video.get(video_id, {}) for video_id in corpus["video_id"].to_pylist()]
     measured = corpus.drop_columns([name for name in METRICS if name in corpus.column_names])
     for name in METRICS:

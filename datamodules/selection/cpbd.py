@@ -1,7 +1,7 @@
 """CPBD, the sharpness of a frame as the share of its edges on which no blur would be detected.
 
-Everything is done on whole arrays: the width of an edge is the length of the monotone run of luma through it,
-and all runs of a frame follow from two cumulative extrema.
+Everything is computed on whole arrays: the width of an edge is the length of the monotone run of luma through
+it, and all runs of a frame follow from two cumulative extrema.
 """
 
 import math
@@ -26,10 +26,10 @@ def cpbd(luma: Luma) -> float:
     """Return the cumulative probability of blur detection: 1 where all edges look sharp, 0 where none does.
 
     After Narvekar and Karam (IEEE TIP 20(9), 2011). An edge of width w in a block whose just noticeable
-    blur has the width v is seen as blurred with probability 1 - exp(-(w / v)^3.6); CPBD is the share of edges
-    with at most the 63 % of w = v, so that the exponent cancels. Edges are those of a thinned Sobel filter
-    with the usual threshold of four times the mean energy, for the count in blocks too, where the paper has
-    Canny's; widths are measured along rows, on edges that run within 22.5 degrees of the vertical.
+    blur has the width v is seen as blurred with probability 1 - exp(-(w / v)^3.6). CPBD is the share of edges
+    with at most the 63 % of w = v, so that the exponent cancels. Edges come from a thinned Sobel filter with
+    the usual threshold of four times the mean energy. The count of edges in blocks uses them too, where the
+    paper uses Canny's. Widths are measured along rows, on edges that run within 22.5 degrees of the vertical.
 
     Args:
         luma: (H, W) in 0..255; only whole blocks count, and a smaller frame is one block.
@@ -62,7 +62,7 @@ def cpbd(luma: Luma) -> float:
 
 
 def _thinned_edges(across: Luma, down: Luma) -> npt.NDArray[np.bool_]:
-    """Pixels of strong gradient that are the largest along the gradient's main direction."""
+    """Mark pixels of strong gradient that are the largest along the gradient's main direction."""
     energy = across**2 + down**2
     strong = energy > 4 * energy.mean()
     padded = np.pad(energy, 1)
@@ -73,7 +73,7 @@ def _thinned_edges(across: Luma, down: Luma) -> npt.NDArray[np.bool_]:
 
 
 def _run_lengths(goes_on: npt.NDArray[np.bool_]) -> npt.NDArray[np.int32]:
-    """Steps (H, W - 1) that are true, counted both ways from each pixel (H, W) until the first false one."""
+    """Count true steps (H, W - 1) both ways from each pixel (H, W), until the first false step."""
     last = goes_on.shape[1]
     columns = np.arange(last + 1, dtype=np.int32)
     right = np.pad(np.where(goes_on, np.int32(last), columns[:-1]), ((0, 0), (0, 1)), constant_values=last)

@@ -1,8 +1,8 @@
 """A teacher that measures what goes wrong with pictures: blocks, blur, noise and exposure.
 
-Each is a published no-reference measure brought to [0, 1] by a constant that follows from its definition, and
-the score is their geometric mean, so that one bad fault cannot hide behind three virtues. Nothing was fitted
-to any human or hidden score.
+Each of the four is a published no-reference measure, brought to [0, 1] by a constant that follows from its
+definition. The score is their geometric mean, so that one bad fault cannot hide behind three virtues. Nothing
+was fitted to any human or hidden score.
 """
 
 import math
@@ -27,7 +27,7 @@ NOISE_AT_HALF = 255 / 10 ** (30 / 20) * STEP
 NOISE_BLOCK = 16
 
 NOISE_QUANTILE = 0.1
-"""The noise of a frame is that of its flattest tenth of blocks: what texture cannot explain."""
+"""The noise of a frame is the noise of its flattest tenth of blocks, which texture cannot explain."""
 
 MID_TONE, TONE_WIDTH = 0.5, 0.2
 """Centre and width of well-exposed tones, from Mertens, Kautz and Van Reeth (2007)."""
@@ -36,9 +36,9 @@ MID_TONE, TONE_WIDTH = 0.5, 0.2
 def blockiness(y: Tensor) -> Tensor:
     """Return how well the block grid hides, in (0, 1]; 1: no grid of eight pixels stands out.
 
-    After Wang, Sheikh and Bovik (ICIP 2002): the mean absolute difference inside blocks over that across
-    their boundaries. The boundary is the phase with the largest difference, since a window may begin anywhere
-    in a block.
+    After Wang, Sheikh and Bovik (ICIP 2002): the mean absolute difference inside blocks over the mean
+    absolute difference across their boundaries. The boundary is the phase with the largest difference, since
+    a window may begin anywhere in a block.
 
     Args:
         y: luma (B, H, W) in [0, 1].
@@ -59,8 +59,9 @@ def blockiness(y: Tensor) -> Tensor:
 def sharpness(y: Tensor) -> Tensor:
     """Return 1 - the blur of Crete, Dolmiere, Ladret and Nicolas (SPIE 6492, 2007), in [0, 1].
 
-    The share of the differences between neighbours that a nine-tap mean filter takes away: much in a sharp
-    frame, little in one that was blurred before. It is a ratio, so the content's contrast cancels.
+    Sharpness is the share of the differences between neighbours that a nine-tap mean filter takes away: much
+    in a sharp frame, little in a frame that was blurred before. It is a ratio, so the content's contrast
+    cancels.
 
     Args:
         y: luma (B, H, W) in [0, 1].
@@ -72,14 +73,15 @@ def sharpness(y: Tensor) -> Tensor:
         before, after = values.diff(dim=-1).abs(), blurred.diff(dim=-1).abs()
         taken = (before - after).clamp(min=0).sum(dim=(1, 2))
         lost.append(taken / before.sum(dim=(1, 2)).clamp(min=1e-9))
-    return torch.stack(lost).amin(dim=0)  # blurred along one direction is blurred
+    return torch.stack(lost).amin(dim=0)  # a frame that is blurred along one direction is blurred
 
 
 def noise(y: Tensor) -> Tensor:
     """Estimate the deviation of white noise, (B,), in units of y.
 
-    Immerkaer's operator, the difference of two Laplacians (CVIU 64, 1996), which cancels planes and edges;
-    its mean is taken in blocks and the lowest decile of the blocks counts, since texture only adds to it.
+    The operator is Immerkaer's, the difference of two Laplacians (CVIU 64, 1996), which cancels planes and
+    edges. Its mean is taken in blocks and the lowest decile of the blocks counts, since texture only adds to
+    it.
 
     Args:
         y: luma (B, H, W) in [0, 1].
@@ -95,7 +97,7 @@ def noise(y: Tensor) -> Tensor:
 
 
 def exposure(y: Tensor) -> Tensor:
-    """Return the share of pixels that are not clipped times the well-exposedness of the mean tone, in [0, 1].
+    """Return the share of pixels that are not clipped, times how well exposed the mean tone is, in [0, 1].
 
     Args:
         y: luma (B, H, W) in [0, 1].

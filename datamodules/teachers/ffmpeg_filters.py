@@ -1,7 +1,7 @@
 """Teachers that ask FFmpeg's own filters, blurdetect and blockdetect, through PyAV.
 
-Every frame gets a filter graph of its own: blockdetect never clears its sums, so that behind other frames a
-frame's figure is partly theirs, and threads have nothing to share. Options are FFmpeg's defaults.
+Every frame gets a filter graph of its own: blockdetect never clears its sums, so that a frame's figure would
+partly be that of the frames before it, and threads have nothing to share. Options are FFmpeg's defaults.
 """
 
 import math
@@ -18,9 +18,9 @@ from av.video.format import VideoFormat
 from av.video.frame import VideoFrame
 from torch import Tensor
 
+from datamodules.checks import check_choice
 from datamodules.teachers.teacher import Teacher
 from datamodules.video import Sampling, luma
-from vqa_lightning.families import InputError
 
 KEYS = {"blurdetect": "lavfi.blur", "blockdetect": "lavfi.block"}
 """The filters, and where each leaves its figure in a frame's metadata."""
@@ -38,7 +38,7 @@ def measure(luma: npt.NDArray[np.uint8], detector: str) -> float:
         detector: a key of `KEYS`.
 
     Returns:
-        NaN where there is nothing to measure: the frame is flat, has no edge, or is too small to hold blocks.
+        The figure; NaN where the frame is flat, has no edge, or is too small to hold blocks.
     """
     height, width = luma.shape
     graph = Graph()
@@ -56,8 +56,8 @@ def measure(luma: npt.NDArray[np.uint8], detector: str) -> float:
 class FFmpegDetector(Teacher):
     """blurdetect or blockdetect with the sign turned, so that higher is better.
 
-    A figure is comparable within one resolution: widths of edges and of blocks are in pixels. It is measured
-    on full-range luma, while FFmpeg's command line sees a file's luma as it is stored.
+    Figures are comparable within one resolution: widths of edges and of blocks are in pixels. Figures are
+    measured on full-range luma, while FFmpeg's command line sees a file's luma as it is stored.
 
     Args:
         detector: "blurdetect" or "blockdetect".
@@ -66,7 +66,7 @@ class FFmpegDetector(Teacher):
         device: where clips are distorted; the filters run on the host.
 
     Raises:
-        InputError: if the detector is neither.
+        InputError: the detector is neither.
     """
 
     def __init__(
@@ -76,8 +76,7 @@ class FFmpegDetector(Teacher):
         window: int | None = 512,
         device: str | torch.device = "cpu",
     ) -> None:
-        if detector not in KEYS:
-            raise InputError(f"The detector {detector!r} is not known; give one of {', '.join(KEYS)}.")
+        check_choice("The detector of FFmpegDetector", detector, KEYS)
         super().__init__(detector, Sampling(segments=segments, frames=1, window=window), device=device)
 
     @property

@@ -1,7 +1,7 @@
 """Full-reference metrics: how far a distorted clip fell from its known source.
 
-SSIM and GMSD are computed on the device in one pass over all planes of a batch and label the versions of a
-corpus through `FullReference`. XPSNR is FFmpeg's own and labels nothing, so that it can judge the labels.
+SSIM and GMSD are computed on the device in one pass over all planes of a batch, and label the versions of a
+corpus through `FullReference`. XPSNR is FFmpeg's own. It labels nothing, so that it can judge the labels.
 """
 
 from collections.abc import Sequence
@@ -14,11 +14,12 @@ from av import VideoFormat, VideoFrame
 from av.filter import Graph
 from torch import Tensor
 
+from datamodules.checks import check_choice
+from datamodules.errors import InputError
 from datamodules.labels import ClipItem
 from datamodules.labels.reference_labels import PERFECT
 from datamodules.teachers.teacher import Teacher
 from datamodules.video import Sampling
-from vqa_lightning.families import InputError
 
 Metric = Literal["ssim", "gmsd"]
 
@@ -58,9 +59,10 @@ def ssim(first: Tensor, second: Tensor) -> Tensor:
 def gmsd(first: Tensor, second: Tensor) -> Tensor:
     """Compare planes by gradient magnitude similarity deviation (Xue et al., IEEE TIP 23(2), 2014).
 
-    The similarity (2 m n + c) / (m^2 + n^2 + c) of the Prewitt gradients' magnitudes m, n after averaging
-    2 x 2 pixels, with c = 170 on the scale of 8 bits; its standard deviation over the plane. Gradients are
-    taken where they fit: the authors' code pads with zeros, which draws an edge around the frame.
+    GMSD is the standard deviation over the plane of the similarity (2 m n + c) / (m^2 + n^2 + c), where m and
+    n are the magnitudes of the Prewitt gradients after averaging 2 x 2 pixels, and c = 170 on the scale of 8
+    bits. Gradients are taken where they fit: the authors' code pads with zeros, which draws an edge around
+    the frame.
 
     Args:
         first: (..., H, W) in [0, 1], sides of at least 32 pixels.
@@ -82,9 +84,9 @@ def gmsd(first: Tensor, second: Tensor) -> Tensor:
 def xpsnr(clip: Tensor, source: Tensor) -> float:
     """Compare a segment with its source by XPSNR (Helmrich et al., ICASSP 2020), as FFmpeg's filter does.
 
-    PSNR with errors weighted by what spatial and temporal activity masks. Of R, G and B the filter sees
-    BT.601 Y, Cb and Cr without subsampling; frames are averaged by the root of their weighted errors and the
-    worst of the three planes counts, which is the filter's own summary.
+    XPSNR is a PSNR with errors weighted by how much spatial and temporal activity masks them. The filter sees
+    R, G and B as BT.601 Y, Cb and Cr without subsampling. Frames are averaged by the root of their weighted
+    errors and the worst of the three planes counts, which is the filter's own summary.
 
     Args:
         clip: uint8 (T, 3, H, W), consecutive frames, at least 48 x 48 pixels.
@@ -99,8 +101,8 @@ def xpsnr(clip: Tensor, source: Tensor) -> float:
     height, width = source.shape[-2:]
     if clip.shape != source.shape or min(height, width) < _XPSNR_SMALLEST_SIDE:
         raise InputError(
-            f"XPSNR cannot compare frames of {tuple(clip.shape)} with {tuple(source.shape)}: give equal "
-            "shapes (T, 3, H, W) of at least 48 x 48 pixels."
+            "Clip and source of XPSNR must have equal shapes (T, 3, H, W) of at least 48 x 48 pixels; got "
+            f"{tuple(clip.shape)} and {tuple(source.shape)}."
         )
     graph = Graph()
     inputs = [
@@ -129,13 +131,13 @@ class FullReference(Teacher):
     """An annotator that scores each distorted version against its own source, in segments.
 
     The score is SSIM, or 1 less GMSD, as the mean over frames and over R, G and B: luma alone does not see a
-    loss of colour. The source itself has the perfect score, 1. A request with a codec is compared with the
-    clip before the round trip. Frames with a side of less than 32 pixels get no score.
+    loss of colour. The source itself has the perfect score, 1. A clip from a codec is compared with the clip
+    before the round trip. Frames with a side of less than 32 pixels get no score.
 
     Args:
         metric: "ssim" or "gmsd"; also the name under which scores are stored.
         segments: of each clip.
-        frames: consecutive frames in each segment; a codec's round trip is of so many.
+        frames: consecutive frames in each segment, and in a codec's round trip.
         window: largest side of the native square window, in pixels; None: whole frames.
         draws: clips per video.
         device: where clips are distorted and compared.
@@ -153,8 +155,7 @@ class FullReference(Teacher):
         draws: int = 1,
         device: str | torch.device = "cpu",
     ) -> None:
-        if metric not in ("ssim", "gmsd"):
-            raise InputError(f"There is no full-reference metric {metric!r}: choose ssim or gmsd.")
+        check_choice("The metric of FullReference", metric, ("ssim", "gmsd"))
         super().__init__(metric, Sampling(segments=segments, frames=frames, window=window), draws, device)
 
     def compare(self, clips: Tensor, sources: Tensor) -> Tensor:
@@ -189,6 +190,6 @@ def _gradient_magnitude(planes: Tensor) -> Tensor:
 def _check(first: Tensor, second: Tensor) -> None:
     if first.shape != second.shape or min(first.shape[-2:]) < SMALLEST_SIDE:
         raise InputError(
-            f"Planes of {tuple(first.shape)} and {tuple(second.shape)} cannot be compared: give equal shapes "
-            f"(..., H, W) with sides of at least {SMALLEST_SIDE} pixels."
+            f"Planes must have equal shapes (..., H, W) with sides of at least {SMALLEST_SIDE} pixels; got "
+            f"{tuple(first.shape)} and {tuple(second.shape)}."
         )

@@ -10,14 +10,14 @@ from datamodules.video import Sampling, luma
 class Laplacian(Teacher):
     """The one-line baseline: mean absolute Laplacian of the luma.
 
-    It orders the levels of one content's blur or codec ladder nearly perfectly and knows nothing of quality
-    across contents, which is why it stands in every table of results.
+    The baseline orders the levels of one content's blur or codec ladder nearly perfectly and knows nothing of
+    quality across contents, which is why it stands in every table of results.
 
     Args:
         segments: single frames taken over the duration.
         window: frames larger than this are cut to a square of this side, in pixels.
         device: where frames are scored.
-        name: under which scores are stored; as a teacher it needs another than the baseline's.
+        name: under which scores are stored; a teacher needs another name than the baseline.
     """
 
     def __init__(

@@ -1,52 +1,52 @@
 """Scores that some other tool or some people gave, read from the file they come in.
 
-Published lists are read as they are, but for their sign: "DMOS" rises with quality in one list and falls in
-another, so that it is the caller's to say.
+Published lists are read as they are. Only the sign is the caller's to say: "DMOS" rises with quality in one
+list and falls in another.
 """
 
 import hashlib
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePath
-from typing import NamedTuple
 
 import numpy as np
 
 from datamodules.corpus import match_names
+from datamodules.errors import InputError
 from datamodules.labels import Annotation, Request, fingerprint_of
 from datamodules.opinions.label_lists import (
     NAME_COLUMNS,
     SCORE_COLUMNS,
-    Floats,
     checked_amounts,
     checked_names,
     checked_scores,
-    find_column,
+    choose_columns,
     read_columns,
 )
+from datamodules.teachers.teacher import name_of_file
 from datamodules.video import Video
-from vqa_lightning.families import InputError
+
+_NEEDED = {"name": NAME_COLUMNS, "score": SCORE_COLUMNS}
 
 
 class ScoresFile:
     """An annotator whose scores come from a file that some other tool wrote.
 
-    Rows are matched to videos by `video_names.match_names`, which is only right over all of a corpus: give
-    that to `prepare` before the first of several calls. Distorted versions have no row and get no score.
-
-    The layouts are those of `label_lists.read_columns`. An optional column `stderr` is in the score's unit.
+    The file is text, CSV, JSON, JSON lines, Parquet or MATLAB. An optional column `stderr` is in the score's
+    unit. Rows are matched to videos by `video_names.match_names`, which needs to see all of a corpus: give
+    the corpus to `prepare` before the first of several calls. Distorted versions have no row and get no
+    score.
 
     Args:
         path: the file.
         higher_is_better: False for distances such as NIQE and for most DMOS; the sign is turned here.
         name: under which the scores are stored; the file's stem by default.
-        name_column: header of the column that names the video; by default the first of `NAME_COLUMNS`.
-        score_column: header of the column of scores; by default the first of `SCORE_COLUMNS`.
-        partial: whether videos without a row are left without a score; False: they are an error.
+        name_column: header of the column that names the video; by default path, name or another usual name.
+        score_column: header of the column of scores; by default score, mos or another usual name.
+        partial: True leaves videos without a row without a score; False: such a video is an error.
 
     Raises:
-        InputError: if the file is absent or not readable, a column is missing, a video comes twice, or a
-            score is no finite number.
+        InputError: the file is absent or not readable, a column is missing, a video comes twice, or a score
+            is no finite number.
     """
 
     def __init__(
@@ -59,21 +59,31 @@ class ScoresFile:
         partial: bool = False,
     ) -> None:
         self.path = Path(path)
-        self.name = name or re.sub(r"[^\w.+-]", "_", self.path.stem, flags=re.ASCII)
+        self.name = name or name_of_file(self.path)
         self.higher_is_better = higher_is_better
         self.partial = partial
-        self._rows = _read(self.path, name_column, score_column)
-        self._hash = _hash(self._rows)
         self._row_of: dict[str, int | None] = {}
+        named = {"name": name_column, "score": score_column}
+        columns = read_columns(
+            self.path,
+            lambda header: choose_columns(self.path, header, _NEEDED, named, {"stderr": ("stderr",)}),
+            headed=any(named.values()),
+        )
+        self._names = checked_names(self.path, columns["name"])
+        self._scores = checked_scores(self.path, self._names, columns["score"], "score")
+        self._stderr = checked_amounts(self.path, self._names, columns.get("stderr"), "stderr")
 
     def __len__(self) -> int:
-        """The number of rows."""
-        return len(self._rows.names)
+        """Return the number of rows."""
+        return len(self._names)
 
     @property
     def settings(self) -> Mapping[str, object]:
         """The sign and a hash of the rows: an edited file is another annotator, a moved one is the same."""
-        return {"higher_is_better": self.higher_is_better, "rows": self._hash}
+        order = sorted(range(len(self)), key=self._names.__getitem__)
+        digest = hashlib.sha256("\0".join(self._names[row] for row in order).encode())
+        digest.update(np.stack([self._scores, self._stderr])[:, order].astype("<f8").tobytes())
+        return {"higher_is_better": self.higher_is_better, "rows": digest.hexdigest()[:16]}
 
     @property
     def fingerprint(self) -> str:
@@ -81,7 +91,7 @@ class ScoresFile:
         return fingerprint_of(self.name, self.settings)
 
     def prepare(self, videos: Sequence[Video]) -> None:
-        """Match all videos that will be asked for, so that calls with some of them find the same rows.
+        """Match all videos that will be asked for, so that calls with some of the videos find the same rows.
 
         Raises:
             InputError: as `match` does.
@@ -95,13 +105,13 @@ class ScoresFile:
         Without `prepare` the sources among the requests are matched as if there were no others.
 
         Raises:
-            InputError: as `match` does, or if a source is not among the videos prepared for.
+            InputError: as `match` does, or a source is not among the prepared videos.
         """
         sources = [request.video for request in requests if request.simulator is None]
         sign = 1 if self.higher_is_better else -1
         for video, row in zip(sources, self._prepared(sources), strict=True):
             if row is not None:
-                score, stderr = float(self._rows.scores[row]), float(self._rows.stderr[row])
+                score, stderr = float(self._scores[row]), float(self._stderr[row])
                 yield Annotation(video.video_id, None, 0, sign * score, stderr)
 
     def _prepared(self, sources: Sequence[Video]) -> list[int | None]:
@@ -110,8 +120,8 @@ class ScoresFile:
         for video in sources:
             if video.video_id not in self._row_of:
                 raise InputError(
-                    f"Scores file {self.path} was matched to other videos than {video.path}; "
-                    "prepare it with all of them."
+                    f"The scores file {self.path} was matched to other videos than {video.path}; prepare it "
+                    "with all videos."
                 )
         return [self._row_of[video.video_id] for video in sources]
 
@@ -119,52 +129,15 @@ class ScoresFile:
         """Return the row of each video, None where it has none.
 
         Raises:
-            InputError: if several rows fit a video, one row fits several videos, or a video has no row;
-                where the file may be partial, if not one has.
+            InputError: several rows fit a video, one row fits several videos, or a video has no row. Where
+                the file may be partial, a missing row is an error only if no video has a row.
         """
-        rows = match_names(self._rows.names, videos, self.path)
+        rows = match_names(self._names, videos, self.path)
         missing = [video for video, row in zip(videos, rows, strict=True) if row is None]
         if missing and not (self.partial and len(missing) < len(videos)):
             remedy = "check its names" if self.partial else "add their rows, or set partial to true"
             raise InputError(
-                f"Scores file {self.path} has no score for {len(missing)} of {len(videos)} videos, the first "
-                f"being {missing[0].path}; {remedy}."
+                f"The scores file {self.path} has no score for {len(missing)} of {len(videos)} videos, the "
+                f"first being {missing[0].path}; {remedy}."
             )
         return rows
-
-
-class _Rows(NamedTuple):
-    names: list[str]
-    scores: Floats
-    stderr: Floats
-
-
-def _read(path: Path, name_column: str | None, score_column: str | None) -> _Rows:
-    def choose(header: Sequence[str]) -> dict[str, str]:
-        name = name_column or find_column(header, NAME_COLUMNS)
-        score = score_column or find_column(header, SCORE_COLUMNS)
-        if name is None or score is None or not {name, score} <= set(header):
-            found = "the columns " + ", ".join(header) if header else "no rows"
-            wanted = (
-                repr(name_column) if name_column else "one that names the video (path, name, ...)",
-                repr(score_column) if score_column else "one of scores (score, mos, ...)",
-            )
-            raise InputError(
-                f"Scores file {path} has {found}; it needs {wanted[0]} and {wanted[1]}: "
-                "say which they are by name_column and score_column."
-            )
-        stderr = find_column(header, ("stderr",))
-        return {"name": name, "score": score} | ({} if stderr is None else {"stderr": stderr})
-
-    columns = read_columns(path, choose, headed=name_column is not None or score_column is not None)
-    names = checked_names(path, columns["name"])
-    scores = checked_scores(path, names, columns["score"], "score")
-    stderr = checked_amounts(path, names, columns.get("stderr", [None] * len(names)), "stderr")
-    return _Rows(names, scores, stderr)
-
-
-def _hash(rows: _Rows) -> str:
-    order = sorted(range(len(rows.names)), key=rows.names.__getitem__)
-    digest = hashlib.sha256("\0".join(rows.names[row] for row in order).encode())
-    digest.update(np.stack([rows.scores, rows.stderr])[:, order].astype("<f8").tobytes())
-    return digest.hexdigest()[:16]

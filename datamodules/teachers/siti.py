@@ -1,7 +1,7 @@
 """Spatial and temporal information of ITU-T P.910: how much a video shows and how much it moves.
 
-Both are computed in double precision from luma code values as they are given: neither the range nor the
-transfer function is changed, which is the definition that published SI and TI figures rest on.
+Both are computed in double precision from luma code values as given: neither the range nor the transfer
+function is changed. Published SI and TI figures rest on this definition.
 """
 
 from collections.abc import Mapping
@@ -10,9 +10,9 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from datamodules.checks import check_choice, check_least
 from datamodules.teachers.teacher import Teacher
 from datamodules.video import Sampling, luma
-from vqa_lightning.families import InputError
 
 
 def spatial_information(luma: Tensor) -> Tensor:
@@ -25,6 +25,10 @@ def spatial_information(luma: Tensor) -> Tensor:
 
     Returns:
         float64 (...); NaN for frames of fewer than three lines or columns.
+
+    Example:
+        >>> spatial_information(torch.arange(5).expand(4, 5)).item()  # a ramp has one gradient everywhere
+        0.0
     """
     y = luma.double()
     rows = y[..., :-2, :] + 2 * y[..., 1:-1, :] + y[..., 2:, :]
@@ -42,6 +46,11 @@ def temporal_information(luma: Tensor) -> Tensor:
 
     Returns:
         float64 (..., T - 1).
+
+    Example:
+        >>> still = torch.rand(4, 5).expand(3, 4, 5)
+        >>> temporal_information(still).tolist()
+        [0.0, 0.0]
     """
     return luma.double().diff(dim=-3).std(dim=(-2, -1), correction=0)
 
@@ -49,9 +58,9 @@ def temporal_information(luma: Tensor) -> Tensor:
 class SITI(Teacher):
     """SI or TI of P.910 as a score: a complexity, which is no quality.
 
-    Blur and coding lower SI, noise raises it, and a still scene has no TI however good it looks; so the sign
-    is the user's to choose, and the value of such a teacher is as a baseline, or where one content is watched
-    at several severities. Unlike in P.910 the luma is full-range, from RGB, and the score is the mean over a
+    Blur and coding lower SI, noise raises it, and a still scene has no TI however good it looks. The user
+    therefore chooses the sign. Such a teacher is of use as a baseline, or where one content is watched at
+    several severities. Unlike in P.910 the luma is full-range, from RGB, and the score is the mean over a
     clip's frames: a maximum over a sample would grow with the sample.
 
     Args:
@@ -63,7 +72,7 @@ class SITI(Teacher):
         device: where clips are scored.
 
     Raises:
-        InputError: if the measure is neither, or TI is asked of single frames.
+        InputError: the measure is neither, or TI is asked of single frames.
     """
 
     def __init__(
@@ -75,10 +84,9 @@ class SITI(Teacher):
         window: int | None = 512,
         device: str | torch.device = "cpu",
     ) -> None:
-        if measure not in ("si", "ti"):
-            raise InputError(f"The measure {measure!r} is neither 'si' nor 'ti'; give one of them.")
-        if measure == "ti" and frames < 2:
-            raise InputError(f"TI is the change from frame to frame and frames is {frames}; give 2 or more.")
+        check_choice("The measure of SITI", measure, ("si", "ti"))
+        if measure == "ti":
+            check_least("The frames of TI, the change from frame to frame,", frames, 2)
         super().__init__(measure, Sampling(segments=segments, frames=frames, window=window), device=device)
         self.higher_is_better = higher_is_better
 

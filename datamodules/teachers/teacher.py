@@ -1,39 +1,51 @@
-"""Teachers: scores of clips that need neither a download nor a human label.
+"""The base of teachers: annotators that score clips without any training of ours.
 
-A teacher only scores clips; reading, distorting, batching and averaging over segments and draws are done once
-here, so that every teacher's standard error means the same: the spread of its scores within one video. A
-teacher that raises something costs that video its score, and ends the run only where nothing else is heard
-of it.
+A teacher only scores clips. Reading, distorting, batching and averaging over segments and draws are done once
+here, so that every teacher's standard error means the same: the spread of its scores within one video. Where
+a teacher raises an error, that video gets no score; the run ends only if the teacher never scores anything.
 """
 
 import logging
 import math
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from datamodules.errors import InputError
 from datamodules.labels import Annotation, ClipDataset, ClipItem, Request, fingerprint_of
 from datamodules.labels.clips import distorted
 from datamodules.video import Sampling, Video
-from vqa_lightning.families import InputError
 
 FIRST_FAILURES = 8
-"""Videos on which a teacher may fail before it has scored any: then it is the teacher, and not the videos."""
+"""Videos on which a teacher may fail before it has scored any: then the teacher is broken, not the videos."""
 
 _log = logging.getLogger(__name__)
+
+
+def name_of_file(path: Path) -> str:
+    """Return a name for scores that come from a file: its stem, other characters than ASCII words' as _.
+
+    Example:
+        >>> name_of_file(Path("models/my model.pt"))
+        'my_model'
+    """
+    return re.sub(r"[^\w.+-]", "_", path.stem, flags=re.ASCII)
 
 
 class Teacher(ABC):
     """An annotator that scores clips.
 
-    A subclass gives `score`, adds to `settings` what it depends on, and raises `version` if its code changes.
+    A subclass gives `score`, adds to `settings` everything its scores depend on, and raises `version` if its
+    code changes.
 
     Args:
         name: under which the scores are stored.
-        sampling: how clips are cut; unless `pad`, the window is an upper bound and smaller frames come whole.
+        sampling: how clips are cut; unless `pad` is True, smaller frames than the window come whole.
         draws: clips per video.
         device: where clips are distorted and scored; no part of the fingerprint.
     """
@@ -65,18 +77,18 @@ class Teacher(ABC):
         """
 
     def prepare(self, train: Sequence[Video]) -> None:  # noqa: B027 - most teachers have nothing to fit
-        """Take note of the train split; to be called before the fingerprint is read.
+        """Take note of the train split; call this before the fingerprint is read.
 
-        It must cost little: the fitting itself waits for the first clip that has no score yet.
+        `prepare` must cost little: the fitting itself waits for the first clip that has no score yet.
         """
 
     def fit(self, workers: int) -> None:  # noqa: B027 - most teachers have nothing to fit
-        """Fit to what `prepare` took note of, reading in that many processes; called before any score."""
+        """Fit to the videos that `prepare` took note of, reading in `workers` processes, before any score."""
 
     @property
     def settings(self) -> Mapping[str, object]:
         """Everything that decides a score, in plain types; subclasses add theirs."""
-        # Draws were once placed by the video: scores of several are no longer those.
+        # An older version placed draws by the video: its scores of several draws do not count any more.
         placed = {"placed": "alike"} if self.draws > 1 else {}
         return {"version": self.version, "sampling": asdict(self.sampling), "draws": self.draws, **placed}
 
@@ -89,17 +101,17 @@ class Teacher(ABC):
         """Yield the mean score over draws and segments of each request that can be read.
 
         The standard error is the standard deviation over draws and segments divided by the root of their
-        number; NaN where there is one.
+        number; NaN for a single score.
 
         Raises:
-            InputError: `FIRST_FAILURES` videos came first on which `score` raised something.
+            InputError: `score` raised an error on each of the first `FIRST_FAILURES` videos.
         """
         self.fit(workers)
         dataset = ClipDataset(requests, self.sampling, self.draws, self.pad)
         yield from self.annotate_clips(requests, dataset.read(workers))
 
     def annotate_clips(self, requests: Sequence[Request], clips: Iterable[ClipItem]) -> Iterator[Annotation]:
-        """Yield the same of clips that were read elsewhere, their positions pointing into the requests.
+        """Yield the annotations of clips that were read elsewhere; their positions point into the requests.
 
         Clips of one size that follow each other are scored together, `batch_clips` at most.
         """
@@ -137,7 +149,7 @@ class Teacher(ABC):
 
     @torch.inference_mode()
     def _scores(self, requests: Sequence[Request], items: Sequence[ClipItem]) -> Tensor:
-        """Scores (V, parts) of V items, float64 on the CPU."""
+        """Return the scores (V, parts) of V items, float64 on the CPU."""
         clips = torch.stack(
             [
                 distorted(item.frames.to(self.device), item.times.to(self.device), request)
@@ -155,14 +167,14 @@ class Teacher(ABC):
         self._failed.add(request.video.video_id)
         if not self._proven and len(self._failed) >= FIRST_FAILURES:
             raise InputError(
-                f"{what}, as on all of the first {len(self._failed)} videos: mend it, or take it out "
-                "of data.teachers."
+                f"{what}, as on all of the first {len(self._failed)} videos: mend the teacher, or take it "
+                "out of data.teachers."
             ) from error
 
     def score_items(self, clips: Tensor, items: Sequence[ClipItem]) -> Tensor:
         """Score the distorted clips (V, D, T, C, H, W) in [0, 1] of V items with D draws.
 
-        A teacher that compares them with their sources finds those in the items.
+        A teacher that compares clips with their sources finds the sources in the items.
 
         Returns:
             (V x parts,): the scores of all parts of the first item, then of the second, and so on.
@@ -170,6 +182,6 @@ class Teacher(ABC):
         return self.score(self.apart(clips))
 
     def apart(self, clips: Tensor) -> Tensor:
-        """Split clips (V, D, T, C, H, W) into the parts that are scored by themselves, (B, T', C, H, W)."""
+        """Split clips (V, D, T, C, H, W) into the parts that are scored separately, (B, T', C, H, W)."""
         frames = self.sampling.frames if self.by_segment else clips.shape[2]
         return clips.reshape(-1, frames, *clips.shape[3:])

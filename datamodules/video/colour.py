@@ -40,9 +40,9 @@ BT2020_TO_BT709 = (  # ITU-R BT.2087, inverted: linear light
 class WindowConverter:
     """Turns stored frames into the window's RGB, uint8 (H, W, 3); keeps FFmpeg's graph between frames.
 
-    The matrix is the stream's, and where it names none BT.709 from 720 stored lines up, else BT.601. A range
-    that is not named is limited, for RGB full. More than 8 bits are rounded, without dither. PQ and HLG
-    become SDR as `hdr_to_sdr` says; wider primaries of SDR stay as they are.
+    The matrix is the stream's; where the stream names none, it is BT.709 from 720 stored lines up, else
+    BT.601. A range that is not named is limited, for RGB full. More than 8 bits are rounded, without dither.
+    PQ and HLG become SDR as `hdr_to_sdr` says; wider primaries of SDR stay as they are.
 
     Args:
         path: the file, for error messages.
@@ -80,14 +80,9 @@ class WindowConverter:
         return image
 
     def _build(self, frame: VideoFrame) -> None:
-        if frame.colorspace in MATRICES:
-            matrix = MATRICES[frame.colorspace]
-        elif frame.colorspace in RGB_OR_UNKNOWN:
-            matrix = "bt709" if frame.height >= 720 else "bt601"
-        else:
-            raise UnreadableVideo(
-                f"{self.path} uses colour matrix {frame.colorspace} of H.273, not supported."
-            )
+        matrix = MATRICES.get(frame.colorspace, "bt709" if frame.height >= 720 else "bt601")
+        if frame.colorspace not in MATRICES and frame.colorspace not in RGB_OR_UNKNOWN:
+            raise UnreadableVideo(f"{self.path} uses the matrix {frame.colorspace} of H.273, not supported.")
         (left, width), columns = self._span(frame.width, self.place[0])
         (top, height), rows = self._span(frame.height, self.place[1])
         self._inside = (rows, columns)
@@ -108,7 +103,7 @@ class WindowConverter:
         ).configure()
 
     def _span(self, side: int, place: float) -> tuple[tuple[int, int], slice]:
-        """Where the window lies along one side: (start, length) to convert, and the window within that."""
+        """Return the (start, length) to convert along one side, and where the window lies within that."""
         if self.window is None or self.window >= side:
             return (0, side), slice(None)
         start = min(int((side - self.window + 1) * place), side - self.window)
@@ -135,8 +130,12 @@ def hdr_to_sdr(image: npt.NDArray[np.uint16], *, hlg: bool) -> npt.NDArray[np.ui
 
     Returns:
         uint8 (H, W, 3), R'G'B' in BT.709 primaries, full range.
+
+    Example:
+        >>> hdr_to_sdr(np.full((2, 4, 3), 40000, np.uint16), hlg=True).shape
+        (2, 4, 3)
     """
-    # In torch, whose powers are several times faster than numpy's.
+    # torch's powers are several times faster than numpy's.
     light = torch.from_numpy(_light_of_codes(hlg)[image])
     if hlg:
         scene = light @ torch.tensor([0.2627, 0.6780, 0.0593])
@@ -151,7 +150,7 @@ def hdr_to_sdr(image: npt.NDArray[np.uint16], *, hlg: bool) -> npt.NDArray[np.ui
 
 @cache
 def _light_of_codes(hlg: bool) -> npt.NDArray[np.float32]:
-    """Linear light of each 16-bit code, by ITU-R BT.2100: cd/m2 for PQ, scene light in [0, 1] for HLG."""
+    """Return the linear light of each 16-bit code (ITU-R BT.2100): cd/m2 for PQ, scene light to 1 for HLG."""
     signal = np.linspace(0, 1, 1 << 16)
     if hlg:
         a, b, c = 0.17883277, 0.28466892, 0.55991073
@@ -167,6 +166,11 @@ LUMA_WEIGHTS = (0.299, 0.587, 0.114)
 
 
 def luma(clips: Tensor) -> Tensor:
-    """Return the BT.601 luma (..., H, W) of RGB (..., 3, H, W), in the same range."""
+    """Return the BT.601 luma (..., H, W) of RGB (..., 3, H, W), in the same range.
+
+    Example:
+        >>> luma(torch.ones(2, 4, 3, 48, 64)).shape
+        torch.Size([2, 4, 48, 64])
+    """
     red, green, blue = clips.unbind(-3)
     return LUMA_WEIGHTS[0] * red + LUMA_WEIGHTS[1] * green + LUMA_WEIGHTS[2] * blue

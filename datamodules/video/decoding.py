@@ -1,7 +1,7 @@
 """From a video to a clip: probing, which frames and which window, and 8-bit RGB as a display would show it.
 
 The window is cut before the colour conversion, so that a few frames of a long 4K file cost only the decoding
-since the keyframe before them. Several clips of one video are read in one pass.
+from the keyframe before them. Several clips of one video are read in one pass.
 """
 
 import random
@@ -29,16 +29,16 @@ class Clip(NamedTuple):
 def read_clip(video: Video, sampling: Sampling, draw: int = 0, span: Span | None = None) -> Clip:
     """Decode a clip of T = segments * frames frames.
 
-    Draw 0 centres each segment in its equal part of the duration (with a spacing: all of them together in
-    the whole) and the window in the frame. A draw above 0 places them at random, as a pure function of the
-    draw: at the same parts of every video, so that two encodes of one scene are judged by the same places.
-    One clip has one window. A segment begins at the frame nearest to its time; where fewer frames follow, it
-    is made of the last ones, and a video shorter than a segment repeats its last frame. A frame smaller than
-    the window is padded with its border pixels.
+    Draw 0 centres each segment in its equal part of the duration (with a spacing: all segments together in
+    the whole) and the window in the frame. A draw above 0 places segments and window at random, as a pure
+    function of the draw: at the same parts of every video, so that two encodes of one scene are judged by the
+    same places. One clip has one window. A segment begins at the frame nearest to its time; where fewer
+    frames follow, the segment is made of the last frames, and a video shorter than a segment repeats its last
+    frame. A frame smaller than the window is padded with its border pixels.
 
-    A span takes the place of the whole duration. Segments whose spacing does not fit into it are spread
-    evenly; one that is shorter than a segment is reached beyond. The window of a draw is the same in every
-    span: what is compared over time is then seen through one window.
+    A span takes the place of the whole duration. Segments whose spacing does not fit into the span are spread
+    evenly; a segment longer than the span reaches beyond it. The window of a draw is the same in every span:
+    what is compared over time is seen through one window.
 
     Colours become full-range RGB of an SDR display, as `datamodules.video.colour` says. Interlaced frames
     stay interlaced, and stored pixels are taken as square. Rotation by 90, 180 or 270 degrees is applied.
@@ -53,7 +53,14 @@ def read_clip(video: Video, sampling: Sampling, draw: int = 0, span: Span | None
         frames uint8 (T, 3, H, W) in RGB and times float64 (T,), seconds from the video's start.
 
     Raises:
-        UnreadableVideo: if the file gives no frames or changes its frame size while whole frames are read.
+        UnreadableVideo: the file gives no frames, or changes its frame size while whole frames are read.
+
+    Example:
+        >>> from datamodules.video.memory_video import memory_video
+        >>> video = memory_video(torch.randint(256, (50, 3, 48, 64), dtype=torch.uint8), fps=25)
+        >>> clip = read_clip(video, Sampling(segments=2, frames=3, window=32))
+        >>> clip.frames.shape, [round(time, 2) for time in clip.times.tolist()]
+        (torch.Size([6, 3, 32, 32]), [0.44, 0.48, 0.52, 1.44, 1.48, 1.52])
     """
     return read_clips(video, sampling, [Cut(draw, span)])[0]
 
@@ -62,11 +69,11 @@ def read_clips(video: Video, sampling: Sampling, cuts: Sequence[Cut]) -> list[Cl
     """Decode several clips, each as `read_clip` does, in one pass through the video.
 
     Raises:
-        UnreadableVideo: if one of them cannot be read.
+        UnreadableVideo: one of the clips cannot be read.
     """
     wanted: list[tuple[float, int, int]] = []
     converters: dict[int, WindowConverter] = {}
-    runs: dict[tuple[int, int], tuple[list[npt.NDArray[np.uint8]], list[float]]] = {}
+    runs: dict[tuple[int, int], list[tuple[float, npt.NDArray[np.uint8]]]] = {}
     with closing(video.open()) as reader:
         for index, cut in enumerate(cuts):
             source = random.Random(cut.draw)
@@ -78,28 +85,24 @@ def read_clips(video: Video, sampling: Sampling, cuts: Sequence[Cut]) -> list[Cl
             starts = _segment_starts(video, sampling, places, cut.span)
             wanted += [(start, index, segment) for segment, start in enumerate(starts)]
         for start, index, segment in sorted(wanted):
-            run = reader.run(start, sampling.frames)
+            convert = converters[cuts[index].draw]
+            run = [(time, convert(frame)) for time, frame in reader.run(start, sampling.frames)]
             if not run:
                 raise UnreadableVideo(f"{video.path} gives no frame that can be decoded{reader.reason}.")
-            images = [converters[cuts[index].draw](frame) for _, frame in run]
-            missing = sampling.frames - len(run)
-            times = [time for time, _ in run]
-            runs[index, segment] = (images + images[-1:] * missing, times + times[-1:] * missing)
+            runs[index, segment] = run + run[-1:] * (sampling.frames - len(run))
     clips = []
     for index in range(len(cuts)):
-        parts = [runs.pop((index, segment)) for segment in range(sampling.segments)]
-        frames = [image for images, _ in parts for image in images]
-        if len({image.shape for image in frames}) > 1:
-            raise UnreadableVideo(
-                f"{video.path} changes its frame size, so that its whole frames make no clip."
-            )
-        seconds = torch.tensor([time for _, some in parts for time in some], dtype=torch.float64)
-        clips.append(Clip(torch.from_numpy(np.stack(frames).transpose(0, 3, 1, 2).copy()), seconds))
+        timed = [one for segment in range(sampling.segments) for one in runs.pop((index, segment))]
+        images = [image for _, image in timed]
+        if len({image.shape for image in images}) > 1:
+            raise UnreadableVideo(f"{video.path} changes its frame size: its whole frames make no clip.")
+        times = torch.tensor([time for time, _ in timed], dtype=torch.float64)
+        clips.append(Clip(torch.from_numpy(np.stack(images).transpose(0, 3, 1, 2).copy()), times))
     return clips
 
 
 def _segment_starts(video: Video, sampling: Sampling, places: list[float], span: Span | None) -> list[float]:
-    """Seconds at which segments begin; places in [0, 1) are their positions in the room they have."""
+    """Return the seconds at which segments begin; places in [0, 1) are their positions in their room."""
     length = sampling.frames / video.fps
     begin, end = (0.0, video.duration) if span is None else span
     spacing = sampling.spacing

@@ -14,7 +14,7 @@ from datamodules.video.readers import FileReader
 
 
 def read_runs(video: Video, times: Sequence[float], count: int) -> Iterator[Tensor]:
-    """Decode `count` consecutive whole frames from each of some times on.
+    """Decode `count` consecutive whole frames from each of several times on.
 
     A run has fewer frames where the video has fewer or changes its frame size within it. The iterator ends
     early where the file does, by damage or by a wrong duration.
@@ -28,7 +28,7 @@ def read_runs(video: Video, times: Sequence[float], count: int) -> Iterator[Tens
         uint8 (T, 3, H, W), RGB as an SDR display would show it, T from 1 to `count`.
 
     Raises:
-        UnreadableVideo: if the file gives no frame at all.
+        UnreadableVideo: the file gives no frame at all.
     """
     last = -1.0
     with closing(FileReader(video.path)) as reader:
@@ -38,7 +38,7 @@ def read_runs(video: Video, times: Sequence[float], count: int) -> Iterator[Tens
             if not run and last < 0:
                 raise UnreadableVideo(f"{video.path} gives no frame that can be decoded{reader.reason}.")
             if not run or run[0][0] <= last < time - 1 / video.fps:
-                return  # the frames came to an end before: what would follow are the same last ones
+                return  # the frames came to an end before: the same last frames would follow
             last = run[0][0]
             images = [converter(frame) for _, frame in run]
             same = [image for image in images if image.shape == images[0].shape]

@@ -1,19 +1,21 @@
 """Frames in memory as a video, cut into clips by the same code as a file that holds them.
 
-Its id is a hash of all that it shows, so that two versions of a video are never taken for one.
+The video's id is a hash of all frames, so that two versions of a video are never taken for one video.
 """
 
 import hashlib
+import math
 from dataclasses import dataclass, field
 from fractions import Fraction
 
 import numpy as np
+import torch
 from av.video.frame import VideoFrame
 from torch import Tensor
 
+from datamodules.checks import check_that
 from datamodules.video.probing import Video
 from datamodules.video.readers import Reader, Run
-from vqa_lightning.families import InputError
 
 
 @dataclass(frozen=True)
@@ -39,21 +41,23 @@ def memory_video(frames: Tensor, fps: float = 30.0) -> MemoryVideo:
         fps: frames per second.
 
     Raises:
-        InputError: frames of another shape, type or range, or a rate that is no positive number.
+        InputError: the frames have another shape, type or range, or the rate is not a finite number above 0.
+
+    Example:
+        >>> video = memory_video(torch.randint(256, (8, 3, 48, 64), dtype=torch.uint8), fps=25)
+        >>> video.width, video.height, video.duration
+        (64, 48, 0.32)
     """
     shape = tuple(frames.shape)
-    if len(shape) != 4 or shape[1] != 3 or 0 in shape:
-        raise InputError(f"A video in memory has the shape {shape}; give frames of the shape (T, 3, H, W).")
+    whole = len(shape) == 4 and shape[1] == 3 and 0 not in shape
+    check_that(whole, "The frames of a video in memory", "of shape (T, 3, H, W)", shape)
+    values, allowed = "The values of a video in memory", "uint8, or floats from 0 to 1"
     if frames.is_floating_point():
-        low, high = frames.aminmax()
-        if not (low >= 0 and high <= 1):
-            raise InputError(
-                f"A video in memory has values from {low:g} to {high:g}; give floats from 0 to 1, or uint8."
-            )
-    elif str(frames.dtype) != "torch.uint8":
-        raise InputError(f"A video in memory is of {frames.dtype}; give uint8, or floats from 0 to 1.")
-    if not 0 < fps < float("inf"):
-        raise InputError(f"A video in memory has {fps} frames per second; give a number above 0.")
+        low, high = (extreme.item() for extreme in frames.aminmax())
+        check_that(low >= 0 and high <= 1, values, allowed, f"floats from {low:g} to {high:g}")
+    else:
+        check_that(frames.dtype == torch.uint8, values, allowed, frames.dtype)
+    check_that(0 < fps < math.inf, "The frames per second", "a finite number above 0", fps)
     digest = hashlib.blake2b(f"{shape} {fps}".encode(), digest_size=8)
     for frame in frames:  # all of them: two versions may differ anywhere
         digest.update(_rgb(frame).tobytes())
@@ -72,7 +76,7 @@ def memory_video(frames: Tensor, fps: float = 30.0) -> MemoryVideo:
 
 
 def _rgb(frame: Tensor) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
-    """A frame (3, H, W) as a file would store it: uint8 (H, W, 3)."""
+    """Return a frame (3, H, W) as a file would store it: uint8 (H, W, 3)."""
     stored = (frame * 255).round().byte() if frame.is_floating_point() else frame
     return np.ascontiguousarray(stored.permute(1, 2, 0).cpu().numpy())
 
@@ -90,9 +94,8 @@ class _FrameReader:
     def run(self, time: float, count: int) -> Run:
         nearest = int(np.searchsorted(self.times, time - 0.5 / self.fps))
         first = max(0, min(nearest, len(self.frames) - count))
-        return [
-            (float(self.times[place]), self._frame(place)) for place in range(first, len(self.frames))[:count]
-        ]
+        places = range(first, len(self.frames))[:count]
+        return [(float(self.times[place]), self._frame(place)) for place in places]
 
     def _frame(self, place: int) -> VideoFrame:
         frame = VideoFrame.from_ndarray(_rgb(self.frames[place]), format="rgb24")

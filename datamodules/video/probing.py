@@ -1,4 +1,4 @@
-"""What is known of a video before a frame of it is decoded, and the id that all findings are kept under."""
+"""What is known of a video before its frames are decoded, and the id under which all findings are kept."""
 
 import hashlib
 from contextlib import closing
@@ -44,12 +44,12 @@ class Video:
     split: str = ""
 
     def open(self) -> Reader:
-        """Open it for reading; raise UnreadableVideo if that cannot be done."""
+        """Open the video for reading; raise UnreadableVideo where that fails."""
         return FileReader(self.path)
 
 
 def fingerprint(path: Path) -> str:
-    """Hash the file's size and three chunks of it: 16 hex digits, however large the file at the same cost."""
+    """Hash the file's size and three of its chunks to 16 hex digits, at one cost for files of all sizes."""
     digest = hashlib.blake2b(digest_size=8)
     size = path.stat().st_size
     digest.update(size.to_bytes(8, "little"))
@@ -61,12 +61,17 @@ def fingerprint(path: Path) -> str:
 
 
 def probe(path: str | Path) -> Video:
-    """Read what a corpus row needs and decode the first frame, to know that frames come out.
+    """Read what a corpus row needs and decode the first frame, to know that the file gives frames.
 
-    The duration is taken from the last packets' time stamps, for declared ones may be absent or wrong.
+    The duration is taken from the last packets' time stamps, since a declared one may be absent or wrong.
 
     Raises:
-        UnreadableVideo: if there is no such file, or no frame of it can be decoded.
+        UnreadableVideo: there is no such file, or no frame of it can be decoded.
+
+    Example:
+        >>> probe("missing.mp4")
+        Traceback (most recent call last):
+        datamodules.errors.UnreadableVideo: missing.mp4 is missing.
     """
     path = Path(path)
     if not path.is_file():
@@ -78,15 +83,13 @@ def probe(path: str | Path) -> Video:
     with closing(FileReader(str(path))) as reader:
         _, first = next(reader.frames(), (0.0, None))
         if first is None:
-            raise UnreadableVideo(
-                f"{path} holds a video stream of which no frame can be decoded{reader.reason}."
-            )
-        turned = first.rotation % 180 != 0
+            raise UnreadableVideo(f"{path} has a video stream without a frame that decodes{reader.reason}.")
+        width, height = (first.width, first.height)[:: -1 if first.rotation % 180 else 1]
         return Video(
             video_id=video_id,
             path=str(path),
-            width=first.height if turned else first.width,
-            height=first.width if turned else first.height,
+            width=width,
+            height=height,
             fps=reader.fps,
             duration=reader.measure_duration(),
             codec=reader.stream.codec_context.codec.canonical_name,

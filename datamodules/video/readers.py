@@ -1,7 +1,7 @@
 """One opened video file: probing its stream, seeking by time stamps, runs of consecutive frames.
 
-Every frame is found by its presentation time, never by its number. A run that begins inside the one before
-takes its frames over, so that a file may be read densely in one pass.
+Every frame is found by its presentation time, never by its number. A run that begins inside the run before
+takes over its frames, so that a file may be read densely in one pass.
 """
 
 import math
@@ -17,15 +17,14 @@ from av.video.stream import VideoStream
 
 from datamodules.errors import UnreadableVideo
 
-SEEK_BACK = (
-    5.0  # seconds by which a seek that landed late is repeated earlier, before decoding from the start
-)
+SEEK_BACK = 5.0
+"""Seconds by which a seek that landed late is repeated earlier, before the file is decoded from its start."""
 
-BLIND_GAP = 2.0  # seconds of frames worth decoding rather than seeking over, where the container has no index
+BLIND_GAP = 2.0
+"""Seconds of frames worth decoding rather than seeking over, where the container has no index."""
 
-UNSKIPPED = (
-    1.0  # seconds before a wanted frame in which every frame is decoded, in case fewer than wanted follow it
-)
+UNSKIPPED = 1.0
+"""Seconds before a wanted frame in which every frame is decoded, in case fewer than wanted follow it."""
 
 Run = list[tuple[float, VideoFrame]]
 """Consecutive frames with their seconds from the video's start."""
@@ -35,10 +34,10 @@ class Reader(Protocol):
     """Hands out frames of one video by time."""
 
     reason: str
-    """Why no more frames come, to be put behind a sentence; empty where none is known."""
+    """Why no more frames come, to be put behind a sentence; empty where no reason is known."""
 
     def run(self, time: float, count: int) -> Run:
-        """Return `count` consecutive frames, from the one nearest to `time` or the last ones of all."""
+        """Return `count` consecutive frames from the frame nearest to `time` on, or the last of all."""
 
     def close(self) -> None:
         """Let go of the video."""
@@ -86,7 +85,7 @@ class FileReader:
         skipping = None
         try:
             for packet in self.container.demux(self.stream):
-                # H.264 marks what no other frame refers to; other codecs' decoders may drop more than that.
+                # H.264 marks frames that no other refers to; other codecs' decoders may drop more than these.
                 skips = (
                     codec.name == "h264"
                     and packet.pts is not None
@@ -102,7 +101,7 @@ class FileReader:
             self.reason = f": {error.strerror}"
 
     def run(self, time: float, count: int) -> Run:
-        """Return `count` consecutive frames, from the one nearest to `time` or the last ones of all."""
+        """Return `count` consecutive frames from the frame nearest to `time` on, or the last of all."""
         self._last = self._find(time, count)
         return self._last
 
@@ -137,7 +136,7 @@ class FileReader:
             yield timed
 
     def _origins(self, time: float) -> Iterator[float | None]:
-        """Places from which to decode, the cheapest first; None: go on from where the decoder is."""
+        """Yield places from which to decode, the cheapest first; None: go on from where the decoder is."""
         if self._last and self._last[0][0] < time - 0.5 / self.fps <= self._last[-1][0]:
             self._again.extendleft(reversed(self._last))
             yield None
@@ -149,7 +148,7 @@ class FileReader:
         yield None
 
     def _goes_on_to(self, time: float) -> bool:
-        """Whether no keyframe lies between the decoder and `time`, so that seeking would save nothing."""
+        """Return whether no keyframe lies between the decoder and `time`, so that seeking saves nothing."""
         if self._position == -math.inf:
             return time <= 0  # some containers load their index at the first seek
         index = self.stream.index_entries.search_timestamp(self._stamp(time))
@@ -170,7 +169,7 @@ class FileReader:
         return round((time + self.start) / self.tick)
 
     def measure_duration(self) -> float:
-        """Seconds from the first frame to the end of the last, by the packets near the end of the file."""
+        """Return the seconds from the first frame to the end of the last, by packets near the file's end."""
         declared = (self.stream.duration or 0) * self.tick
         if not declared and self.container.duration:
             declared = self.container.duration / av.time_base
@@ -182,7 +181,7 @@ class FileReader:
         return max(end, 1 / self.fps)
 
     def _last_end(self) -> float:
-        """Seconds at which the last frame from here on ends; by their number where packets carry no times."""
+        """Return the seconds at which the last frame ends; where packets have no times, count them."""
         end = 0.0
         untimed = 0
         try:

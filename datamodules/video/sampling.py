@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from vqa_lightning.families import InputError
+from datamodules.checks import check_least, check_that
 
 Span = tuple[float, float]
 """Seconds from a video's start between which something lies."""
@@ -21,7 +21,14 @@ class Sampling:
         window: side of the square window in native pixels; None takes whole frames.
 
     Raises:
-        InputError: for a value out of range.
+        InputError: a value is out of range.
+
+    Example:
+        >>> Sampling(segments=4, frames=8).window
+        96
+        >>> Sampling(frames=0)
+        Traceback (most recent call last):
+        datamodules.errors.InputError: The sampling's frames must be 1 or more; got 0.
     """
 
     segments: int = 1
@@ -31,11 +38,11 @@ class Sampling:
 
     def __post_init__(self) -> None:
         for name in ("segments", "frames", "window"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise InputError(f"The sampling's {name} is {value}; give an integer of at least 1.")
-        if self.spacing is not None and not 0 < self.spacing < math.inf:
-            raise InputError(f"The sampling's spacing is {self.spacing}; give seconds above 0, or null.")
+            if (value := getattr(self, name)) is not None:
+                check_least(f"The sampling's {name}", value, 1)
+        if self.spacing is not None:
+            finite = 0 < self.spacing < math.inf
+            check_that(finite, "The sampling's spacing", "seconds above 0, or null", self.spacing)
 
 
 class Cut(NamedTuple):

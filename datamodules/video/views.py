@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torchvision.transforms.v2 import functional as transforms
 
-from vqa_lightning.families import InputError
+from datamodules.checks import check_that
 
 View = Literal["resize", "crop", "fragments", "resize_fragments"]
 
@@ -36,35 +36,39 @@ def view(
     patch: int,
     resize: Callable[[Tensor, tuple[int, int]], Tensor],
 ) -> Tensor:
-    """Shows clips as the tower is to see them.
+    """Show clips as the tower is to see them.
 
     Where native pixels are asked for, frames smaller than the tower's picture are first enlarged to cover it,
-    as FAST-VQA does: an old upload is scored, and not refused.
+    as FAST-VQA does: an old upload is scored and not refused.
 
     Args:
         clips: (N, T, 3, H, W) in [0, 1].
         name: one of `VIEWS`. "resize_fragments" is the pair of views of DOVER (Wu et al., ICCV 2023) in one
-            sequence: all frames resized, then the fragments of all, for a tower may merge frames that follow
-            each other. At equal tokens that leaves half as many frames or a smaller picture.
+            sequence: all frames resized, then the fragments of all frames, since a tower may merge frames
+            that follow each other. At equal tokens the pair leaves half as many frames or a smaller picture.
         size: height h and width w of the tower's picture in pixels.
         patch: side of the tower's patches in pixels.
         resize: brings clips to a height and a width by the interpolation that the tower was trained with.
 
     Returns:
         Pictures (N, T * VIEWS[name], 3, h, w) in [0, 1], each view's in order of time.
+
+    Example:
+        >>> clips = torch.rand(2, 4, 3, 90, 160)
+        >>> resize = lambda clips, size: transforms.resize(clips, list(size))
+        >>> view(clips, "resize_fragments", (64, 64), patch=8, resize=resize).shape
+        torch.Size([2, 8, 3, 64, 64])
     """
     if name == "resize":
         return resize(clips, size)
     if name == "crop":
         return crop(_enlarge(clips, size), size)
     pieces = fragments(_enlarge(clips, size), size, patch)
-    if name == "fragments":
-        return pieces
-    return torch.cat([resize(clips, size), pieces], dim=1)
+    return pieces if name == "fragments" else torch.cat([resize(clips, size), pieces], dim=1)
 
 
 def crop(clips: Tensor, size: tuple[int, int]) -> Tensor:
-    """Cuts the centre of every frame in native pixels.
+    """Cut the centre of every frame in native pixels.
 
     Args:
         clips: (N, T, 3, H, W), at least as large as `size`.
@@ -72,12 +76,16 @@ def crop(clips: Tensor, size: tuple[int, int]) -> Tensor:
 
     Returns:
         (N, T, 3, h, w).
+
+    Example:
+        >>> crop(torch.rand(2, 4, 3, 90, 160), (64, 48)).shape
+        torch.Size([2, 4, 3, 64, 48])
     """
     return cast(Tensor, transforms.center_crop(clips, list(size)))
 
 
 def fragments(clips: Tensor, size: tuple[int, int], patch: int) -> Tensor:
-    """Splices small native pieces from all over the frame into one picture.
+    """Splice small native pieces from all over the frame into one picture.
 
     Grid mini-patch sampling of FAST-VQA (Wu et al., ECCV 2022): a piece from each cell of a uniform grid, the
     same places in every frame. Here a piece comes from the middle of its cell instead of a random place, so
@@ -86,12 +94,16 @@ def fragments(clips: Tensor, size: tuple[int, int], patch: int) -> Tensor:
 
     Args:
         clips: (N, T, 3, H, W), at least as large as `size`.
-        size: height h and width w in pixels; what a tower leaves over beyond whole patches belongs to the
-            last pieces.
+        size: height h and width w in pixels; pixels that a tower leaves over beyond whole patches belong to
+            the last pieces.
         patch: side of the tower's patches in pixels.
 
     Returns:
         (N, T, 3, h, w), every pixel a copy of one of the frame.
+
+    Example:
+        >>> fragments(torch.rand(2, 4, 3, 90, 160), (64, 64), patch=8).shape
+        torch.Size([2, 4, 3, 64, 64])
     """
     rows, columns = (
         _places(native, length, patch, clips.device)
@@ -101,7 +113,7 @@ def fragments(clips: Tensor, size: tuple[int, int], patch: int) -> Tensor:
 
 
 def _places(native: int, length: int, patch: int, device: torch.device) -> Tensor:
-    """For each of `length` rows (or columns) of the spliced picture the row of the frame shown there."""
+    """Return the row (or column) of the frame that each of `length` rows of the spliced picture shows."""
     patches = length // patch
     pieces = max(1, patches // FRAGMENT)
     seams = [patch * (patches * index // pieces) for index in range(pieces)] + [length]
@@ -117,13 +129,13 @@ def _enlarge(clips: Tensor, size: tuple[int, int]) -> Tensor:
     factor = max(wanted / native for wanted, native in zip(size, clips.shape[-2:], strict=True))
     if factor <= 1:
         return clips
-    # Rounded up, for a side one pixel short could not be cut; less what the division's last digit adds.
+    # Rounded up, since a side one pixel short could not be cut; less what the division's last digit adds.
     covering = [ceil(factor * native - 1e-6) for native in clips.shape[-2:]]
     return cast(Tensor, transforms.resize(clips, covering, antialias=False))
 
 
 def require_native(name: View, window: int | None, size: tuple[int, int]) -> None:
-    """Refuses a window from which a view could only show enlarged pixels.
+    """Refuse a window from which a view could only show enlarged pixels.
 
     Whole frames (no window) pass: there a small video is a fact of the corpus and not of the settings.
 
@@ -134,9 +146,11 @@ def require_native(name: View, window: int | None, size: tuple[int, int]) -> Non
 
     Raises:
         InputError: the view shows native pixels and the window has too few of them.
+
+    Example:
+        >>> require_native("crop", 64, (64, 64))
+        >>> require_native("resize", 48, (64, 64))
     """
-    if name in NATIVE and window is not None and window < max(size):
-        raise InputError(
-            f"model.sampling.window {window} is smaller than the {size[0]} x {size[1]} pixels that "
-            f"model.lmm.view {name} shows: enlarge the window, or set the view to resize."
-        )
+    if name in NATIVE and window is not None:
+        must_be = f"{max(size)} or more for model.lmm.view {name}, or the view must be resize"
+        check_that(window >= max(size), "model.sampling.window", must_be, window)

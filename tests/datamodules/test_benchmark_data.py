@@ -13,8 +13,8 @@ from jsonargparse import ArgumentParser
 
 from datamodules.batches import VideoBatch
 from datamodules.benchmark_data import BenchmarkDataModule, BenchmarkSet
+from datamodules.errors import InputError
 from datamodules.video import Sampling
-from vqa_lightning.families import InputError
 from vqa_lightning.scoring import Scoring
 
 LABELS = Path(__file__).resolve().parents[2].parent / "shared/data/labels"
@@ -98,7 +98,10 @@ class TestCheck:
     @pytest.mark.parametrize(
         ("names", "message"),
         [
-            (("x.mp4", "y.mp4"), r"Not one of the 2 names in .*list\.csv .* is x\.mp4, here .*a\.mp4"),
+            (
+                ("x.mp4", "y.mp4"),
+                r"Not one of the 2 names in .*list\.csv .* name is x\.mp4, .* video .*a\.mp4",
+            ),
             (
                 ("sound.mp4", "broken.mp4"),
                 r"Not one of the 2 videos in .* can be read; the first: .*sound\.mp4",
@@ -116,7 +119,7 @@ class TestCheck:
     def test_all_lists_are_read_before_a_folder_is(self, tmp_path: Path) -> None:
         good = BenchmarkSet("one", listed(tmp_path / "list.csv", "a"), str(tmp_path / "absent"), True)
         bad = BenchmarkSet("two", written(tmp_path / "bad.csv", "name,mos\na,good"), "absent", True)
-        with pytest.raises(InputError, match="gives a the MOS 'good'"):
+        with pytest.raises(InputError, match=r"MOS of a in .* must be a finite number; got 'good'"):
             ready(good, bad)
 
 
@@ -132,7 +135,7 @@ class TestSign:
 
     def test_another_must_be_told(self, folder: Path, tmp_path: Path) -> None:
         labels = listed(tmp_path / "list.csv", "a", "b")
-        with pytest.raises(InputError, match=r"The set mine is none of those known .* set higher_is_better"):
+        with pytest.raises(InputError, match=r"The set mine is not among the known .* set higher_is_better"):
             ready(BenchmarkSet("mine", labels, str(folder)))
         told = ready(BenchmarkSet("mine", labels, str(folder), higher_is_better=False))
         assert [label.mos for label in told.labels] == [-1, -2]

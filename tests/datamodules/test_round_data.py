@@ -1,4 +1,5 @@
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,10 @@ from torch.utils.data import DataLoader, DistributedSampler
 from datamodules.batches import PairBatch, VideoBatch
 from datamodules.batches.buckets import BucketBatchSampler, ResumedBatchSampler
 from datamodules.batches.pair_dataset import PairCollate
-from datamodules.labels import Consensus, Versions
-from datamodules.pairs import PAIR_SCHEMA, SOURCES, read_pairs
-from datamodules.pairs.hard import Rule
+from datamodules.corpus import Splits
+from datamodules.labels import Consensus, Labelling, Versions
+from datamodules.pairs import PAIR_SCHEMA, SOURCES, Drawing, HardPairs, LaterRounds, PairCounts, read_pairs
+from datamodules.pairs.recorded import Rule
 from datamodules.round_data import RoundDataModule
 from datamodules.video import Sampling
 from datamodules.video_data import VideoDataModule
@@ -43,12 +45,10 @@ def begun(
     data = RoundDataModule(
         str(corpus),
         batch_size=6,
-        synthetic_pairs=20,
-        teacher_pairs=20,
-        evaluation_pairs=7,
+        counts=PairCounts(synthetic=20, teacher=20, evaluation=7),
         simulators=["gaussian_blur", "gaussian_noise"],
-        label_smoothing=smoothing,
-        duplicates=False,
+        labelling=Labelling(smoothing=smoothing),
+        splits=Splits(duplicates=False),
         workers=workers,
     )
     connect(data, sampling)
@@ -171,8 +171,8 @@ class TestLabelSmoothing:
 
     @pytest.mark.parametrize("weight", [-0.1, 1.0])
     def test_refuses_a_weight_out_of_range(self, weight: float) -> None:
-        with pytest.raises(InputError, match=r"data\.label_smoothing"):
-            RoundDataModule(label_smoothing=weight)
+        with pytest.raises(InputError, match=r"data\.labelling\.smoothing"):
+            Labelling(smoothing=weight)
 
 
 @pytest.fixture(scope="module")
@@ -191,10 +191,9 @@ class TestGrowth:
     LATER = {"synthetic": 1 / 3, "teacher": 0.5}
 
     def made(self, contents: Path, **settings: Any) -> RoundDataModule:
-        data = RoundDataModule(
-            str(contents),
-            **{"batch_size": 4, "synthetic_pairs": 60, "teacher_pairs": 40, "duplicates": False, **settings},
-        )
+        counts = PairCounts(synthetic=60, teacher=40)
+        given = {"batch_size": 4, "counts": counts, "splits": Splits(duplicates=False), **settings}
+        data = RoundDataModule(str(contents), **given)
         data.setup("fit")
         return data
 
@@ -220,7 +219,7 @@ class TestGrowth:
     def test_as_it_was_every_round_is_as_long_as_the_first_and_has_a_tenth_of_hard_pairs(
         self, contents: Path
     ) -> None:
-        data = self.made(contents, hard_bins=1)
+        data = self.made(contents, hard=HardPairs(bins=1))
         for round in range(3):
             pairs = self.begin(data, round)
             assert self.sizes(pairs) == (60, 40)
@@ -234,20 +233,22 @@ class TestGrowth:
     def test_sizes_are_known_beforehand(
         self, contents: Path, union: bool, sizes: list[tuple[int, int]], hard: Rule
     ) -> None:
-        data = self.made(contents, later_pairs=self.LATER, union=union, hard=hard, hard_share=1.0)
+        data = self.made(contents, later=LaterRounds(self.LATER, union), hard=HardPairs(share=1.0, rule=hard))
         assert data.round_sizes(3) == [sum(pair) for pair in sizes]
         assert [self.sizes(self.begin(data, round)) for round in range(3)] == sizes
 
     def test_the_same_seed_gives_the_same_pairs(self, contents: Path) -> None:
         tables = []
         for seed in (0, 0, 1):
-            data = self.made(contents, union=True, seed=seed)
+            data = self.made(
+                contents, later=LaterRounds(union=True), splits=Splits(seed=seed, duplicates=False)
+            )
             tables.append([self.begin(data, round) for round in range(3)])
         assert tables[0] == tables[1]
         assert tables[0][2] != tables[2][2]
 
     def test_a_union_keeps_all_pairs_and_labels_the_real_ones_anew(self, contents: Path) -> None:
-        data = self.made(contents, later_pairs=self.LATER, union=True)
+        data = self.made(contents, later=LaterRounds(self.LATER, union=True))
         before, after = self.begin(data, 0).to_pylist(), self.begin(data, 1).to_pylist()
         rows = [Counter(map(_without_label, table)) for table in (before, after)]
         assert not rows[0] - rows[1]
@@ -266,16 +267,18 @@ class TestGrowth:
     def test_a_round_taken_up_from_its_file_goes_on_as_without(
         self, contents: Path, tmp_path: Path, union: bool
     ) -> None:
-        straight = self.made(contents, union=union)
+        straight = self.made(contents, later=LaterRounds(union=union))
         pq.write_table(self.begin(straight, 0), tmp_path / "round-0.parquet")
-        resumed = self.made(contents, union=union)
+        resumed = self.made(contents, later=LaterRounds(union=union))
         resumed.resume_round(0, read_pairs(tmp_path / "round-0.parquet", resumed.ladder))
         assert self.begin(resumed, 1) == self.begin(straight, 1)
 
     @pytest.mark.parametrize("hard", ["gmad", "loss"])
     def test_no_round_trains_on_labels_that_are_not_sure_enough(self, contents: Path, hard: Rule) -> None:
-        settings: dict[str, Any] = {"later_pairs": self.LATER, "union": True, "hard": hard, "hard_share": 1.0}
-        free, strict = (self.made(contents, min_confidence=least, **settings) for least in (0.0, 0.8))
+        settings = {"later": LaterRounds(self.LATER, union=True), "hard": HardPairs(share=1.0, rule=hard)}
+        free, strict = (
+            self.made(contents, labelling=Labelling(min_confidence=least), **settings) for least in (0.0, 0.8)
+        )
         for round in range(3):
             unsure, pairs = (self.begin(data, round) for data in (free, strict))
             assert self.sizes(pairs) == self.sizes(unsure)
@@ -283,7 +286,7 @@ class TestGrowth:
 
     @pytest.mark.parametrize("union", [False, True])
     def test_a_lost_video_is_in_no_pair_and_its_pairs_are_made_up(self, contents: Path, union: bool) -> None:
-        data = self.made(contents, later_pairs=self.LATER, union=union, hard_share=1.0)
+        data = self.made(contents, later=LaterRounds(self.LATER, union), hard=HardPairs(share=1.0))
         lost = data.split("train")[0].video_id
         assert lost in self.begin(data, 0)["first"].to_pylist()
         pairs = self.begin(data, 1, lost={lost})
@@ -301,7 +304,11 @@ class TestGrowth:
             [{**row, "draw_first": 100 + index} for index, row in enumerate(rows)], schema=PAIR_SCHEMA
         )
         pq.write_table(given, tmp_path / "given.parquet")
-        data = self.made(contents, union=union, pairs=str(tmp_path / "given.parquet"))
+        data = self.made(
+            contents,
+            later=LaterRounds(union=union),
+            drawing=Drawing(imported=str(tmp_path / "given.parquet")),
+        )
         for round in range(3):
             imported = [row for row in self.begin(data, round).to_pylist() if row["draw_first"] >= 100]
             assert sorted(imported, key=str) == sorted(given.to_pylist(), key=str)
@@ -312,7 +319,7 @@ class TestGrowth:
     def test_fewer_hard_pairs_than_wanted_are_named(
         self, contents: Path, caplog: pytest.LogCaptureFixture
     ) -> None:
-        data = self.made(contents, hard_share=1.0)
+        data = self.made(contents, hard=HardPairs(share=1.0))
         self.begin(data, 0)
         with caplog.at_level("INFO"):
             self.begin(data, 1)
@@ -326,7 +333,10 @@ class TestGrowth:
         (tmp_path / "mos.csv").write_text("\n".join(["path,mos", *lines]) + "\n")
         later = dict.fromkeys(SOURCES, 0.5)
         data = self.made(
-            contents, human_pairs=10, mos=[str(tmp_path / "mos.csv")], later_pairs=later, union=True
+            contents,
+            counts=PairCounts(synthetic=60, teacher=40, human=10),
+            labelling=Labelling(mos=[str(tmp_path / "mos.csv")]),
+            later=LaterRounds(later, union=True),
         )
         labels = {}
         for round, count in enumerate((10, 15, 20)):
@@ -335,11 +345,15 @@ class TestGrowth:
             for row in human:
                 assert labels.setdefault((row["first"], row["second"]), row["levels"]) == row["levels"]
         train = [video.video_id for video in data.split("train")]
-        with pytest.raises(InputError, match=r"data\.videos|data\.human_pairs"):
+        with pytest.raises(InputError, match=r"data\.videos|data\.counts\.human"):
             self.begin(data, 3, lost=train[1:])
 
     def test_reference_pairs_grow_too(self, contents: Path) -> None:
-        data = self.made(contents, reference_pairs=10, later_pairs={"reference": 0.5}, union=True)
+        data = self.made(
+            contents,
+            counts=PairCounts(synthetic=60, teacher=40, reference=10),
+            later=LaterRounds({"reference": 0.5}, union=True),
+        )
         ids = tuple(video.video_id for video in data.split("train")) * 2
         scores = Consensus(ids, np.random.default_rng(0).normal(size=12), np.full(12, 0.1))
         versions = Versions(scores, ("gaussian_blur",) * 12, np.arange(12) // 6 + 1)
@@ -350,18 +364,18 @@ class TestGrowth:
             assert not {row[side] for row in reference for side in ("first", "second")} & set(lost)
 
     @pytest.mark.parametrize(
-        ("settings", "sentence"),
+        ("made", "sentence"),
         [
-            ({"later_pairs": {"people": 1.0}}, "later_pairs has people"),
-            ({"later_pairs": {"teacher": -0.1}}, "later_pairs has teacher: -0.1"),
-            ({"later_pairs": {"teacher": float("nan")}}, "later_pairs has teacher: nan"),
-            ({"later_pairs": dict.fromkeys(SOURCES, 0.0)}, "0 pairs a later round"),
-            ({"hard_share": -0.1}, "hard_share"),
+            (lambda: LaterRounds({"people": 1.0}), "any of synthetic, .*; got people: 1.0"),
+            (lambda: LaterRounds({"teacher": -0.1}), "got teacher: -0.1"),
+            (lambda: LaterRounds({"teacher": float("nan")}), "got teacher: nan"),
+            (lambda: PairCounts(human=-1), r"data\.counts\.human must be 0 or more; got -1"),
+            (lambda: RoundDataModule("folder", later=LaterRounds(dict.fromkeys(SOURCES, 0.0))), "got 0"),
         ],
     )
-    def test_settings_that_cannot_be(self, settings: dict[str, Any], sentence: str) -> None:
+    def test_settings_that_cannot_be(self, made: Callable[[], object], sentence: str) -> None:
         with pytest.raises(InputError, match=sentence):
-            RoundDataModule("folder", **settings)
+            made()
 
 
 def least_sure(pairs: pa.Table) -> float:

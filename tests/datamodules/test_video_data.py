@@ -5,9 +5,10 @@ import torch
 from lightning.fabric.utilities.data import suggested_max_num_workers
 from lightning.pytorch import Trainer
 
+from datamodules.errors import InputError
 from datamodules.video import Sampling
 from datamodules.video_data import VideoDataModule, intervals
-from vqa_lightning.families import EmbeddedSizes, InputError
+from vqa_lightning.families import EmbeddedSizes
 from vqa_lightning.lmm import LMMConfig
 from vqa_lightning.scoring import Scoring
 from vqa_lightning.training import RankingModule

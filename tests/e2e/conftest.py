@@ -38,14 +38,11 @@ data:
     videos: {videos}
     labels: labels
     batch_size: 4
-    synthetic_pairs: 12
-    teacher_pairs: 8
-    evaluation_pairs: 4
-    draws: 2
+    counts: {{synthetic: 12, teacher: 8, evaluation: 4}}
+    drawing: {{draws: 2}}
     simulators: [gaussian_blur, jpeg]
     teachers: [{{class_path: datamodules.Artefacts}}, {{class_path: datamodules.SITI}}]
-    shares: [0.5, 0.25, 0.25]
-    duplicates: false
+    splits: {{shares: [0.5, 0.25, 0.25], duplicates: false}}
 """
 
 

@@ -194,4 +194,4 @@ def test_a_set_whose_name_is_no_folders_is_refused(
     with pytest.raises(SystemExit) as ended:
         main([*words, "--data.higher_is_better=true"])
     assert ended.value.code == 2
-    assert "The set 'my/set' cannot give a folder its name" in capsys.readouterr().err
+    assert "A set's name must be a folder's name, without slashes; got 'my/set'" in capsys.readouterr().err

@@ -30,10 +30,10 @@ SMALL = [
     "--model.sampling.window=32",
     "--model.scoring.anchors=3",
     "--data.batch_size=4",
-    "--data.synthetic_pairs=16",
-    "--data.teacher_pairs=8",
-    "--data.evaluation_pairs=16",
-    "--data.shares=[0.5,0.25,0.25]",
+    "--data.counts.synthetic=16",
+    "--data.counts.teacher=8",
+    "--data.counts.evaluation=16",
+    "--data.splits.shares=[0.5,0.25,0.25]",
 ]
 
 TIMES = ("seconds", "annotation_seconds")

@@ -22,9 +22,9 @@ SMALL = [
     "--trainer.enable_model_summary=false",
     "--trainer.log_every_n_steps=1",
     "--data.batch_size=4",
-    "--data.synthetic_pairs=8",
-    "--data.teacher_pairs=8",
-    "--data.evaluation_pairs=16",
+    "--data.counts.synthetic=8",
+    "--data.counts.teacher=8",
+    "--data.counts.evaluation=16",
     "--data.simulators=[gaussian_blur, gaussian_noise]",
 ]
 TINY = [
@@ -59,7 +59,7 @@ def here(checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> P
 
 
 def finetune(checkpoint: Path, *more: str) -> None:
-    words = ["--config", "finetune.yaml", "--model.init_from", str(checkpoint), "--data.human_pairs=16"]
+    words = ["--config", "finetune.yaml", "--model.init_from", str(checkpoint), "--data.counts.human=16"]
     main(["fit", *words, *SMALL, *more])
 
 
@@ -67,7 +67,7 @@ def test_people_s_pairs_are_mixed_with_the_others(here: Path, small_corpus: Path
     shutil.copy(small_corpus / "truth.csv", here)
     mos = write_mos(here)
     manifest = small_corpus / "manifest.csv"
-    finetune(checkpoint, f"--data.videos={manifest}", f"--data.mos=[{mos}]")
+    finetune(checkpoint, f"--data.videos={manifest}", f"--data.labelling.mos=[{mos}]")
     run = here / "runs" / "finetune" / "version_0"
     pairs = pq.read_table(run / "pairs" / "round-0.parquet").to_pylist()
     assert Counter(row["source"] for row in pairs) == {"synthetic": 8, "teacher": 8, "human": 16}
@@ -95,7 +95,7 @@ def test_simulated_observers_vote_on_the_embedded_corpus(
     monkeypatch.setenv("XDG_CACHE_HOME", str(here))
     embedded = shutil.copytree(small_corpus, here / "vqa-lightning" / "embedded")
     known = f"--data.labels={checkpoint.parents[4] / 'cache' / 'vqa-lightning' / 'labels'}"
-    finetune(checkpoint, known, "--data.human_pairs=0")
+    finetune(checkpoint, known, "--data.counts.human=0")
     assert not (embedded / "mos.csv").exists()
     finetune(checkpoint, known)
     assert (embedded / "mos.csv").exists()
@@ -106,11 +106,14 @@ def test_simulated_observers_vote_on_the_embedded_corpus(
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        (["--data.mos=[absent.csv]"], "absent.csv"),
-        (["--data.mos=[other.csv]"], "none of the 8 videos"),
-        (["--data.mos=[letters.csv]"], "letters.csv"),
-        ([], "data.mos names no list"),
-        (["--data.mos=[other.csv]", "--data.human_pairs=0"], "data.human_pairs is 0"),
+        (["--data.labelling.mos=[absent.csv]"], "absent.csv"),
+        (["--data.labelling.mos=[other.csv]"], "none of the 8 videos"),
+        (["--data.labelling.mos=[letters.csv]"], "letters.csv"),
+        ([], "data.labelling.mos must name a list"),
+        (
+            ["--data.labelling.mos=[other.csv]", "--data.counts.human=0"],
+            "human must be 1 or more",
+        ),
     ],
 )
 def test_bad_input_is_one_sentence(

@@ -51,7 +51,7 @@ def fit(smallest: list[str]) -> Callable[..., None]:
 
 
 def test_all_kinds_of_labels_in_one_round(here: Path, fit: Callable[..., None]) -> None:
-    fit("--data.synthetic_pairs=24", "--data.reference_pairs=8", "--data.composed=1.0")
+    fit("--data.counts.synthetic=24", "--data.counts.reference=8", "--data.drawing.composed=1.0")
     run = here / "runs" / "round" / "version_0"
     pairs = pq.read_table(run / "pairs" / "round-0.parquet")
     assert Counter(pairs["source"].to_pylist()) == {"synthetic": 24, "teacher": 8, "reference": 8}
@@ -76,13 +76,13 @@ def test_all_kinds_of_labels_in_one_round(here: Path, fit: Callable[..., None]) 
 
 
 def test_given_pairs_are_added_to_the_round(here: Path, fit: Callable[..., None]) -> None:
-    fit("--data.synthetic_pairs=24")
+    fit("--data.counts.synthetic=24")
     first = pq.read_table("runs/round/version_0/pairs/round-0.parquet")
     given = first.filter(pc.equal(first["source"], "teacher"))
     known = given.slice(0, 1).to_pylist()[0]
     table = [known | {"source": "human", "margin": None}, known | {"first": "elsewhere", "source": "human"}]
     pq.write_table(pa.Table.from_pylist(table, schema=PAIR_SCHEMA), "given.parquet")
-    fit("--data.synthetic_pairs=24", "--data.pairs=given.parquet")
+    fit("--data.counts.synthetic=24", "--data.drawing.imported=given.parquet")
     second = pq.read_table("runs/round/version_1/pairs/round-0.parquet")
     human = second.filter(pc.equal(second["source"], "human"))
     assert human["first"].to_pylist() == [known["first"]]
@@ -92,24 +92,27 @@ def test_given_pairs_are_added_to_the_round(here: Path, fit: Callable[..., None]
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        (["--data.pairs=absent.parquet"], "absent.parquet cannot be read"),
-        (["--data.composed=1.5"], "data.composed is 1.5"),
-        (["--data.min_confidence=2"], "data.min_confidence is 2"),
-        (["--data.draws=0"], "data.draws is 0"),
-        (["--data.evaluation_pairs=0"], "data.evaluation_pairs is 0"),
+        (["--data.drawing.imported=absent.parquet"], "absent.parquet cannot be read"),
+        (["--data.drawing.composed=1.5"], "data.drawing.composed must be from 0 to 1; got 1.5."),
+        (
+            ["--data.labelling.min_confidence=2"],
+            "min_confidence must be from 0 to 1; got 2.0.",
+        ),
+        (["--data.drawing.draws=0"], "data.drawing.draws must be 1 or more; got 0."),
+        (["--data.counts.evaluation=0"], "data.counts.evaluation must be 1 or more; got 0."),
         (["--data.teachers=[{class_path: datamodules.SITI}, {class_path: datamodules.SITI}]"], "'si'"),
         (["--data.simulators=[sepia]"], "'sepia'"),
         (["--data.simulators=[h264, h264]"], "'h264' twice"),
         (["--data.simulators=[{name: x, encoder: libtheora, levels: [20]}]"], "libtheora"),
         (["--data.simulators=[{name: x, encoder: libx264, levels: [20, 70]}]"], "70"),
-        (["--data.simulators=[frame_rate]", "--data.reference_pairs=8"], "reference_pairs"),
+        (["--data.simulators=[frame_rate]", "--data.counts.reference=8"], "data.counts.reference"),
     ],
 )
 def test_bad_input_is_one_sentence(
     here: Path, fit: Callable[..., None], capsys: pytest.CaptureFixture[str], words: list[str], sentence: str
 ) -> None:
     with pytest.raises(SystemExit) as ended:
-        fit("--data.synthetic_pairs=24", *words)
+        fit("--data.counts.synthetic=24", *words)
     assert ended.value.code == 2
     error = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
     assert len(error) == 1

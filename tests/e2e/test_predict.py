@@ -245,7 +245,7 @@ class TestIntervals:
     def test_a_length_of_nothing_is_refused(
         self, here: Path, tiny_checkpoint: Path, videos: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
-        assert "data.score_every is 0.0" in refused(
+        assert "data.score_every must be seconds above 0, or null; got 0.0." in refused(
             words(tiny_checkpoint, videos, "--data.score_every=0"), capsys
         )
 
@@ -311,7 +311,7 @@ class TestBadInput:
         self, here: Path, tiny_checkpoint: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
         command = ["predict", "--ckpt_path", str(tiny_checkpoint), *ON_CPU]
-        assert "data.videos is not given" in refused(command, capsys)
+        assert "data.videos must be a folder, a file, a glob or a manifest" in refused(command, capsys)
 
     def test_a_teacher_has_no_human_scale(
         self, here: Path, videos: Path, capsys: pytest.CaptureFixture[str]

@@ -153,7 +153,7 @@ class TestBadInput:
         ("words", "sentence"),
         [
             (["--ckpt_path", "last.ckpt"], "does not go with --model.teacher"),
-            (["--output", "scores.txt"], "suffix '.txt'"),
+            (["--output", "scores.txt"], "got '.txt'"),
             (["--data", "datamodules.VideoDataModule"], "has no label store"),
             (["--data.labels", "file/labels"], "cannot be written to"),
         ],

@@ -20,8 +20,8 @@ SMALL = [
     "--model.lmm.pretrained=base",
     "--model.sampling.segments=2",
     "--model.sampling.window=null",
-    "--data.synthetic_pairs=8",
-    "--data.teacher_pairs=4",
+    "--data.counts.synthetic=8",
+    "--data.counts.teacher=4",
 ]
 
 

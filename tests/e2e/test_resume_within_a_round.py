@@ -9,7 +9,9 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 
+from datamodules.corpus import Splits
 from datamodules.labels import Consensus
+from datamodules.pairs import PairCounts
 from datamodules.round_data import RoundDataModule
 from datamodules.video import Sampling
 from vqa_lightning.families import EmbeddedSizes
@@ -50,11 +52,9 @@ def run(
     data = RoundDataModule(
         str(corpus),
         batch_size=6,
-        synthetic_pairs=20,
-        teacher_pairs=20,
-        evaluation_pairs=7,
+        counts=PairCounts(synthetic=20, teacher=20, evaluation=7),
         simulators=["gaussian_blur", "gaussian_noise", "jitter"],
-        duplicates=False,
+        splits=Splits(duplicates=False),
         workers=workers,
     )
     trained = TrainedParts("lora", dropout=0.3, tower=True)

@@ -258,7 +258,7 @@ class TestNoRoom:
     [
         (["--data.labels=/proc/labels"], "label store /proc/labels cannot be written to"),
         (["--trainer.default_root_dir=/sys/out"], "/sys/out"),
-        (["--data.shares=[1,1,0]"], "shares"),
+        (["--data.splits.shares=[1,1,0]"], "shares"),
     ],
 )
 def test_bad_input_is_one_sentence(
@@ -299,4 +299,4 @@ def test_a_run_is_made_of_whole_rounds(
     improvement = {"class_path": "callbacks.SelfImprovement", "init_args": {"epochs_per_round": 2}}
     two.write_text(yaml.safe_dump({"trainer": {"callbacks": [improvement]}}))
     assert run(base / "bad", [*smallest, "--config", str(two)]) == 2
-    assert "max_epochs is 3, but a round has 2 epochs" in capsys.readouterr().err
+    assert "multiple of SelfImprovement.epochs_per_round, 2; got 3" in capsys.readouterr().err

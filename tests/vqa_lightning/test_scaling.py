@@ -13,7 +13,7 @@ from scipy.optimize import minimize
 from scipy.stats import norm
 from torch import Tensor
 
-from vqa_lightning.families import InputError
+from datamodules.errors import InputError
 from vqa_lightning.scaling import Link, map_scores
 
 REFERENCE = Path(__file__).resolve().parents[2].parent / "shared/data/reference"
@@ -118,7 +118,7 @@ def test_never_lost(link: Link) -> None:
     matrix = torch.tensor([[0.0, 5, 0], [0, 0, 2], [0, 1, 0]])
     values, _ = map_scores(matrix, link, prior=1.0)
     assert values[0] > values[1] > values[2]
-    with pytest.raises(InputError, match=r"never lost .* infinite without a prior: give a prior above 0"):
+    with pytest.raises(InputError, match=r"prior must be more than 0 where an item .* infinite; got 0"):
         map_scores(matrix, link, prior=0)
 
 
@@ -143,10 +143,14 @@ def test_extreme_weights_are_refused() -> None:
     ("matrix", "arguments", "message"),
     [
         (torch.ones(2, 3), {}, r"shape \(2, 3\)"),
-        (torch.tensor([[0.0, -1.0], [1.0, 0.0]]), {}, "negative or not finite"),
-        (torch.tensor([[0.0, math.nan], [1.0, 0.0]]), {}, "negative or not finite"),
-        (torch.ones(2, 2), {"link": "cauchit"}, "'cauchit' is unknown"),
-        (torch.ones(2, 2), {"prior": -1.0}, "precision is -1.0"),
+        (torch.tensor([[0.0, -1.0], [1.0, 0.0]]), {}, r"0 or more, and finite; got -1\.0"),
+        (
+            torch.tensor([[0.0, math.nan], [1.0, 0.0]]),
+            {},
+            "Preferences must .* finite; got nan",
+        ),
+        (torch.ones(2, 2), {"link": "cauchit"}, "link must be one of probit, logit; got 'cauchit'"),
+        (torch.ones(2, 2), {"prior": -1.0}, r"prior must be 0 or more, and finite; got -1\.0"),
     ],
 )
 def test_bad_input(matrix: Tensor, arguments: dict[str, Any], message: str) -> None:

@@ -39,7 +39,7 @@ FREE_WHEN_RESUMED = (
     *("trainer.logger", "trainer.log_every_n_steps", "trainer.profiler", "trainer.enable_checkpointing"),
     *("trainer.enable_progress_bar", "trainer.enable_model_summary", "trainer.detect_anomaly"),
     "data.videos",  # whose contents `changed_videos` compares
-    *("data.labels", "data.workers", "data.cache_mb"),
+    *("data.labels", "data.workers", "data.drawing.cache_mb"),
     *("output", "calibration", "ckpt_path", "weights_only", "force"),
 )
 """Settings of a fit that decide where it runs, how long, and what is seen of it. Of the number of devices

@@ -16,6 +16,7 @@ from transformers import LlavaOnevisionVideoProcessor, PreTrainedTokenizerFast
 
 from datamodules.checks import check_choice
 from datamodules.errors import InputError
+from datamodules.video.colour import LUMA_WEIGHTS
 
 # The chat format of Qwen and InternVL checkpoints, for messages of text alone.
 CHAT_TEMPLATE = (
@@ -154,7 +155,7 @@ def whitened_cosines(side: int, count: int) -> Tensor:
     cosines = gains[:, None, None] * torch.einsum("ux,vy->uvxy", waves, waves).flatten(0, 1)[order]
     luma, blue, red = (
         torch.tensor(weights)[:, None, None]
-        for weights in ((0.299, 0.587, 0.114), (-0.169, -0.331, 0.5), (0.5, -0.419, -0.081))
+        for weights in (LUMA_WEIGHTS, (-0.169, -0.331, 0.5), (0.5, -0.419, -0.081))
     )
     of_luma = min(len(cosines), count - count // 3)
     colours = torch.stack([cosines[:, None] * blue, cosines[:, None] * red], dim=1).flatten(0, 1)

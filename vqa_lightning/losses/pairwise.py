@@ -24,7 +24,7 @@ def level_cross_entropy(logits: Tensor, target: Tensor, hard: bool = False) -> T
         logits: of the levels, inferior first.
         target: the labels.
         hard: take the likeliest level of each label for the label. That is METHOD's own level where pairs are
-            drawn with `data.blur` 0; a blurred label near a cut may lean the other way.
+            drawn with `data.labelling.blur` 0; a blurred label near a cut may lean the other way.
 
     Example:
         >>> level_cross_entropy(torch.zeros(1, 5), torch.tensor([[0.0, 0.0, 0.5, 0.5, 0.0]]))

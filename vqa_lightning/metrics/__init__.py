@@ -3,7 +3,7 @@
 Imports `datamodules` alone.
 """
 
-from vqa_lightning.metrics.bootstrap import bootstrap_interval, bootstrap_intervals
+from datamodules.bootstrap import bootstrap_interval, bootstrap_intervals
 from vqa_lightning.metrics.correlation import agreement, rank_accuracy, srcc
 
 __all__ = ["agreement", "bootstrap_interval", "bootstrap_intervals", "rank_accuracy", "srcc"]

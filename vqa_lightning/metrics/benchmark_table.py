@@ -1,11 +1,9 @@
-"""Figures of a model on sets of human opinions: a row a set, the published averages, and how they are told.
+"""The table of a model on sets of human opinions: rows of a file, notes, and the same in a terminal.
 
-An average counts only the sets that are there, and names the others: over fewer sets it is not the number
-that was published.
+The averages stand beside the published averages of W2S-VQA.
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple, get_args
 
 import numpy as np
 import pyarrow as pa
@@ -14,10 +12,8 @@ from rich.console import Console
 from rich.table import Table
 
 from datamodules.benchmark_data import NAMED
-from datamodules.opinions import BENCHMARKS
-from datamodules.opinions.benchmarks import Domain
-from vqa_lightning.metrics.bootstrap import Floats, bootstrap_interval
-from vqa_lightning.metrics.correlation import FIGURES, agreement, agreement_intervals, srcc
+from vqa_lightning.metrics.benchmark_figures import PARAMETERS, DomainAverage, Interval, SetFigures
+from vqa_lightning.metrics.correlation import FIGURES
 
 PUBLISHED = {
     "best teacher (MinimalisticVQA IX)": (0.849, 0.574),
@@ -29,170 +25,65 @@ PUBLISHED = {
 }
 """SRCC in the two domains, weighted by number of videos, of W2S-VQA (arXiv 2505.03631)."""
 
-PARAMETERS = 4
-"""Of the logistic: through as many different scores it fits nearly anything."""
-
 TABLE_SCHEMA = pa.schema(
-    [
-        *((name, pa.string()) for name in ("set", "domain", "list")),
-        *((name, pa.int64()) for name in ("n", "missing", "unreadable")),
-        *((f"{name}{end}", pa.float64()) for name in FIGURES for end in ("", "_low", "_high")),
-        ("plcc_raw", pa.float64()),
-        ("model", pa.string()),
-    ]
+    dict.fromkeys(("set", "domain", "list"), pa.string())
+    | dict.fromkeys(("n", "missing", "unreadable"), pa.int64())
+    | {f"{name}{end}": pa.float64() for name in FIGURES for end in ("", "_low", "_high")}
+    | {"plcc_raw": pa.float64(), "model": pa.string()}
 )
-"""Of benchmarks.csv."""
+"""Columns of benchmarks.csv."""
 
 Row = dict[str, str | int | float | None]
 
 
-class ScoredSet(NamedTuple):
-    """The videos of a set that could be scored, and what people said of them.
-
-    Attributes:
-        name: of the set.
-        release: whose list of a known set it is; None where it is nobody's.
-        scores: (n,) on the published scale.
-        stderr: (n,) their standard errors.
-        mos: (n,) opinions, higher is better.
-        mos_stderr: (n,) their standard errors; NaN where not known.
-        contents: of each video; versions of one content are resampled together.
-        missing: number of listed videos that are not there.
-        unreadable: file names of those that are there and cannot be read.
-    """
-
-    name: str
-    release: str | None
-    scores: Floats
-    stderr: Floats
-    mos: Floats
-    mos_stderr: Floats
-    contents: list[str]
-    missing: int
-    unreadable: list[str]
-
-    @property
-    def domain(self) -> Domain | None:
-        """Of the published averages the one that counts the set."""
-        known = BENCHMARKS.get(self.name)
-        return None if known is None else known.domain
-
-    @property
-    def fits_curve(self) -> bool:
-        """Whether a logistic through the scores says anything."""
-        return len(np.unique(self.scores)) > PARAMETERS and bool(np.ptp(self.mos) > 0)
-
-
-class SetFigures(NamedTuple):
-    """How a model agrees with a set's opinions.
-
-    Attributes:
-        scored: the set.
-        figures: of `agreement`; NaN where there are none.
-        intervals: 95 %, of each of `FIGURES`, over contents.
-    """
-
-    scored: ScoredSet
-    figures: dict[str, float]
-    intervals: dict[str, tuple[float, float]]
-
-
-def set_figures(scored: ScoredSet, draws: int = 1000) -> SetFigures:
-    """How well a set's scores agree with its opinions.
-
-    Args:
-        scored: the set.
-        draws: of the bootstrap behind the intervals.
-    """
-    # NaN where a curve through so few scores would pass for an agreement.
-    undefined = () if scored.fits_curve else ("plcc", "rmse")
-    figures = agreement(scored.scores, scored.mos)
-    intervals = agreement_intervals(scored.scores, scored.mos, scored.contents, draws=draws)
-    return SetFigures(
-        scored,
-        figures | dict.fromkeys(undefined, np.nan),
-        intervals | dict.fromkeys(undefined, (np.nan, np.nan)),
-    )
-
-
-class DomainAverage(NamedTuple):
-    """SRCC over the sets of a domain, weighted by number of videos (METHOD section 7).
-
-    Attributes:
-        domain: which sets belong to it, as `BENCHMARKS` says.
-        srcc: the average; NaN where not one set has an SRCC.
-        interval: 95 %, over contents.
-        n: number of videos.
-        present: sets that have an SRCC.
-        missing: those of the domain that do not.
-    """
-
-    domain: Domain
-    srcc: float
-    interval: tuple[float, float]
-    n: int
-    present: list[str]
-    missing: list[str]
-
-
-def domain_averages(sets: Sequence[SetFigures], draws: int = 1000) -> list[DomainAverage]:
-    """The average of each domain over the sets that are there.
-
-    Args:
-        sets: in any order.
-        draws: of the bootstrap behind the intervals.
-    """
-    return [_average(domain, sets, draws) for domain in get_args(Domain)]
-
-
-def _average(domain: Domain, sets: Sequence[SetFigures], draws: int) -> DomainAverage:
-    counted = [one.scored for one in sets if one.scored.domain == domain and np.isfinite(one.figures["srcc"])]
-    present = [one.name for one in counted]
-    members = [name for name, known in BENCHMARKS.items() if known.domain == domain]
-    missing = [name for name in members if name not in present]
-    if not counted:
-        return DomainAverage(domain, np.nan, (np.nan, np.nan), 0, present, missing)
-    scores = np.concatenate([one.scores for one in counted])
-    mos = np.concatenate([one.mos for one in counted])
-    which = np.repeat(np.arange(float(len(counted))), [len(one.mos) for one in counted])
-    contents = [f"{one.name}/{content}" for one in counted for content in one.contents]
-
-    weights = [len(one.mos) for one in counted]
-
-    def average(scores: Floats, mos: Floats, which: Floats) -> float:
-        found = [srcc(scores[which == place], mos[which == place]) for place in range(len(counted))]
-        return float(np.average(found, weights=weights))
-
-    interval = bootstrap_interval(average, scores, mos, which, groups=contents, draws=draws)
-    return DomainAverage(domain, average(scores, mos, which), interval, len(mos), present, missing)
-
-
 def table_rows(sets: Sequence[SetFigures], averages: Sequence[DomainAverage], model: str) -> list[Row]:
-    """Rows of benchmarks.csv: each set, then each average of which there is one."""
+    """Return the rows of benchmarks.csv: each set, then each average that counts a set.
+
+    Example:
+        >>> average = DomainAverage("in-domain", 0.8, (0.7, 0.9), 12, ["LIVE-VQC"], [])
+        >>> table_rows([], [average], "model")[0]["srcc"]
+        0.8
+    """
     rows: list[Row] = []
     for scored, figures, intervals in sets:
         row: Row = {"set": scored.name, "domain": scored.domain, "list": scored.release, "model": model}
         row |= {"n": len(scored.mos), "missing": scored.missing, "unreadable": len(scored.unreadable)}
-        row |= {name: finite(figures[name]) for name in (*FIGURES, "plcc_raw")}
-        for name, (low, high) in intervals.items():
-            row |= {f"{name}_low": finite(low), f"{name}_high": finite(high)}
-        rows.append(row)
+        rows.append(row | _cells({name: figures[name] for name in (*FIGURES, "plcc_raw")}, intervals))
     for average in averages:
         if average.present:
-            low, high = average.interval
             row = {"set": f"{average.domain} average", "domain": average.domain, "model": model}
-            row |= {"n": average.n, "srcc": average.srcc, "srcc_low": finite(low), "srcc_high": finite(high)}
+            row |= {"n": average.n} | _cells({"srcc": average.srcc}, {"srcc": average.interval})
             rows.append(row)
     return rows
 
 
+def _cells(figures: dict[str, float], intervals: dict[str, Interval]) -> Row:
+    cells = dict(figures)
+    for name, (low, high) in intervals.items():
+        cells |= {f"{name}_low": low, f"{name}_high": high}
+    return {name: finite(value) for name, value in cells.items()}
+
+
 def finite(value: float) -> float | None:
-    """A number as a table holds it: None where it is not known."""
+    """Return a number as a table holds it: None where it is not known.
+
+    Example:
+        >>> finite(0.5), finite(float("nan"))
+        (0.5, None)
+    """
     return value if np.isfinite(value) else None
 
 
 def notes(one: SetFigures) -> list[str]:
-    """Sentences on what a set's figures leave out, and why it has fewer than others."""
+    """Return sentences on the videos that a set's figures leave out, and on figures that are undefined.
+
+    Example:
+        >>> from vqa_lightning.metrics.benchmark_figures import ScoredSet, set_figures
+        >>> none = np.array([])
+        >>> empty = ScoredSet("mine", None, none, none, none, none, [], missing=0, unreadable=["a.mp4"])
+        >>> notes(set_figures(empty, draws=1))
+        ['1 unreadable, which no figure counts: a.mp4', '0 scored: figures need 3 videos.']
+    """
     scored, n = one.scored, len(one.scored.mos)
     told = []
     if scored.unreadable:
@@ -213,7 +104,13 @@ def notes(one: SetFigures) -> list[str]:
 
 
 def print_benchmarks(sets: Sequence[SetFigures], averages: Sequence[DomainAverage]) -> None:
-    """Prints the sets, what is to be said of them, and the averages beside those published, in 80 columns."""
+    """Print the sets with notes on them, and the averages beside the published averages, in 80 columns.
+
+    Example:
+        >>> print_benchmarks([], [])  # doctest: +ELLIPSIS
+        <BLANKLINE>
+        Agreement with people...
+    """
     console = Console()
     table = _table("Agreement with people", "set", "n", "SRCC", "KRCC", "PLCC", "RMSE", "raw\nPLCC")
     for scored, figures, intervals in sets:
@@ -233,8 +130,7 @@ def print_benchmarks(sets: Sequence[SetFigures], averages: Sequence[DomainAverag
 def _print_averages(console: Console, averages: Sequence[DomainAverage]) -> None:
     table = _table("SRCC, weighted by number of videos", "", *(average.domain for average in averages))
     table.add_row("this model", *(_cell(average.srcc, average.interval) for average in averages))
-    counts = [f"{len(average.present)} of {len(average.present + average.missing)}" for average in averages]
-    table.add_row("sets", *counts)
+    table.add_row("sets", *(f"{len(one.present)} of {len(one.present + one.missing)}" for one in averages))
     table.add_row("videos", *(str(average.n) for average in averages))
     table.add_row("W2S-VQA as published, all sets:")
     for name, figures in PUBLISHED.items():
@@ -246,7 +142,7 @@ def _print_averages(console: Console, averages: Sequence[DomainAverage]) -> None
 
 
 def _table(title: str, first: str, *others: str) -> Table:
-    """An empty table that leaves room for seven columns in a terminal of 80."""
+    """Make an empty table that leaves room for seven columns in a terminal of 80."""
     table = Table(title=title, box=box.SIMPLE_HEAD, collapse_padding=True, show_edge=False, pad_edge=False)
     table.title_justify = "left"
     table.add_column(first, overflow="fold")
@@ -255,8 +151,8 @@ def _table(title: str, first: str, *others: str) -> Table:
     return table
 
 
-def _cell(value: float, interval: tuple[float, float] | None = None) -> str:
-    """A figure over its interval; a dash for what is not defined."""
+def _cell(value: float, interval: Interval | None = None) -> str:
+    """Format a figure over its interval, or a dash where it is undefined."""
     if not np.isfinite(value):
         return "-"
     places = 3 if abs(value) < 10 else 2

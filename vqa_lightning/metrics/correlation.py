@@ -1,7 +1,6 @@
-"""How well scores agree with a known order or with what people said, on the host and in float64.
+"""How well scores agree with a known order or with people's opinions, on the host and in float64.
 
-Intervals resample whole groups, the contents: versions of one content rise and fall together, and counting
-them as independent would make every interval too narrow.
+Intervals resample whole contents, as `datamodules.bootstrap` does.
 """
 
 import math
@@ -10,16 +9,16 @@ import numpy as np
 import numpy.typing as npt
 from scipy.stats import kendalltau, rankdata
 
-from vqa_lightning.families import InputError
-from vqa_lightning.metrics.bootstrap import Floats, bootstrap_intervals
-from vqa_lightning.metrics.logistic import Logistic, fit_logistic
+from datamodules.bootstrap import bootstrap_intervals
+from datamodules.errors import InputError
+from vqa_lightning.metrics.logistic import Floats, Logistic, finite_pair, fit_logistic
 
 FIGURES = ("srcc", "krcc", "plcc", "rmse")
-"""What `agreement` says of a model and published tables print, in their order."""
+"""Figures of `agreement` that published tables print, in the order of the tables."""
 
 
 def srcc(x: npt.ArrayLike, y: npt.ArrayLike) -> float:
-    """Spearman's rank correlation, tied values sharing their mean rank.
+    """Return Spearman's rank correlation; tied values share their mean rank.
 
     Args:
         x: (n,), any unit; NumPy, a list or a tensor on the host.
@@ -30,22 +29,26 @@ def srcc(x: npt.ArrayLike, y: npt.ArrayLike) -> float:
 
     Raises:
         InputError: x and y are not two sequences of one length.
+
+    Example:
+        >>> srcc([1, 2, 3, 4], [10, 20, 40, 30])
+        0.8
     """
     x, y = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
     if x.ndim != 1 or x.shape != y.shape:
         raise InputError(
-            f"A correlation was asked of shapes {x.shape} and {y.shape}: give two of one length."
+            f"A correlation needs two sequences of one length; got shapes {x.shape} and {y.shape}."
         )
     if len(x) < 2 or bool(np.isnan(x).any() or np.isnan(y).any()):
         return math.nan
-    # ranks have the mean (n + 1) / 2 whatever the ties
+    # The mean of ranks is (n + 1) / 2 whatever the ties.
     ranks_x, ranks_y = (rankdata(values) - (len(x) + 1) / 2 for values in (x, y))
     spread = math.sqrt(float(ranks_x @ ranks_x) * float(ranks_y @ ranks_y))
     return float(ranks_x @ ranks_y) / spread if spread > 0 else math.nan
 
 
 def rank_accuracy(difference: npt.ArrayLike, order: npt.ArrayLike) -> float:
-    """Share of the pairs with a known order whose score difference has the right sign; a tie counts half.
+    """Return the share of pairs of known order whose score difference has the right sign; a tie counts half.
 
     Args:
         difference: (n,), score of the second minus score of the first.
@@ -56,11 +59,15 @@ def rank_accuracy(difference: npt.ArrayLike, order: npt.ArrayLike) -> float:
 
     Raises:
         InputError: the shapes differ.
+
+    Example:
+        >>> rank_accuracy([0.3, 0.2, 0.0], [2, -1, 1])  # right, wrong, tie
+        0.5
     """
     difference, order = np.asarray(difference, dtype=np.float64), np.asarray(order, dtype=np.float64)
     if difference.shape != order.shape:
         raise InputError(
-            f"Differences have the shape {difference.shape}, orders {order.shape}: give both for every pair."
+            f"Every pair needs a difference and an order; got shapes {difference.shape} and {order.shape}."
         )
     ordered = order != 0
     if not ordered.any():
@@ -71,24 +78,29 @@ def rank_accuracy(difference: npt.ArrayLike, order: npt.ArrayLike) -> float:
 def agreement(
     predicted: npt.ArrayLike, mos: npt.ArrayLike, start: Logistic | None = None
 ) -> dict[str, float]:
-    """How well predictions agree with mean opinion scores, as the field reports it.
+    """Measure how well predictions agree with mean opinion scores, as the field reports it.
 
     Args:
         predicted: (n,), any unit; where lower is better SRCC, KRCC and raw PLCC are negative.
         mos: (n,), any unit.
-        start: where `fit_logistic` starts, for resampled data; None: it searches for the global optimum.
+        start: start of `fit_logistic`, for resampled data; None: a search for the global optimum.
 
     Returns:
-        `srcc` and `krcc` (tau-b), both of the raw values, ties sharing their mean rank; `plcc` and `rmse`
-        between opinions and predictions mapped by the four-parameter logistic, whose slope takes the sign
-        out of them (`rmse` in the unit of opinions, over n); `plcc_raw` without any map; `n`. Through four
-        or fewer distinct predictions a logistic with as many parameters fits nearly anything. All but `n`
-        are nan where fewer than three rows, constant predictions or constant opinions leave nothing to agree.
+        `srcc` and `krcc` (tau-b) of the raw values, where ties share their mean rank; `plcc` and `rmse`
+        between opinions and predictions mapped by the four-parameter logistic, whose slope takes out the sign
+        (`rmse` in the unit of opinions, over n); `plcc_raw` without any map; `n`. Through four or fewer
+        distinct predictions a logistic with as many parameters fits nearly anything. All figures but `n` are
+        nan for fewer than three rows, constant predictions or constant opinions.
 
     Raises:
-        InputError: not two sequences of one length, or a value that is not finite.
+        InputError: not two sequences of one length, or a value is not finite.
+
+    Example:
+        >>> found = agreement([1, 2, 3, 4, 5, 6], [1, 2, 9, 7, 8, 10])
+        >>> {name: round(value, 3) for name, value in found.items()}
+        {'srcc': 0.829, 'krcc': 0.733, 'plcc': 0.964, 'rmse': 0.913, 'plcc_raw': 0.866, 'n': 6.0}
     """
-    x, y = _finite_pair(predicted, mos)
+    x, y = finite_pair(predicted, mos)
     figures = dict.fromkeys((*FIGURES, "plcc_raw"), math.nan) | {"n": float(len(x))}
     if len(x) < 3 or np.ptp(x) == 0 or np.ptp(y) == 0:
         return figures
@@ -104,22 +116,6 @@ def agreement(
     }
 
 
-def _finite_pair(predicted: npt.ArrayLike, mos: npt.ArrayLike) -> tuple[Floats, Floats]:
-    x, y = np.asarray(predicted, dtype=np.float64), np.asarray(mos, dtype=np.float64)
-    if x.ndim != 1 or x.shape != y.shape:
-        raise InputError(
-            f"Agreement was asked of predictions {x.shape} with opinions {y.shape}: give two of one length."
-        )
-    for name, values in (("predictions", x), ("opinions", y)):
-        wrong = np.flatnonzero(~np.isfinite(values))
-        if len(wrong):
-            raise InputError(
-                f"The {name} hold {values[wrong[0]]} in row {wrong[0] + 1}, {len(wrong)} such in all: leave "
-                "these videos out."
-            )
-    return x, y
-
-
 def agreement_intervals(
     predicted: npt.ArrayLike,
     mos: npt.ArrayLike,
@@ -129,26 +125,31 @@ def agreement_intervals(
     seed: int = 0,
     level: float = 0.95,
 ) -> dict[str, tuple[float, float]]:
-    """Percentile intervals of SRCC, KRCC, PLCC and RMSE by the bootstrap over groups.
+    """Return percentile intervals of SRCC, KRCC, PLCC and RMSE by the bootstrap over groups.
 
-    The logistic is fitted anew in every draw, starting from the optimum of all rows: a draw has nearly the
-    same one, and a search from all starts would take twenty times as long.
+    The logistic is fitted anew in every draw, from the optimum of all rows: the optimum of a draw is nearly
+    the same, and a search from all starts would take twenty times as long.
 
     Args:
         predicted: (n,), as in `agreement`.
         mos: (n,), as in `agreement`.
-        groups: (n,), as in `bootstrap_interval`; None: every video is a content of its own.
-        draws: number of resamplings; about 7 ms each for 7 000 videos.
-        seed: of the draws.
+        groups: (n,) the content of each video; None: every video is a content of its own.
+        draws: number of resamplings; a draw takes about 7 ms for 7 000 videos.
+        seed: seed of the draws.
         level: probability covered.
 
     Returns:
-        For each of `FIGURES` the two ends; nan where it is undefined.
+        The two ends for each of `FIGURES`; nan where the figure is undefined.
 
     Raises:
-        InputError: as `agreement` and `bootstrap_interval` do.
+        InputError: as for `agreement` and `bootstrap_interval`.
+
+    Example:
+        >>> ends = agreement_intervals([1, 2, 3, 4, 5, 6], [2, 1, 3, 4, 5, 6], draws=20)
+        >>> ends["srcc"][0] < 0.94 < ends["srcc"][1]
+        True
     """
-    x, y = _finite_pair(predicted, mos)
+    x, y = finite_pair(predicted, mos)
     if len(x) < 3 or np.ptp(x) == 0 or np.ptp(y) == 0:
         return dict.fromkeys(FIGURES, (math.nan, math.nan))
     start = fit_logistic(x, y)

@@ -1,39 +1,45 @@
 """A model's scores on the scale of a list of human opinions, fitted once and kept as JSON.
 
-It belongs to one model: the file carries the name and hash that predict writes beside every score.
+A scale belongs to one model: the file carries the name and hash that predict writes beside every score.
 """
 
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path, PurePath
+from typing import get_type_hints
 
 import numpy as np
 import numpy.typing as npt
 
-from vqa_lightning.families import InputError
-from vqa_lightning.metrics.bootstrap import Floats
+from datamodules.errors import InputError
 from vqa_lightning.metrics.correlation import agreement
-from vqa_lightning.metrics.logistic import Logistic, fit_logistic
+from vqa_lightning.metrics.logistic import Floats, Logistic, fit_logistic
 
 
 @dataclass(frozen=True)
 class HumanScale:
     """The logistic from a model's scores to opinions.
 
-    Strictly monotone over the whole real line, so that it keeps the order of any two scores, up to rounding
-    far outside those it was fitted to; there it saturates at b1 and b2, and tells little of videos better or
-    worse than any on the list. The model's own scale has no such ends.
+    The logistic is strictly monotone over the whole real line and keeps the order of any two scores, up to
+    rounding far outside the fitted scores. There it saturates at b1 and b2, and says little of videos better
+    or worse than every video on the list. The model's own scale has no such ends.
 
     Attributes:
-        name: of the list of opinions.
-        model: name and hash, as in the column `model` of predict's output.
-        b1: opinion that very high scores tend to.
-        b2: opinion that very low scores tend to.
+        name: name of the list of opinions.
+        model: name and hash of the model, as in the column `model` of predict's output.
+        b1: limit of the opinion for high scores.
+        b2: limit of the opinion for low scores.
         b3: score in the middle.
         b4: width in scores, above 0.
-        n: videos it was fitted to.
-        srcc: of the scores with the opinions.
-        rmse: of the mapped scores, in the unit of opinions.
+        n: number of fitted videos.
+        srcc: SRCC of the scores with the opinions.
+        rmse: root mean square error of the mapped scores, in the unit of opinions.
+
+    Example:
+        >>> scores = np.linspace(20, 80, 30)
+        >>> scale = HumanScale.fit(scores, Logistic(5, 1, 50, 10)(scores), name="mine", model="model")
+        >>> round(float(scale(50)), 3)
+        3.0
     """
 
     name: str
@@ -51,7 +57,7 @@ class HumanScale:
         """Fit to the scores and opinions (n,) of the same videos.
 
         Raises:
-            InputError: as `agreement` and `fit_logistic` do.
+            InputError: as for `agreement` and `fit_logistic`.
         """
         found = agreement(scores, mos)
         curve = fit_logistic(scores, mos)
@@ -63,11 +69,11 @@ class HumanScale:
         return Logistic(self.b1, self.b2, self.b3, self.b4)
 
     def __call__(self, scores: npt.ArrayLike) -> Floats:
-        """Opinions for scores of any shape; nan stays nan."""
+        """Return opinions for scores of any shape; nan stays nan."""
         return self.curve(scores)
 
     def save(self, path: str | PurePath) -> None:
-        """Write JSON.
+        """Write the scale as JSON.
 
         Raises:
             InputError: the file cannot be written.
@@ -81,15 +87,14 @@ class HumanScale:
 
     @classmethod
     def load(cls, path: str | PurePath) -> "HumanScale":
-        """Read what `save` wrote.
+        """Read a scale that `save` wrote.
 
         Raises:
             InputError: the file cannot be read, or is no calibration.
         """
         try:
             told = json.loads(Path(path).read_text(encoding="utf-8"))
-            b1, b2, b3, b4, srcc, rmse = (float(told[name]) for name in (*Logistic._fields, "srcc", "rmse"))
-            scale = cls(str(told["name"]), str(told["model"]), b1, b2, b3, b4, int(told["n"]), srcc, rmse)
+            scale = cls(**{name: kind(told[name]) for name, kind in get_type_hints(cls).items()})
         except (OSError, ValueError, KeyError, TypeError) as error:
             reason = error.strerror if isinstance(error, OSError) else f"{type(error).__name__} {error}"
             raise InputError(

@@ -1,7 +1,8 @@
 """The four-parameter logistic between scores and opinions, fitted to its global optimum.
 
-Two of the four parameters enter linearly and are solved for exactly (variable projection), so that the search
-has two dimensions, small enough for a grid to find every basin that matters before any is descended.
+Two of the four parameters enter linearly and are solved for exactly (variable projection). The search then
+has two dimensions, few enough for a grid to find every basin that matters before any is descended. scipy's
+`curve_fit` on all four parameters misses basins from a few dozen starts, and fails at a limit of the family.
 """
 
 import math
@@ -14,7 +15,7 @@ from scipy.ndimage import maximum_filter
 from scipy.optimize import least_squares
 from scipy.special import expit, logit
 
-from vqa_lightning.families import InputError
+from datamodules.errors import InputError
 
 Floats = npt.NDArray[np.float64]
 
@@ -34,18 +35,24 @@ _STEEP = 40.0  # widths between the two values around a step at which it is one 
 
 _TOLERANCE = 1e-10  # relative, of the sum of squares and of the parameters
 
+_Start = tuple[float, float]  # middle and log width
+
 
 class Logistic(NamedTuple):
     """The curve b2 + (b1 - b2) / (1 + exp(-(x - b3) / b4)) (VQEG, FRTV Phase II, 2003).
 
-    It rises where b1 > b2 and falls where b1 < b2, strictly over the whole real line; in floating point it is
-    constant farther than about 37 b4 from b3.
+    The curve rises where b1 > b2 and falls where b1 < b2, strictly over the whole real line. In floating
+    point it is constant farther than about 37 b4 from b3.
 
     Attributes:
-        b1: its limit for large x, in the unit of opinions.
-        b2: its limit for small x.
-        b3: its middle, in the unit of scores.
-        b4: its width, above 0.
+        b1: limit for large x, in the unit of opinions.
+        b2: limit for small x, in the unit of opinions.
+        b3: middle, in the unit of scores.
+        b4: width, above 0, in the unit of scores.
+
+    Example:
+        >>> Logistic(b1=5, b2=1, b3=50, b4=10)([0, 50, 100]).round(2)
+        array([1.03, 3.  , 4.97])
     """
 
     b1: float
@@ -54,20 +61,44 @@ class Logistic(NamedTuple):
     b4: float
 
     def __call__(self, x: npt.ArrayLike) -> Floats:
-        """Opinions for scores of any shape."""
+        """Return opinions for scores of any shape."""
         z = (np.asarray(x, dtype=np.float64) - self.b3) / self.b4
-        curve: Floats = self.b2 + (self.b1 - self.b2) * expit(z)
-        return curve
+        return self.b2 + (self.b1 - self.b2) * expit(z)
+
+
+def finite_pair(scores: npt.ArrayLike, opinions: npt.ArrayLike) -> tuple[Floats, Floats]:
+    """Return scores and opinions (n,) as float64.
+
+    Raises:
+        InputError: not two sequences of one length, or a value is not finite.
+
+    Example:
+        >>> finite_pair([1, 2], [3, 4])
+        (array([1., 2.]), array([3., 4.]))
+    """
+    x, y = np.asarray(scores, dtype=np.float64), np.asarray(opinions, dtype=np.float64)
+    if x.ndim != 1 or x.shape != y.shape:
+        raise InputError(
+            f"Scores and opinions must be two sequences of one length; got shapes {x.shape} and {y.shape}."
+        )
+    for name, values in (("Scores", x), ("Opinions", y)):
+        wrong = np.flatnonzero(~np.isfinite(values))
+        if len(wrong):
+            raise InputError(
+                f"{name} must be finite; got {values[wrong[0]]} in row {wrong[0] + 1}, {len(wrong)} such "
+                "in all: leave these videos out."
+            )
+    return x, y
 
 
 def fit_logistic(x: npt.ArrayLike, y: npt.ArrayLike, start: Logistic | None = None) -> Logistic:
     """Find the logistic with the least squared error, rising or falling as the values do.
 
     Levenberg-Marquardt with Kaufman's Jacobian of the variable projection (Golub and Pereyra, 1973; Kaufman,
-    1975) descends from every high peak of a grid and from the best steps. Data may ask for a limit of the
-    family, a line, a step or an exponential: these get a member near it. The middle stays within 4.5 widths
-    of the scores, for beyond only b1 and b2 would grow: on published predictions that costs less than 3e-7
-    of PLCC.
+    1975) descends from every high peak of a grid and from the best steps. Where the data ask for a limit of
+    the family, a line, a step or an exponential, the result is a member near the limit. The middle stays
+    within 4.5 widths of the scores, for beyond only b1 and b2 would grow: on published predictions that costs
+    less than 3e-7 of PLCC.
 
     Args:
         x: (n,) scores, finite, any unit, n at least 3.
@@ -75,19 +106,20 @@ def fit_logistic(x: npt.ArrayLike, y: npt.ArrayLike, start: Logistic | None = No
         start: descend from this curve alone, as where resampled data have nearly the same optimum.
 
     Raises:
-        InputError: fewer than three values, lengths that differ, or x or y constant or not finite.
+        InputError: there are fewer than three values, lengths differ, or x or y is constant or not finite.
+
+    Example:
+        >>> scores = np.linspace(20, 80, 30)
+        >>> curve = fit_logistic(scores, Logistic(5, 1, 50, 10)(scores))
+        >>> [round(parameter, 3) for parameter in curve]
+        [5.0, 1.0, 50.0, 10.0]
     """
-    x, y = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
-    if x.ndim != 1 or x.shape != y.shape or len(x) < 3:
-        raise InputError(
-            f"A logistic was asked through {x.shape} scores and {y.shape} opinions: give three or "
-            "more of each."
-        )
-    if not (np.isfinite(x).all() and np.isfinite(y).all()):
-        raise InputError("A logistic was asked through values that are not finite: leave their rows out.")
-    if np.ptp(x) == 0 or np.ptp(y) == 0:
-        name = "scores" if np.ptp(x) == 0 else "opinions"
-        raise InputError(f"A logistic was asked through {name} that are all alike: give ones that differ.")
+    x, y = finite_pair(x, y)
+    if len(x) < 3:
+        raise InputError(f"A logistic needs three or more scores and opinions; got {len(x)}.")
+    for name, values in (("scores", x), ("opinions", y)):
+        if np.ptp(values) == 0:
+            raise InputError(f"A logistic needs {name} that differ; got {name} that are all alike.")
     centre, unit = float(x.mean()), float(x.std())
     problem = _Problem((x - centre) / unit, y - y.mean())
     near = [] if start is None else [((start.b3 - centre) / unit, math.log(start.b4 / unit))]
@@ -98,8 +130,8 @@ def fit_logistic(x: npt.ArrayLike, y: npt.ArrayLike, start: Logistic | None = No
 class _Problem:
     """Standardised scores x and centred opinions y, both (n,), with what every evaluation needs of them.
 
-    Parameters are the place, from -1 to 1 between the two farthest middles that a width allows, and the log
-    width: the family's limits then lie on the sides of a box, along which a descent can go on.
+    The parameters are the place, from -1 to 1 between the two farthest middles that a width allows, and the
+    log width. The limits of the family then lie on the sides of a box, along which a descent can go on.
     """
 
     def __init__(self, x: Floats, y: Floats) -> None:
@@ -115,13 +147,13 @@ class _Problem:
         return np.array([(middle - self.centre) / (self.reach + _FAR * math.exp(log_width)), log_width])
 
     def middle(self, parameters: Floats) -> tuple[float, float]:
-        """Middle and width of the nearest parameters in the box."""
+        """Return middle and width of the nearest parameters in the box."""
         place, log_width = np.clip(parameters, [-1, self.narrowest], [1, self.widest])
         width = math.exp(log_width)
         return self.centre + float(place) * (self.reach + _FAR * width), width
 
     def curve(self, parameters: Floats) -> tuple[Floats, Floats, float]:
-        """Values of tanh, a logistic from -1 to 1; these centred; the best factor on them."""
+        """Return tanh, a logistic from -1 to 1, at x; the same centred; the best factor on the latter."""
         middle, width = self.middle(parameters)
         values = np.tanh((self.x - middle) / (2 * width))
         centred = values - values.mean()
@@ -130,8 +162,7 @@ class _Problem:
 
     def residuals(self, parameters: Floats) -> Floats:
         _, centred, factor = self.curve(parameters)
-        residuals: Floats = self.y - factor * centred
-        return residuals
+        return self.y - factor * centred
 
     def jacobian(self, parameters: Floats) -> Floats:
         values, centred, factor = self.curve(parameters)
@@ -146,30 +177,25 @@ class _Problem:
         power = centred @ centred
         if power > 0:
             changes -= np.outer(changes @ centred / power, centred)
-        jacobian: Floats = -factor * changes.T
-        return jacobian
+        return -factor * changes.T
 
-    def best(self, starts: Sequence[tuple[float, float]]) -> tuple[float, float, float, float]:
-        """b1 to b4 at the lowest bottom of the basins that the middles and log widths lie in."""
-        bottoms = [
-            least_squares(
-                self.residuals,
-                self.parameters(*start),
-                jac=self.jacobian,
-                method="lm",
-                ftol=_TOLERANCE,
-                xtol=_TOLERANCE,
-                gtol=_TOLERANCE,
-            )
-            for start in starts
-        ]
-        lowest = min(bottoms, key=lambda found: float(found.cost)).x
+    def descend(self, start: _Start) -> tuple[float, Floats]:
+        """Return the bottom of the basin around a start: half the sum of squares, and the parameters."""
+        place, near = self.parameters(*start), _TOLERANCE
+        found = least_squares(
+            self.residuals, place, self.jacobian, method="lm", ftol=near, xtol=near, gtol=near
+        )
+        return float(found.cost), found.x
+
+    def best(self, starts: Sequence[_Start]) -> tuple[float, float, float, float]:
+        """Return b1 to b4 at the lowest bottom of the basins that the starts lie in."""
+        _, lowest = min((self.descend(start) for start in starts), key=lambda bottom: bottom[0])
         values, _, factor = self.curve(lowest)
         offset = -factor * float(values.mean())
         return offset + factor, offset - factor, *self.middle(lowest)
 
-    def starts(self) -> list[tuple[float, float]]:
-        """Middles and log widths of the grid's highest peaks, and of the best steps."""
+    def starts(self) -> list[_Start]:
+        """List the grid's highest peaks, and the best steps."""
         n = len(self.x)
         edges = np.linspace(0, n, min(n, _BINS), endpoint=False).astype(int)
         share = np.diff(edges, append=n) / n
@@ -188,30 +214,27 @@ class _Problem:
         places = _peaks(explained)[:_STARTS]
         return [(float(middles[m, w]), math.log(widths[w])) for m, w in places] + self._steps()
 
-    def _steps(self) -> list[tuple[float, float]]:
-        """The best curves that are a step between two values, or a step with one value within it."""
+    def _steps(self) -> list[_Start]:
+        """List the best curves that are a step between two values, or one with a value within it."""
         n, gaps, total = len(self.x), np.diff(self.x), np.cumsum(self.y)
-        starts = []
         below = np.arange(1, n)
         explained = np.where(gaps > 0, total[:-1] ** 2 * (1 / below + 1 / below[::-1]), 0)
-        for place, _ in _peaks(explained[:, None])[:_STEPS]:
-            starts.append((self.x[place] + gaps[place] / 2, gaps[place] / 4))
-        # A curve steep enough may take any level at one value, so that what lies outside it fits by its mean.
+        best = _peaks(explained[:, None])[:_STEPS, 0]
+        starts = [(self.x[place] + gaps[place] / 2, gaps[place] / 4) for place in best]
+        # A steep curve may take any level at one value; the values on either side are fitted by their means.
         below = np.arange(1, n - 1)
         left, right, alone = total[:-2] / below, -total[1:-1] / below[::-1], self.y[1:-1]
         share = np.divide(alone - left, right - left, out=np.zeros(n - 2), where=right != left)
         narrow = np.minimum(gaps[:-1], gaps[1:])
         explained = below * left**2 + below[::-1] * right**2 + alone**2
         explained = np.where((share > 0) & (share < 1) & (narrow > 0), explained, 0)
-        for place, _ in _peaks(explained[:, None])[:_STEPS]:
+        for place in _peaks(explained[:, None])[:_STEPS, 0]:
             width = narrow[place] / 10
             starts.append((self.x[place + 1] - width * logit(np.clip(share[place], 0.01, 0.99)), width))
         return [(float(middle), math.log(width)) for middle, width in starts if width > 0]
 
 
 def _peaks(surface: Floats) -> npt.NDArray[np.intp]:
-    """Indices (k, 2) of the cells of a surface that are no lower than their neighbours, highest first."""
-    around = maximum_filter(surface, size=3, mode="nearest")
-    peaks = np.argwhere(surface >= around)
-    highest: npt.NDArray[np.intp] = peaks[np.argsort(-surface[tuple(peaks.T)], kind="stable")]
-    return highest
+    """Return the indices (k, 2) of the cells that are no lower than their neighbours, highest first."""
+    peaks = np.argwhere(surface >= maximum_filter(surface, size=3, mode="nearest"))
+    return peaks[np.argsort(-surface[tuple(peaks.T)], kind="stable")]

@@ -11,8 +11,14 @@ class OrderConsistency(Metric):
     """Share of pairs of which both orders of asking prefer the same clip.
 
     An answer that prefers neither clip counts as a toss of a coin: its pair counts half. Answers that have
-    nothing to do with the clips make 0.5. Less means a bias of position: a model that always prefers the clip
+    nothing to do with the clips give 0.5. Less means a bias of position: a model that always prefers the clip
     shown second has 0.
+
+    Example:
+        >>> metric, second_is_better = OrderConsistency(), torch.tensor([[0.0, 0.0, 0.0, 0.2, 0.8]])
+        >>> metric.update(second_is_better, second_is_better.flip(-1))
+        >>> metric.compute()
+        tensor(1.)
     """
 
     full_state_update = False
@@ -25,11 +31,11 @@ class OrderConsistency(Metric):
         self.add_state("pairs", torch.tensor(0.0), dist_reduce_fx="sum")
 
     def update(self, forward: Tensor, backward: Tensor) -> None:
-        """Counts a batch.
+        """Count a batch.
 
         Args:
-            forward: (B, 5) distributions over the levels, inferior first, of second clips beside first ones.
-            backward: (B, 5) of the first clips beside the second ones.
+            forward: (B, 5) distributions over the levels, inferior first, of second clips beside first clips.
+            backward: (B, 5) distributions over the levels of first clips beside second clips.
         """
         # Against its mirror image a symmetric answer leans by exactly 0, whatever the rounding.
         second = preference(forward - forward.flip(-1)).sign()
@@ -38,5 +44,5 @@ class OrderConsistency(Metric):
         self.pairs += len(forward)
 
     def compute(self) -> Tensor:
-        """The share; nan where no pair was seen."""
+        """Return the share; nan where no pair was seen."""
         return self.same / self.pairs

@@ -1,6 +1,6 @@
 """Rank accuracy, level accuracy and calibration over pairs as one distributed torchmetrics metric.
 
-Only sums are kept, for the calibration one for each bin of confidence, so that a million pairs take no more
+Only sums are kept, and for the calibration a sum for each bin of confidence: a million pairs take no more
 memory or traffic than ten.
 """
 
@@ -14,19 +14,19 @@ from datamodules.batches import PairBatch
 from datamodules.labels import hard_levels
 
 BINS = 15
-"""Bins of confidence, as Guo et al. (2017) have them."""
+"""Bins of confidence, as in Guo et al. (2017)."""
 
 
 class PairAccuracy(Metric):
-    """Counts how often the order, and how often the level, of pairs is told rightly, and how surely.
+    """Count how often the order and the level of pairs are predicted rightly, and how surely.
 
     Rank accuracy is over pairs of different level only, chance being 0.5; a tie counts half. Level accuracy
-    is over all pairs and takes the likeliest of the five levels. The expected calibration error is that of
-    the likeliest level: the mean, over all pairs, of the distance between confidence and accuracy in the bin
-    that a pair's confidence falls into (Guo et al., "On Calibration of Modern Neural Networks", 2017).
+    is over all pairs and takes the likeliest of the five levels. The expected calibration error is of the
+    likeliest level: the mean, over all pairs, of the distance between confidence and accuracy in the bin of
+    the pair's confidence (Guo et al., "On Calibration of Modern Neural Networks", 2017).
 
     Args:
-        simulators: names for the values by simulator, in the order that the batches point into.
+        simulators: names of the simulators, in the order that the batches point into.
     """
 
     full_state_update = False
@@ -39,15 +39,15 @@ class PairAccuracy(Metric):
         # Rows: each simulator, then pairs of different videos. Columns: rightly ranked, ranked, right level,
         # all.
         self.add_state("counts", torch.zeros(len(self.simulators) + 1, 4), dist_reduce_fx="sum")
-        # Of each bin the sum of confidence - correctness. A confidence of 1 has a bin of its own, as in
-        # torchmetrics' MulticlassCalibrationError, which this equals without keeping every prediction.
+        # Sum of confidence - correctness in each bin. A confidence of 1 has a bin of its own, as in
+        # torchmetrics' MulticlassCalibrationError, which keeps every prediction for the same value.
         self.add_state("overconfidence", torch.zeros(BINS + 1), dist_reduce_fx="sum")
 
     def update(self, difference: Tensor, levels: Tensor, batch: PairBatch) -> None:
-        """Counts a batch.
+        """Count a batch.
 
         Args:
-            difference: (B,) how far the second clip is preferred, above 0 for yes.
+            difference: (B,) preference for the second clip, above 0 where it is preferred.
             levels: (B, 5) predicted distributions over the levels.
             batch: the pairs with their labels.
         """
@@ -65,9 +65,10 @@ class PairAccuracy(Metric):
         self.overconfidence.index_add_(0, place, confidence - same_level)
 
     def compute(self) -> dict[str, Tensor]:
-        """`rank_accuracy`, `level_accuracy`, `ece` and the accuracies as `NAME/SIMULATOR`.
+        """Return `rank_accuracy`, `level_accuracy`, `ece`, and the accuracies of each simulator seen.
 
-        They are nan where no pair was seen.
+        The latter are named `rank_accuracy/SIMULATOR` and `level_accuracy/SIMULATOR`; a value is nan where no
+        pair was seen.
         """
         total = self.counts.sum(dim=0)
         values = {

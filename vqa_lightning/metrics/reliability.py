@@ -1,6 +1,7 @@
 """Whether probabilities of preference come true: binning, expected calibration error, reliability plot.
 
-Confidence is that of the predicted winner, from .5 to 1: a pair and the same pair turned round count alike.
+Confidence is the probability of the predicted winner, from .5 to 1: a pair and the same pair turned round
+count alike.
 """
 
 from collections.abc import Mapping
@@ -16,12 +17,12 @@ BINS = 10
 
 
 class Reliability(NamedTuple):
-    """How often predicted winners win, by confidence; of `reliability`.
+    """How often predicted winners win, by confidence, from `reliability`.
 
     Attributes:
         confidence: (b,) mean probability of the predicted winner in each bin that has pairs.
         accuracy: (b,) share of these pairs that it wins.
-        share: (b,) of all pairs.
+        share: (b,) share of all pairs that lie in the bin.
     """
 
     confidence: Floats
@@ -45,13 +46,18 @@ class Reliability(NamedTuple):
 
 
 def reliability(probability: npt.ArrayLike, outcome: npt.ArrayLike, bins: int = BINS) -> Reliability:
-    """Sorts pairs by the confidence of their predicted winner.
+    """Sort pairs by the confidence of their predicted winner.
 
     Args:
         probability: (n,) that A beats B, n at least 1.
-        outcome: (n,) whether it does: 1, 0, or .5 for a draw. Where the probability is .5 nobody is
+        outcome: (n,) whether A beats B: 1, 0, or .5 for a draw. Where the probability is .5 no winner is
             predicted, and half the pair counts as won.
-        bins: of equal width over confidences from .5 to 1.
+        bins: number of bins of equal width over confidences from .5 to 1.
+
+    Example:
+        >>> curve = reliability([0.9, 0.9, 0.1, 0.9], [1, 1, 0, 0])
+        >>> curve.confidence.round(3), curve.accuracy, round(curve.ece, 3)
+        (array([0.9]), array([0.75]), 0.15)
     """
     chance, won = np.asarray(probability, dtype=np.float64), np.asarray(outcome, dtype=np.float64)
     confidence = np.maximum(chance, 1 - chance)
@@ -64,10 +70,15 @@ def reliability(probability: npt.ArrayLike, outcome: npt.ArrayLike, bins: int = 
 
 
 def plot_reliability(curves: Mapping[str, Reliability]) -> Figure:
-    """Draws accuracy against confidence, and below it where the pairs lie.
+    """Draw accuracy against confidence, and below it the share of pairs at each confidence.
 
     Args:
-        curves: name -> how reliable; all of them sorted into BINS bins.
+        curves: curves by name, all sorted into BINS bins.
+
+    Example:
+        >>> figure = plot_reliability({"student": reliability([0.9, 0.6], [1, 0])})
+        >>> [axes.get_ylabel() for axes in figure.axes]
+        ['share of predicted winners that win', 'share of pairs']
     """
     figure = Figure(figsize=(5.5, 6.5), layout="constrained")
     upper, lower = figure.subplots(2, sharex=True, height_ratios=(4, 1))

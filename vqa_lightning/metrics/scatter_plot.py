@@ -1,31 +1,36 @@
-"""Scores against opinions as a picture, with the logistic that maps the ones to the others.
+"""Scores against opinions as a picture, with the logistic that maps scores to opinions.
 
-Few videos are points with their standard errors; where there are thousands these would hide each other, and
-their density is drawn.
+Few videos are points with their standard errors. Thousands of points would hide each other: their density is
+drawn instead.
 """
 
 import numpy as np
 from matplotlib.figure import Figure
 
-from vqa_lightning.metrics.bootstrap import Floats
-from vqa_lightning.metrics.logistic import Logistic
+from vqa_lightning.metrics.logistic import Floats, Logistic
 
 MANY = 2000
-"""Videos from which on their density is drawn."""
+"""Number of videos from which on the density is drawn."""
 
 
 def plot_agreement(
     title: str, scores: Floats, stderr: Floats, mos: Floats, mos_stderr: Floats, curve: Logistic | None
 ) -> Figure:
-    """Draws how a model agrees with people.
+    """Draw how a model agrees with people.
 
     Args:
-        title: of the picture.
+        title: title of the picture.
         scores: (n,) on the published scale.
-        stderr: (n,) their standard errors.
+        stderr: (n,) standard errors of the scores.
         mos: (n,) opinions, any unit, higher is better.
-        mos_stderr: (n,) their standard errors; NaN where not known.
-        curve: from scores to opinions; None where it means nothing.
+        mos_stderr: (n,) standard errors of the opinions; NaN where not known.
+        curve: map from scores to opinions; None where a map means nothing.
+
+    Example:
+        >>> scores, errors = np.array([40.0, 50.0, 60.0]), np.ones(3)
+        >>> figure = plot_agreement("mine", scores, errors, scores / 20, errors, curve=None)
+        >>> figure.axes[0].get_xlabel()
+        'score'
     """
     figure = Figure(figsize=(6, 5), layout="constrained")
     axes = figure.subplots()

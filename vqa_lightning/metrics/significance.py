@@ -1,6 +1,6 @@
 """Whether one model agrees with people better than another does on the same videos.
 
-Two answers that rest on different ground: a paired bootstrap over contents, and the closed z test of Meng,
+Two answers rest on different ground: a paired bootstrap over contents, and the closed z test of Meng,
 Rosenthal and Rubin, which takes every video as independent and is widened for ranks.
 """
 
@@ -11,10 +11,10 @@ import numpy as np
 import numpy.typing as npt
 from scipy.stats import norm
 
-from vqa_lightning.families import InputError
-from vqa_lightning.metrics.bootstrap import Floats, bootstrap_intervals
-from vqa_lightning.metrics.correlation import FIGURES, agreement, srcc
-from vqa_lightning.metrics.logistic import fit_logistic
+from datamodules.bootstrap import bootstrap_interval
+from datamodules.errors import InputError
+from vqa_lightning.metrics.correlation import agreement, agreement_intervals, srcc
+from vqa_lightning.metrics.logistic import Floats
 
 Interval = tuple[float, float]
 
@@ -23,8 +23,8 @@ class DependentTest(NamedTuple):
     """Outcome of a test of two correlations that share a variable.
 
     Attributes:
-        z: standard normal where both correlations are equal; above 0 where the first is larger.
-        p: probability of a |z| at least as large, then.
+        z: standard normal if both correlations are equal; above 0 where the first is larger.
+        p: probability of a |z| at least as large if both correlations are equal.
     """
 
     z: float
@@ -32,21 +32,27 @@ class DependentTest(NamedTuple):
 
 
 def meng_test(first: float, second: float, between: float, n: int, ranks: bool = False) -> DependentTest:
-    """The z test for correlated correlation coefficients (Meng, Rosenthal and Rubin, 1992, equation 1).
+    """Test two correlations that share a variable (Meng, Rosenthal and Rubin, 1992, equation 1).
 
-    The formula is that of Pearson's correlation. Fisher's z of a rank correlation varies more, by the factor
-    1 + r^2 / 2 in its variance (Bonett and Wright, 2000): without it SRCCs of .85 that are equal are told
+    The formula is for Pearson's correlation. Fisher's z of a rank correlation varies more, by the factor
+    1 + r^2 / 2 in its variance (Bonett and Wright, 2000). Without the factor equal SRCCs of .85 are told
     apart in 8 to 10 % of cases at the level of 5 %.
 
     Args:
         first: correlation of one model with opinions.
-        second: correlation of the other.
+        second: correlation of the other model with opinions.
         between: correlation of the two models.
         n: number of videos.
-        ranks: that all three are Spearman's.
+        ranks: whether all three correlations are Spearman's.
 
     Returns:
-        z 0 and p 1 where both correlations are equal; nan where one is nan or perfect, or n is below 4.
+        z 0 and p 1 where both correlations are equal; nan where a correlation is nan or perfect, or n is
+        below 4.
+
+    Example:
+        >>> outcome = meng_test(0.8, 0.7, between=0.9, n=100)
+        >>> round(outcome.z, 2), round(outcome.p, 4)
+        (3.47, 0.0005)
     """
     if first == second and n > 3:
         return DependentTest(0.0, 1.0)
@@ -64,13 +70,13 @@ class Comparison(NamedTuple):
     """Two models against each other.
 
     Attributes:
-        first: `agreement` of one model.
-        second: of the other.
-        first_intervals: of each of `FIGURES`, 95 %.
-        second_intervals: likewise.
-        difference: SRCC of the first minus SRCC of the second.
-        difference_interval: 95 %, both resampled together.
-        meng: of the two SRCCs.
+        first: `agreement` of the first model.
+        second: `agreement` of the second model.
+        first_intervals: 95 % interval of each of `FIGURES` for the first model.
+        second_intervals: 95 % interval of each of `FIGURES` for the second model.
+        difference: SRCC of the first model minus SRCC of the second.
+        difference_interval: 95 % interval of the difference, both models resampled together.
+        meng: test of the two SRCCs.
     """
 
     first: dict[str, float]
@@ -94,44 +100,41 @@ def compare(
     """Compare two models on the videos that both have scored.
 
     Args:
-        first: (n,) predictions, higher is better: the signs of both are the caller's to settle.
-        second: (n,) of the other model.
+        first: (n,) predictions of the first model, higher is better: the caller settles the sign.
+        second: (n,) predictions of the second model, higher is better.
         mos: (n,) opinions, higher is better.
-        groups: (n,) contents, for the intervals alone; None: every video is one of its own.
-        draws: of the bootstrap.
-        seed: of the draws.
+        groups: (n,) contents, for the intervals alone; None: every video is a content of its own.
+        draws: draws of the bootstrap.
+        seed: seed of the draws.
 
     Raises:
-        InputError: lengths that differ, a value that is not finite, fewer than four videos, or a model or
-            opinions that are constant.
+        InputError: lengths differ, a value is not finite, there are fewer than four videos, or a model or the
+            opinions are constant.
+
+    Example:
+        >>> outcome = compare([1, 2, 3, 4, 5], [2, 1, 3, 5, 4], [1, 2, 3, 4, 5], draws=20)
+        >>> round(outcome.difference, 2), outcome.first["srcc"]
+        (0.2, 1.0)
     """
     arrays = [np.asarray(values, dtype=np.float64) for values in (first, second, mos)]
     one, two = (agreement(model, arrays[2]) for model in arrays[:2])
     for name, values in zip(("first model", "second model", "opinions"), arrays, strict=True):
         if len(values) < 4 or np.ptp(values) == 0:
             raise InputError(
-                f"A comparison was asked of {len(values)} videos with {len(np.unique(values))} different "
-                f"values of the {name}: give four videos or more, not all alike."
+                f"A comparison needs four videos or more, not all alike; got {len(values)} videos with "
+                f"{len(np.unique(values))} different values of the {name}."
             )
-    starts = [fit_logistic(model, arrays[2]) for model in arrays[:2]]
-
-    def figures(first: Floats, second: Floats, mos: Floats) -> Floats:
-        drawn = [agreement(x, mos, start) for x, start in zip((first, second), starts, strict=True)]
-        told = [model[name] for model in drawn for name in FIGURES]
-        return np.array([*told, drawn[0]["srcc"] - drawn[1]["srcc"]])
-
     labels = np.arange(len(arrays[2])) if groups is None else groups
-    ends = [
-        (low, high)
-        for low, high in bootstrap_intervals(figures, *arrays, groups=labels, draws=draws, seed=seed).tolist()
-    ]
-    between = srcc(arrays[0], arrays[1])
+
+    def difference(first: Floats, second: Floats, mos: Floats) -> float:
+        return srcc(first, mos) - srcc(second, mos)
+
     return Comparison(
         one,
         two,
-        dict(zip(FIGURES, ends[:4], strict=True)),
-        dict(zip(FIGURES, ends[4:8], strict=True)),
-        one["srcc"] - two["srcc"],
-        ends[8],
-        meng_test(one["srcc"], two["srcc"], between, len(arrays[2]), ranks=True),
+        agreement_intervals(arrays[0], arrays[2], labels, draws=draws, seed=seed),
+        agreement_intervals(arrays[1], arrays[2], labels, draws=draws, seed=seed),
+        difference(*arrays),
+        bootstrap_interval(difference, *arrays, groups=labels, draws=draws, seed=seed),
+        meng_test(one["srcc"], two["srcc"], srcc(*arrays[:2]), len(arrays[2]), ranks=True),
     )

@@ -1,11 +1,10 @@
 """CLIP-IQA through torchmetrics, with any CLIP that transformers can load.
 
-torchmetrics 1.9 fails on the output objects of transformers 5 and lets CLIP's processor divide images in
-[0, 1] by 255 once more, which makes them black: both are set right here, where the model is handed over.
+torchmetrics 1.9 fails on the output objects of transformers 5. It also lets CLIP's processor divide images in
+[0, 1] by 255 once more, which makes them black. Both are set right where the model is handed over.
 """
 
 import json
-from collections.abc import Mapping
 from importlib.metadata import version
 from importlib.util import find_spec
 
@@ -14,33 +13,33 @@ from torch import Tensor, nn
 from torchmetrics.multimodal import CLIPImageQualityAssessment
 from transformers import CLIPModel, CLIPProcessor
 
+from datamodules.errors import InputError
 from datamodules.files import weights_hash
-from datamodules.teachers.teacher import Teacher
+from datamodules.teachers.networks.network import NetworkTeacher, loading
 from datamodules.video import Sampling
-from vqa_lightning.families import InputError
 
 PUBLISHED = "clip_iqa"
 """torchmetrics' name of the model of the paper."""
 
 
-class CLIPIQA(Teacher):
+class CLIPIQA(NetworkTeacher):
     """Probability in [0, 1] that a frame suits "Good photo." rather than "Bad photo.".
 
     After Wang, Chan and Loy (AAAI 2023). The paper's own model, a CLIP ResNet-50 without positional
-    embedding, comes from the package `piq` (extra clip-iqa), which downloads its weights (a TorchScript
-    archive) to ~/.cache/clip, while transformers downloads its tokenizer. Any other CLIP needs no extra and
-    can lie in a folder; its processor resizes frames and crops them as it was trained.
+    embedding, comes from the package `piq` (extra clip-iqa). piq downloads its weights (a TorchScript
+    archive) to ~/.cache/clip, and transformers downloads its tokenizer. Any other CLIP needs no extra and
+    can lie in a folder; its processor resizes and crops frames as the model was trained.
 
     Args:
-        model: "clip_iqa" for the paper's, else a folder or hub name of a CLIP with its processor, such as
-            "openai/clip-vit-base-patch16".
+        model: "clip_iqa" for the paper's model, else a folder or hub name of a CLIP with its processor, such
+            as "openai/clip-vit-base-patch16".
         segments: single frames taken over the duration.
         window: frames larger than this are cut to a square of this side, in pixels; None keeps them whole.
         device: where frames are scored.
         name: under which the scores are stored; "clip-iqa" by default.
 
     Raises:
-        InputError: if the extra is missing, or the model cannot be loaded.
+        InputError: the extra is missing, or the model cannot be loaded.
     """
 
     def __init__(
@@ -51,48 +50,33 @@ class CLIPIQA(Teacher):
         device: str | torch.device = "cpu",
         name: str | None = None,
     ) -> None:
-        sampling = Sampling(segments=segments, frames=1, window=window)
-        super().__init__(name or "clip-iqa", sampling, device=device)
         if model == PUBLISHED and find_spec("piq") is None:
             raise InputError(
-                "The teacher CLIPIQA with the paper's model needs piq, which is not installed; install "
+                "CLIPIQA with the paper's model needs the package piq, which is not installed; install "
                 "vqa-lightning[clip-iqa], or name a folder that holds a CLIP of transformers."
             )
-        try:
+        remedy = (
+            "name a folder or a hub repository with config, weights, tokenizer and preprocessor, "
+            "or go online once"
+        )
+        with loading(f"The CLIP {model!r}", remedy, OSError, ValueError):
             source = PUBLISHED if model == PUBLISHED else lambda: _load(model)
             # Ranks score different numbers of batches: a synchronised compute would wait for ever.
             metric = CLIPImageQualityAssessment(source, sync_on_compute=False)  # type: ignore[arg-type]
-        except (OSError, ValueError) as error:
-            reason = str(error).partition("\n")[0].rstrip(".")
-            raise InputError(
-                f"The CLIP {model!r} cannot be loaded ({reason}); name a folder or a hub repository with "
-                "config, weights, tokenizer and preprocessor, or go online once."
-            ) from error
-        self._metric = metric.eval()
-        self._weights = weights_hash(metric.model.state_dict())
-        self._processor = json.loads(metric.processor.image_processor.to_json_string())
-
-    def fit(self, workers: int) -> None:
-        """Moves the network to where it is to score."""
-        self._metric.to(self.device)
-
-    @property
-    def settings(self) -> Mapping[str, object]:
-        """Also a hash of the weights, the processor's settings and torchmetrics' version."""
-        return {
-            **super().settings,
-            "weights": self._weights,
-            "processor": self._processor,
+        depends_on = {
+            "weights": weights_hash(metric.model.state_dict()),
+            "processor": json.loads(metric.processor.image_processor.to_json_string()),
             "torchmetrics": version("torchmetrics"),
         }
+        sampling = Sampling(segments, frames=1, window=window)
+        super().__init__(name or "clip-iqa", metric.eval(), depends_on, sampling, device)
 
-    def score(self, clips: Tensor) -> Tensor:
-        """Score clips (B, T, C, H, W) in [0, 1]: (B,), the mean probability over frames."""
-        self._metric.update(clips.flatten(0, 1))
-        probabilities = self._metric.compute()
-        assert isinstance(probabilities, Tensor)  # a dict only for several prompts
-        self._metric.reset()
-        return probabilities.view(clips.shape[:2]).mean(dim=1)
+    def score_frames(self, frames: Tensor) -> Tensor:
+        """Score frames (N, C, H, W) in [0, 1]: (N,) probabilities."""
+        self.network.update(frames)
+        probabilities: Tensor = self.network.compute()  # a dict only for several prompts
+        self.network.reset()
+        return probabilities
 
 
 class _TensorFeatures(nn.Module):

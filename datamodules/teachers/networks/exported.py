@@ -4,10 +4,9 @@ The file's own hash is in the fingerprint. Loading such a file can run code that
 is a program, and an exported program may hold pickled objects, which `torch.export.load` unpickles.
 """
 
-import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -15,10 +14,12 @@ from torch import Tensor
 from torch.export.passes import move_to_device_pass
 from torch.export.pt2_archive import is_pt2_package
 
+from datamodules.checks import check_choice
+from datamodules.errors import InputError
 from datamodules.files import file_hash
-from datamodules.teachers.teacher import Teacher
+from datamodules.teachers.networks.network import NetworkTeacher, loading
+from datamodules.teachers.teacher import name_of_file
 from datamodules.video import Sampling
-from vqa_lightning.families import InputError
 
 Layout = Literal["btchw", "bcthw", "bchw"]
 """Axes of the model's input; with "bchw" each frame is scored by itself and a clip has their mean."""
@@ -26,13 +27,13 @@ Layout = Literal["btchw", "bcthw", "bchw"]
 AXES = {"btchw": (0, 1, 2, 3, 4), "bcthw": (0, 2, 1, 3, 4)}
 
 
-class ExportedModel(Teacher):
+class ExportedModel(NetworkTeacher):
     """A TorchScript file (`torch.jit.save`) or an exported program (`torch.export.save`).
 
     The model takes float RGB, (x - mean) / std of x in [0, 1], and returns one number for each of the batch.
     Export it with a dynamic batch size: the last batch is smaller, and with "bchw" frames are the batch.
 
-    Only load files whose maker you trust: see above.
+    Only load files whose maker you trust: loading such a file can run code.
 
     Args:
         path: the file.
@@ -42,13 +43,13 @@ class ExportedModel(Teacher):
         std: of each channel, on [0, 1].
         higher_is_better: False turns the sign of the model's output.
         segments: runs of frames taken over the duration.
-        frames: consecutive frames of a run, what a "btchw" or "bcthw" model sees at once.
+        frames: consecutive frames of a run, which a "btchw" or "bcthw" model sees at once.
         window: frames larger than this are cut to a square of this side, in pixels; None keeps them whole.
         name: under which the scores are stored; the file's stem by default.
         device: where the model runs.
 
     Raises:
-        InputError: if the layout is not known, a std is 0, or the file is absent or no such model.
+        InputError: the layout is not known, a std is 0 or less, or the file is absent or no such model.
     """
 
     def __init__(
@@ -65,48 +66,42 @@ class ExportedModel(Teacher):
         name: str | None = None,
         device: str | torch.device = "cpu",
     ) -> None:
-        file = Path(path)
-        if layout not in (*AXES, "bchw"):
-            raise InputError(f"The layout {layout!r} is not known; give one of {', '.join((*AXES, 'bchw'))}.")
+        check_choice("The layout of ExportedModel", layout, (*AXES, "bchw"))
         if len(mean) != 3 or len(std) != 3 or not all(value > 0 for value in std):
-            raise InputError(f"The mean {mean} and std {std} must be three numbers each, the std above 0.")
-        sampling = Sampling(segments=segments, frames=frames, window=window)
-        super().__init__(name or re.sub(r"[^\w.+-]", "_", file.stem, flags=re.ASCII), sampling, device=device)
-        self.layout = layout
+            raise InputError(
+                "The mean and std of ExportedModel must be three numbers each, the std above 0; "
+                f"got {mean} and {std}."
+            )
+        self.layout, self.higher_is_better = layout, higher_is_better
         self.size = None if size is None else (size[0], size[1])
         self.mean, self.std = list(mean), list(std)
-        self.higher_is_better = higher_is_better
-        self._path, self._loaded_on = file, self.device
-        self._model = _load(file, self.device)
-        self._file = file_hash(file)
-
-    def fit(self, workers: int) -> None:
-        """Loads the model anew where it is to run elsewhere than it lies.
-
-        Raises:
-            InputError: if the file is absent or no such model any more.
-        """
-        if self._loaded_on != self.device:  # moved, a traced graph would leave its constants behind
-            self._model, self._loaded_on = _load(self._path, self.device), self.device
-
-    @property
-    def settings(self) -> Mapping[str, object]:
-        """Also a hash of the file, and how its input is made and its output read."""
-        return {
-            **super().settings,
-            "file": self._file,
-            "layout": self.layout,
+        self._path, self._loaded_on = Path(path), torch.device(device)
+        network = _load(self._path, self._loaded_on)
+        depends_on = {
+            "file": file_hash(self._path),
+            "layout": layout,
             "size": self.size,
             "mean": self.mean,
             "std": self.std,
-            "higher_is_better": self.higher_is_better,
+            "higher_is_better": higher_is_better,
         }
+        sampling = Sampling(segments, frames, window=window)
+        super().__init__(name or name_of_file(self._path), network, depends_on, sampling, device)
+
+    def fit(self, workers: int) -> None:
+        """Load the model anew if it is to run on another device.
+
+        Raises:
+            InputError: the file is absent or no such model any more.
+        """
+        if self._loaded_on != self.device:  # moved, a traced graph would leave its constants behind
+            self.network, self._loaded_on = _load(self._path, self.device), self.device
 
     def score(self, clips: Tensor) -> Tensor:
         """Score clips (B, T, C, H, W) in [0, 1]: (B,), the model's output with its sign turned if asked.
 
         Raises:
-            InputError: if the model refuses the input, or returns another number of scores than it was given.
+            InputError: the model refuses the input, or returns another number of scores than it was given.
         """
         images = clips.flatten(0, 1)
         if self.size is not None:
@@ -116,7 +111,7 @@ class ExportedModel(Teacher):
         if self.layout != "bchw":
             images = images.view(*clips.shape[:3], *images.shape[2:]).permute(AXES[self.layout])
         try:
-            scores = self._model(images)
+            scores: Tensor = self.network(images)
         except torch.OutOfMemoryError:  # a RuntimeError too, but no fault of the input
             raise
         except (RuntimeError, AssertionError) as error:  # what a guard of either kind of file raises
@@ -127,23 +122,17 @@ class ExportedModel(Teacher):
             ) from error
         if scores.numel() != len(images):
             raise InputError(
-                f"The model of teacher {self.name} returns the shape {tuple(scores.shape)} for a batch of "
-                f"{len(images)}; export one that returns one score each."
+                f"The model of teacher {self.name} must return one score for each of a batch of "
+                f"{len(images)}; got the shape {tuple(scores.shape)}."
             )
         scores = scores.reshape(len(clips), -1).mean(dim=1)
         return scores if self.higher_is_better else -scores
 
 
-def _load(path: Path, device: torch.device) -> Callable[[Tensor], Tensor]:
-    if not path.is_file():
-        raise InputError(f"The model file {path} is missing; name a TorchScript file or an exported program.")
-    try:
+def _load(path: Path, device: torch.device) -> Any:
+    remedy = f"name a TorchScript file or an exported program that PyTorch {torch.__version__} can load"
+    with loading(f"The model file {path}", remedy, RuntimeError, ValueError, OSError):
         if is_pt2_package(str(path)):
             return move_to_device_pass(torch.export.load(path), device).module()
         script: torch.jit.ScriptModule = torch.jit.load(path, map_location=device)  # type: ignore[no-untyped-call]
-    except (RuntimeError, ValueError, OSError) as error:
-        raise InputError(
-            f"The model file {path} is neither a TorchScript file nor an exported program that this PyTorch "
-            f"({torch.__version__}) can load; save the model by torch.export.save or torch.jit.save."
-        ) from error
-    return script.eval()
+        return script.eval()

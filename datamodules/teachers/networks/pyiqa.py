@@ -1,30 +1,30 @@
 """Any no-reference metric of the pyiqa collection, image by image.
 
 pyiqa itself says which way a metric's sign goes. It is not installed by default, for its licence (PolyForm
-Noncommercial 1.0.0) is narrower than this package's.
+Noncommercial 1.0.0) is narrower than this package's licence.
 """
 
-from collections.abc import Mapping
 from importlib import import_module
 from importlib.metadata import version
 
 import torch
 from torch import Tensor
 
+from datamodules.checks import check_choice
+from datamodules.errors import InputError
 from datamodules.files import weights_hash
-from datamodules.teachers.teacher import Teacher
+from datamodules.teachers.networks.network import NetworkTeacher, loading
 from datamodules.video import Sampling
-from vqa_lightning.families import InputError
 
 SETS = ("fid", "inception_score")
-"""Listed by pyiqa among the no-reference metrics, but measures of sets of images."""
+"""Metrics that pyiqa lists among the no-reference metrics, but that measure sets of images."""
 
 
-class PyIQA(Teacher):
+class PyIQA(NetworkTeacher):
     """A metric of pyiqa (extra pyiqa) with its sign turned where lower is better.
 
-    pyiqa may be used for noncommercial purposes only; the licences of the weights, which it downloads, are
-    those of each metric's authors.
+    pyiqa may be used for noncommercial purposes only. pyiqa downloads the weights, whose licences are those
+    of each metric's authors.
 
     Args:
         metric: pyiqa's name of a no-reference metric, such as "musiq", "topiq_nr" or "brisque".
@@ -34,8 +34,8 @@ class PyIQA(Teacher):
         name: under which the scores are stored; "pyiqa-" and the metric by default.
 
     Raises:
-        InputError: if the extra is missing, the metric is not known or needs a reference, or its weights
-            cannot be downloaded.
+        InputError: the extra is missing, the metric is not known or needs a reference, or its weights cannot
+            be downloaded.
     """
 
     def __init__(
@@ -46,41 +46,23 @@ class PyIQA(Teacher):
         device: str | torch.device = "cpu",
         name: str | None = None,
     ) -> None:
-        sampling = Sampling(segments=segments, frames=1, window=window)
-        super().__init__(name or f"pyiqa-{metric}", sampling, device=device)
         try:
             pyiqa = import_module("pyiqa")
         except ModuleNotFoundError as error:
             raise InputError(
-                f"The teacher PyIQA cannot import {error.name}; install vqa-lightning[pyiqa], whose licence "
-                "allows noncommercial use only."
+                f"PyIQA cannot import {error.name}; install vqa-lightning[pyiqa], whose licence allows "
+                "noncommercial use only."
             ) from error
         known = [name for name in pyiqa.list_models("NR") if name not in SETS]
-        if metric not in known:
-            raise InputError(
-                f"The metric {metric!r} is no no-reference metric of pyiqa {version('pyiqa')}; give one of "
-                f"{', '.join(known)}."
-            )
-        try:
-            # Made elsewhere, pyiqa's model could not be moved: what says where it lies would stay behind.
-            self._metric = pyiqa.create_metric(metric, as_loss=False, device=torch.device("cpu"))
-        except OSError as error:  # URLError is one
-            raise InputError(
-                f"The weights of pyiqa's {metric} cannot be loaded ({error}); go online once."
-            ) from error
-        self._weights = weights_hash(self._metric.net.state_dict())
+        check_choice(f"The metric of pyiqa {version('pyiqa')}", metric, known)
+        with loading(f"The weights of pyiqa's {metric}", "go online once", OSError):  # URLError is an OSError
+            # On another device pyiqa's model could not be moved: it would still look for itself on the first.
+            network = pyiqa.create_metric(metric, as_loss=False, device=torch.device("cpu"))
+        depends_on = {"weights": weights_hash(network.net.state_dict()), "pyiqa": version("pyiqa")}
+        sampling = Sampling(segments, frames=1, window=window)
+        super().__init__(name or f"pyiqa-{metric}", network, depends_on, sampling, device)
 
-    def fit(self, workers: int) -> None:
-        """Moves the network to where it is to score."""
-        self._metric.to(self.device)
-
-    @property
-    def settings(self) -> Mapping[str, object]:
-        """Also a hash of the weights and pyiqa's version."""
-        return {**super().settings, "weights": self._weights, "pyiqa": version("pyiqa")}
-
-    def score(self, clips: Tensor) -> Tensor:
-        """Score clips (B, T, C, H, W) in [0, 1]: (B,), the signed mean over frames."""
-        scores: Tensor = self._metric(clips.flatten(0, 1))
-        scores = scores.reshape(clips.shape[:2]).nanmean(dim=1)
-        return -scores if self._metric.lower_better else scores
+    def score_frames(self, frames: Tensor) -> Tensor:
+        """Score frames (N, C, H, W) in [0, 1]: N numbers with their sign turned where lower is better."""
+        scores = super().score_frames(frames)
+        return -scores if self.network.lower_better else scores

@@ -19,6 +19,8 @@ from callbacks.pictures.pair_gallery import cross_entropy, hardest
 from callbacks.rounds import FinishedRound, RoundListener, SelfImprovement
 from callbacks.runs import RunSettings
 from callbacks.runs.settings import FOLDER
+from datamodules.corpus import Splits
+from datamodules.pairs import PairCounts
 from datamodules.round_data import RoundDataModule
 from datamodules.video import Sampling
 from vqa_lightning.families import EmbeddedSizes
@@ -45,13 +47,10 @@ def fit(corpus: Path, folder: Path, *, logger: bool) -> Keeper:
     data = RoundDataModule(
         str(corpus),
         batch_size=4,
-        synthetic_pairs=12,
-        teacher_pairs=8,
-        evaluation_pairs=6,
+        counts=PairCounts(synthetic=12, teacher=8, evaluation=6),
         simulators=["gaussian_blur", "gaussian_noise"],
         labels=str(folder / "labels"),
-        shares=(0.4, 0.3, 0.3),
-        duplicates=False,
+        splits=Splits(shares=(0.4, 0.3, 0.3), duplicates=False),
     )
     parser = LightningArgumentParser()
     parser.add_argument("--seed", type=int, default=3)
@@ -161,7 +160,7 @@ class TestSettings:
         assert {name: value.number_value for name, value in told.items()} == {"seed": 3}
         points = own.Scalars("final/rank_accuracy")
         assert [point.step for point in points] == [*range(ROUNDS)]
-        assert points[-1].value == pytest.approx(keeper.finished.row["rank_accuracy"], rel=1e-6)  # float32
+        assert points[-1].value == pytest.approx(keeper.finished.row.rank_accuracy, rel=1e-6)  # float32
 
     def test_lightning_tells_no_others(self, run: tuple[Keeper, EventAccumulator]) -> None:
         _, events = run

@@ -14,11 +14,14 @@ from torch import Tensor
 
 from callbacks.rounds import FinishedRound, RoundListener, SelfImprovement
 from callbacks.rounds.requests import SLOW
+from datamodules.corpus import Splits
+from datamodules.errors import InputError
 from datamodules.labels import LabelStore
+from datamodules.pairs import LaterRounds, PairCounts
 from datamodules.round_data import RoundDataModule
 from datamodules.simulators import SIMULATORS
 from datamodules.video import Sampling
-from vqa_lightning.families import EmbeddedSizes, InputError
+from vqa_lightning.families import EmbeddedSizes
 from vqa_lightning.lmm import LMMConfig
 from vqa_lightning.scoring import Scoring
 from vqa_lightning.scoring.calibration import fit_errors
@@ -78,13 +81,12 @@ def fit(
     **settings: Any,
 ) -> tuple[RankingModule, RoundDataModule]:
     """Fits on two simulators, every time with other first weights."""
-    given: dict[str, Any] = {"synthetic_pairs": 8, "teacher_pairs": 4, "evaluation_pairs": 4}
+    given: dict[str, Any] = {"counts": PairCounts(synthetic=8, teacher=4, evaluation=4)}
     data = RoundDataModule(
         str(corpus),
         batch_size=4,
         simulators=list(simulators),
-        shares=(0.4, 0.4, 0.2),
-        duplicates=False,
+        splits=Splits(shares=(0.4, 0.4, 0.2), duplicates=False),
         **(given | settings),
     )
     model: dict[str, Any] = {
@@ -149,9 +151,15 @@ class TestCalibration:
         _, _, table = one_round(mixed_corpus, tmp_path, ["jpeg", "h264"])
         assert simulators_of(table) == {"jpeg", "h264", "gaussian_blur", "gaussian_noise"}
 
-    @pytest.mark.parametrize("names", [["h264", "blurr"], []])
-    def test_names_that_nobody_knows_end_in_one_sentence(self, names: list[str]) -> None:
-        with pytest.raises(InputError, match=r"calibration_simulators \[.*choose among resize.*leave it out"):
+    @pytest.mark.parametrize(
+        ("names", "sentence"),
+        [
+            (["h264", "blurr"], "be one of resize.*got 'blurr'"),
+            ([], r"name a simulator; got \[\]: leave it out"),
+        ],
+    )
+    def test_names_that_nobody_knows_end_in_one_sentence(self, names: list[str], sentence: str) -> None:
+        with pytest.raises(InputError, match=f"SelfImprovement.calibration_simulators must {sentence}"):
             SelfImprovement(calibration_simulators=names)
 
 
@@ -173,13 +181,13 @@ class TestRounds:
     def test_listeners_are_told_what_a_round_has_found(self, mixed_corpus: Path, tmp_path: Path) -> None:
         watch = Watch()
         fit(mixed_corpus, tmp_path, SelfImprovement(**QUICK), watch, rounds=2)
-        assert [finished.number for finished in watch.finished] == [0, 1]
+        assert [finished.row.round for finished in watch.finished] == [0, 1]
         for finished in watch.finished:
             assert finished.answers.shape == (12, 3)
             assert finished.answers[:, 1].isfinite().all()
             assert finished.judged.given.shape == finished.judged.predicted.shape == (4, 5)
             assert set(finished.scores) == {"student", "niqe", "artefacts", "laplacian", "ensemble"}
-            assert pc.min(finished.table["stderr"]).as_py() > 0
+            assert pc.min(finished.student.table["stderr"]).as_py() > 0
         first, second = watch.finished
         np.testing.assert_array_equal(first.after.score, second.before.score)
         assert [row["verdict"] for row in rows(tmp_path)] == ["kept", "kept"]
@@ -248,8 +256,8 @@ class TestRounds:
     @pytest.mark.parametrize(
         ("settings", "sentence"),
         [
-            ({"patience": 0}, "patience 0: give 1 or more"),
-            ({"epochs_per_round": 2}, "max_epochs is 3, but a round has 2 epochs"),
+            ({"patience": 0}, "SelfImprovement.patience must be 1 or more; got 0"),
+            ({"epochs_per_round": 2}, "max_epochs must be a multiple of .*, 2; got 3"),
         ],
     )
     def test_what_cannot_be_is_one_sentence(
@@ -259,8 +267,10 @@ class TestRounds:
             fit(mixed_corpus, tmp_path, SelfImprovement(**settings), rounds=3)
 
 
-GROWTH: dict[str, Any] = {"synthetic_pairs": 10, "teacher_pairs": 6, "union": True}
-GROWTH |= {"later_pairs": {"synthetic": 0.3, "teacher": 0.5}}
+GROWTH: dict[str, Any] = {
+    "counts": PairCounts(synthetic=10, teacher=6, evaluation=4),
+    "later": LaterRounds({"synthetic": 0.3, "teacher": 0.5}, union=True),
+}
 
 
 class TestResuming:

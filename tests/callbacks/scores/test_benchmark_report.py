@@ -8,8 +8,8 @@ from lightning.pytorch import Callback, Trainer
 
 from callbacks.scores import BenchmarkReport
 from datamodules.benchmark_data import BenchmarkDataModule, BenchmarkSet
+from datamodules.errors import InputError
 from vqa_lightning.annotators.checkpoint_teacher import load_checkpoint
-from vqa_lightning.families import InputError
 
 
 class Removes(Callback):

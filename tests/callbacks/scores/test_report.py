@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from callbacks.scores.report import draw_seconds, print_scores, summarise
-from vqa_lightning.families import InputError
+from datamodules.errors import InputError
 
 GOOD = {"path": "a/[red]x.mp4", "score": 73.25, "stderr": 2.0, "status": "ok", "error": "", "model": "m"}
 BAD = {

@@ -5,21 +5,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from callbacks.scores.table import (
-    SCHEMA,
-    Key,
-    Row,
-    ScoreTable,
-    checked_output,
-    read_rows,
-    write_rows,
-)
+from callbacks.scores.rows import Row, checked_output, read_rows, write_rows
+from callbacks.scores.table import SCHEMA, Key, ScoreTable
+from datamodules.errors import InputError
 from datamodules.video import Video
-from vqa_lightning.families import InputError
 
 ROWS = [
     {"path": f"{index}.mp4", "score": index / 7, "stderr": 0.5, "status": "ok", "error": "", "model": "m"}
@@ -39,16 +31,12 @@ def files_end_at(size: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
-def table_of(rows: list[Row]) -> pa.Table:
-    return pa.Table.from_pylist(rows, schema=SCHEMA)
-
-
 class TestOutput:
     @pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])
     def test_is_read_back_to_the_bit(self, tmp_path: Path, suffix: str) -> None:
         failed = {"path": 'a [1], "x".mp4', "score": None, "stderr": None, "status": "error"}
         rows = [*ROWS[:50], {**failed, "error": "It is gone.", "model": "m"}]
-        write_rows(tmp_path / f"scores{suffix}", table_of(rows))
+        write_rows(tmp_path / f"scores{suffix}", rows, SCHEMA)
         assert read_rows(tmp_path / f"scores{suffix}", SCHEMA) == rows
 
     @pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])
@@ -58,19 +46,19 @@ class TestOutput:
             files_end_at(4096),
             pytest.raises(InputError, match=rf"scores\{suffix} cannot be written \(.*File too large.*\); "),
         ):
-            write_rows(output, table_of(ROWS))
+            write_rows(output, ROWS, SCHEMA)
         assert not list(tmp_path.iterdir())
-        write_rows(output, table_of(ROWS))
+        write_rows(output, ROWS, SCHEMA)
         assert list(tmp_path.iterdir()) == [output]
 
     def test_a_folder_that_took_its_name_is_one_sentence(self, tmp_path: Path) -> None:
         output = tmp_path / "scores.parquet"
         output.mkdir()
         with pytest.raises(InputError, match=r"scores\.parquet cannot be written \(Is a directory\)"):
-            write_rows(output, table_of(ROWS[:1]))
+            write_rows(output, ROWS[:1], SCHEMA)
         assert list(tmp_path.iterdir()) == [output]
         output.rmdir()
-        write_rows(output, table_of(ROWS[:1]))
+        write_rows(output, ROWS[:1], SCHEMA)
         assert pq.read_table(output).to_pylist() == ROWS[:1]
 
     def test_is_refused_before_the_scoring(self, tmp_path: Path) -> None:
@@ -109,7 +97,7 @@ class TestJournal:
         table.open(0)
         table.append(self.rows(range(before, 200)))
         table.close()
-        rows = table.collect(list(self.WANTED))
+        rows = table.collect(self.WANTED)
         assert [row["score"] for row in rows] == [row["score"] for row in ROWS[:200]]
         table.write(rows)
         assert list(tmp_path.iterdir()) == [tmp_path / "scores.csv"]
@@ -127,7 +115,7 @@ class TestJournal:
             table.open(rank)
             table.append(self.rows(range(rank, 4, 2)))
             table.close()
-        rows = tables[0].collect(list(self.WANTED))
+        rows = tables[0].collect(self.WANTED)
         assert [row["path"] for row in rows] == ["0.mp4", "1.mp4", "2.mp4", "3.mp4"]
 
     def test_holds_whole_lines(self, tmp_path: Path) -> None:

@@ -16,9 +16,11 @@ from datamodules.codecs import CODECS
 from datamodules.corpus import build_corpus, videos
 from datamodules.distortions import DISTORTIONS, Distortion
 from datamodules.errors import UnreadableVideo
-from datamodules.labels import LEVELS, ClipDataset, Consensus, Request, hard_levels
+from datamodules.labels import LEVELS, ClipDataset, Consensus, Labelling, Request, hard_levels
 from datamodules.pairs import SOURCES
-from datamodules.pairs.drawing import draw_pairs
+from datamodules.pairs.drawing import evaluation_pairs, shuffled
+from datamodules.pairs.scored import teacher_pairs
+from datamodules.pairs.synthetic import synthetic_pairs
 from datamodules.simulators import Simulator, bases
 from datamodules.video import Sampling, Video
 
@@ -48,7 +50,7 @@ def mixed(mixed_corpus: Path) -> dict[str, Video]:
 
 
 def batch_of(corpus: dict[str, Video], count: int = 24, seed: int = 0) -> PairBatch:
-    pairs = draw_pairs(list(corpus), LADDER, seed=seed, round=0, synthetic=count)
+    pairs = evaluation_pairs(list(corpus), LADDER, count, seed)
     dataset = PairDataset(pairs, corpus, SAMPLING, DISTORTIONS, ClipCache(16))
     return PairCollate(seed)([dataset[row] for row in range(count)])
 
@@ -79,8 +81,8 @@ class TestDistort:
         own = Distortion("own", own_grain, levels=(0.1, 0.2))
         chosen: dict[str, Simulator] = {**DISTORTIONS, "h264": CODECS["h264"], "own": own}
         ladder = {name: len(one.levels) for name, one in chosen.items()}
-        pairs = draw_pairs(
-            list(corpus), ladder, seed=0, round=0, synthetic=24, bases=bases(chosen), composed=0.5
+        pairs = synthetic_pairs(
+            np.random.default_rng(0), list(corpus), 24, ladder, 8, bases=bases(chosen), composed=0.5
         )
         dataset = PairDataset(pairs, corpus, SAMPLING, chosen, ClipCache(16))
         samples = [dataset[row] for row in range(24)]
@@ -125,7 +127,9 @@ class TestCompositions:
         ladder = {name: len(one.levels) for name, one in self.SIMULATORS.items()}
         under = bases(self.SIMULATORS)
         assert under == {name: ["gaussian_noise"] for name in ("jpeg", "stutter", "h264")}
-        pairs = draw_pairs(list(corpus), ladder, seed=0, round=0, synthetic=48, bases=under, composed=1.0)
+        pairs = synthetic_pairs(
+            np.random.default_rng(0), list(corpus), 48, ladder, 8, bases=under, composed=1.0
+        )
         dataset = PairDataset(pairs, corpus, SAMPLING, self.SIMULATORS, ClipCache(16))
         return PairCollate(0)([dataset[row] for row in range(48)])
 
@@ -167,7 +171,7 @@ class TestPairDataset:
 
     def test_a_pair_whose_file_is_gone_is_left_out(self, corpus: dict[str, Video]) -> None:
         gone = {name: Video(**{**vars(video), "path": "gone.mp4"}) for name, video in corpus.items()}
-        pairs = draw_pairs(list(corpus), LADDER, seed=0, round=0, synthetic=4)
+        pairs = evaluation_pairs(list(corpus), LADDER, 4, seed=0)
         whole, broken = (
             PairDataset(pairs, known, SAMPLING, DISTORTIONS, ClipCache(16)) for known in (corpus, gone)
         )
@@ -180,7 +184,7 @@ class TestPairDataset:
     ) -> None:
         gone, *_ = corpus
         known = corpus | {gone: Video(**{**vars(corpus[gone]), "path": str(tmp_path / "gone.mp4")})}
-        pairs = draw_pairs(list(corpus), LADDER, seed=0, round=0, synthetic=48)
+        pairs = evaluation_pairs(list(corpus), LADDER, 48, seed=0)
         dataset = PairDataset(pairs, known, SAMPLING, DISTORTIONS, ClipCache(16))
         batches = list(DataLoader(dataset, batch_size=16, collate_fn=PairCollate(0)))
         hit = [row for row, name in enumerate(pairs["first"].to_pylist()) if name == gone]
@@ -194,7 +198,7 @@ class TestPairDataset:
     def test_a_batch_of_which_nothing_is_left_takes_the_next_pair_there_is(
         self, corpus: dict[str, Video], workers: int
     ) -> None:
-        pairs = draw_pairs(list(corpus), LADDER, seed=0, round=0, synthetic=8)
+        pairs = evaluation_pairs(list(corpus), LADDER, 8, seed=0)
         first = set(pairs["first"].to_pylist()[:4])
         rest = [row for row, name in enumerate(pairs["first"].to_pylist()) if name not in first]
         known = {
@@ -211,7 +215,7 @@ class TestPairDataset:
     def test_mirroring_turns_half_of_the_pairs_and_the_other_half_next_time(
         self, corpus: dict[str, Video]
     ) -> None:
-        pairs = draw_pairs(list(corpus), LADDER, seed=0, round=0, synthetic=6)
+        pairs = evaluation_pairs(list(corpus), LADDER, 6, seed=0)
         dataset = PairDataset(pairs, corpus, SAMPLING, DISTORTIONS, ClipCache(16))
         samples = [dataset[row] for row in range(6)]
         plain = stacked(PairCollate(0)(samples))
@@ -238,8 +242,10 @@ class TestWholeFrames:
         scores = Consensus(ids, np.arange(len(ids), dtype=float), np.ones(len(ids)))
         chosen: dict[str, Simulator] = {name: DISTORTIONS[name] for name in simulators}
         ladder = {name: LADDER[name] for name in simulators}
-        settings = {"bases": bases(chosen), "composed": 0.7, "consensus": scores}
-        pairs = draw_pairs(ids, ladder, seed=seed, round=0, synthetic=12, teacher=12, **settings)  # type: ignore[arg-type]
+        generator = np.random.default_rng(seed)
+        known = synthetic_pairs(generator, ids, 12, ladder, 8, bases=bases(chosen), composed=0.7)
+        scored = teacher_pairs(generator, scores, 12, 8, Labelling())
+        pairs = shuffled([known, scored], generator)
         return PairDataset(pairs, mixed, self.WHOLE, chosen, ClipCache(16))
 
     def batch(self, dataset: PairDataset, *, mirror: bool = False) -> PairBatch:

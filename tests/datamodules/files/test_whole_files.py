@@ -3,8 +3,8 @@ from pathlib import Path
 
 import pytest
 
+from datamodules.errors import InputError
 from datamodules.files import remove_unfinished, written_whole
-from vqa_lightning.families import InputError
 
 
 class TestWrittenWhole:

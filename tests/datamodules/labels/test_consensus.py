@@ -138,11 +138,11 @@ class TestScores:
         assert variance == pytest.approx(SINGLE_VARIANCE, rel=0.02)  # Blom's scores of 600 have variance .99
 
     def test_an_annotator_without_scores_is_one_sentence(self) -> None:
-        with pytest.raises(InputError, match="Annotator ff has no score of the 600 videos"):
+        with pytest.raises(InputError, match="Annotator ff needs scores of the 600 videos"):
             ensemble(made_up(teachers(1)[1]), IDS, ["00", "ff"])
 
     def test_no_positive_weight_is_one_sentence(self) -> None:
-        with pytest.raises(InputError, match=r"None of the annotators 00 has a weight above 0; name"):
+        with pytest.raises(InputError, match="of the annotators 00 must be above 0; got none: name"):
             fit_consensus(made_up(teachers(1)[1]), IDS, ["00"], weights={"00": 0.0})
 
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
+from datamodules.errors import InputError
 from datamodules.labels import Annotation, LabelStore
 from datamodules.labels.label_store import READ_SCHEMA, default_labels
-from vqa_lightning.families import InputError
 
 ROWS = [
     Annotation("b", None, 0, 1.5, 0.25),
@@ -119,14 +119,14 @@ class TestWriting:
         ],
     )
     def test_scores_that_are_none_are_refused(self, store: LabelStore, row: Annotation) -> None:
-        with pytest.raises(InputError, match="niqe gave video b the score"):
+        with pytest.raises(InputError, match="score and stderr of video b by niqe must be finite"):
             store.write(0, "niqe", "ab12", [row])
 
     @pytest.mark.parametrize(("name", "fingerprint"), [("a/b", "ab12"), ("", "ab12"), ("niqe", "../x")])
     def test_names_that_are_no_folder_are_refused(
         self, store: LabelStore, name: str, fingerprint: str
     ) -> None:
-        with pytest.raises(InputError, match="cannot be stored"):
+        with pytest.raises(InputError, match=r"annotator's (name|fingerprint) must be of"):
             store.write(0, name, fingerprint, ROWS)
 
     def test_an_unwritable_place_is_one_sentence(self, tmp_path: Path) -> None:
@@ -144,7 +144,7 @@ class TestWriting:
 
 WRITER = """
 import math, resource, signal, sys
-from vqa_lightning.families import InputError
+from datamodules.errors import InputError
 from datamodules.labels import Annotation, LabelStore
 
 folder, limit, fatal = sys.argv[1], int(sys.argv[2]), sys.argv[3] == "True"

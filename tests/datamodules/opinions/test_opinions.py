@@ -7,8 +7,8 @@ import pyarrow.parquet as pq
 import pytest
 from scipy.io import savemat
 
+from datamodules.errors import InputError
 from datamodules.opinions import Opinions, read_opinions
-from vqa_lightning.families import InputError
 
 LABELS = Path(__file__).resolve().parents[3].parent / "shared/data/labels"
 needs_labels = pytest.mark.skipif(not LABELS.is_dir(), reason=f"the published lists are not at {LABELS}")
@@ -125,7 +125,7 @@ class TestPublishedLists:
         assert mos_of(opinions, name) == pytest.approx((4.189644835485958 + 4.625323443676742) / 2, rel=1e-12)
 
     def test_a_list_without_opinions_is_refused(self) -> None:
-        with pytest.raises(InputError, match=r"it needs .* one of opinions"):
+        with pytest.raises(InputError, match=r"must have .* and one of the columns mos, "):
             read_opinions(LABELS / "w2s/example_pairs.json")
 
 
@@ -175,26 +175,30 @@ class TestWrongLists:
     @pytest.mark.parametrize(
         ("name", "text", "message"),
         [
-            ("s.csv", "clip,mark\nx,1", "has the columns clip, mark; .* by name_column and mos_column"),
-            ("s.csv", "", "has no rows"),
-            ("s.csv", "name,mos\n", "has no rows"),
-            ("s.csv", "name,mos\nx,1\ny,good", "gives y the MOS 'good'"),
-            ("s.csv", "name,mos\nx,", "gives x the MOS ''"),
-            ("s.txt", "x.mp4, -1, -1, 3\ny.mp4, -1, -1, nan", "gives y.mp4 the MOS 'nan'"),
+            ("s.csv", "clip,mark\nx,1", "got the columns clip, mark: .* by name_column and mos_column"),
+            ("s.csv", "", "got no rows"),
+            ("s.csv", "name,mos\n", "got no rows"),
+            ("s.csv", "name,mos\nx,1\ny,good", "MOS of y in .* must be a finite number; got 'good'"),
+            ("s.csv", "name,mos\nx,", "MOS of x in .* must be a finite number; got ''"),
+            ("s.txt", "x.mp4, -1, -1, 3\ny.mp4, -1, -1, nan", "MOS of y.mp4 in .*; got 'nan'"),
             ("s.csv", "name,mos\nx,1\nx,2", "names x twice"),
             ("s.csv", "name,mos\n,1", "a row without a name, number 1"),
-            ("s.csv", "name,mos,std\nx,1,-1", "gives x the standard deviation '-1'"),
-            ("s.json", '[{"name": "x", "opinion_scores": [1, "?"]}]', r"gives x the vote '\?'"),
+            (
+                "s.csv",
+                "name,mos,std\nx,1,-1",
+                "standard deviation of x in .* must be 0 or more, or empty; got '-1'",
+            ),
+            ("s.json", '[{"name": "x", "opinion_scores": [1, "?"]}]', r"vote of x in .*; got '\?'"),
             ("s.json", '[{"name": "x", "opinion_scores": [null]}]', "no vote for x that counts"),
             (
                 "s.json",
                 '[{"name": "x", "opinion_scores": [1, 2]}, {"name": "y", "opinion_scores": [1]}]',
-                r"gives y the votes \[1\]",
+                r"votes of y in .* must be as many as those of x, .*; got \[1\]",
             ),
             ("s.json", "[", "cannot be read"),
             ("s.mat", "no MATLAB", "cannot be read"),
             ("s.mat", "MATLAB 7.3 MAT-file".ljust(124) + "\0\2IM" + "\0" * 64, "cannot be read .*HDF"),
-            ("s.xlsx", "", "has the suffix '.xlsx'"),
+            ("s.xlsx", "", "got the suffix '.xlsx'"),
         ],
     )
     def test_are_one_sentence(self, tmp_path: Path, name: str, text: str, message: str) -> None:
@@ -212,11 +216,13 @@ class TestWrongLists:
 
     def test_a_column_that_is_not_there(self, tmp_path: Path) -> None:
         path = written(tmp_path / "s.csv", "name,mos\nx,1")
-        with pytest.raises(InputError, match=r"it needs .* and 'MOSFull'"):
+        with pytest.raises(
+            InputError, match=r"must have .* and the column 'MOSFull'; got the columns name, mos: "
+        ):
             read_opinions(path, mos_column="MOSFull")
 
     def test_columns_of_two_lengths(self, tmp_path: Path) -> None:
         path = tmp_path / "s.mat"
         savemat(path, {"name": np.array(["x", "y"], dtype=object), "mos": np.array([1.0, 2.0, 3.0])})
-        with pytest.raises(InputError, match="has 2 of name and 3 of mos"):
+        with pytest.raises(InputError, match="got 2 of name and 3 of mos"):
             read_opinions(path)

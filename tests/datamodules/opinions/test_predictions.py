@@ -7,9 +7,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from datamodules.errors import InputError
 from datamodules.opinions import read_predictions
 from datamodules.opinions.predictions import join
-from vqa_lightning.families import InputError
 
 ROWS = [
     {"path": "/a/one.mp4", "score": 40.0, "stderr": 1.0, "status": "ok", "error": "", "model": "M-1"},
@@ -58,9 +58,9 @@ def test_bad_files(tmp_path: Path) -> None:
         read_predictions(tmp_path / "absent.jsonl")
     path = tmp_path / "scores.csv"
     for text, sentence in (
-        ("path,quality\na.mp4,1\n", "have the columns path, quality"),
-        ("path,score,status\na.mp4,,error\n", "not one video with a score"),
-        ("path,score,model\na.mp4,1,A\nb.mp4,1,B\n", "from 2 models, A and B"),
+        ("path,quality\na.mp4,1\n", "got the columns path, quality: rename the columns"),
+        ("path,score,status\na.mp4,,error\n", "must have a video with a score"),
+        ("path,score,model\na.mp4,1,A\nb.mp4,1,B\n", "from one model; got 2 models, among them A and B"),
         ("path,score\na.mp4,good\n", "'good'"),
     ):
         path.write_text(text)

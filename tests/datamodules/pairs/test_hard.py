@@ -7,17 +7,14 @@ import pyarrow.compute as pc
 import pytest
 import torch
 
-from datamodules.labels import Consensus
-from datamodules.pairs import PAIR_SCHEMA
-from datamodules.pairs.drawing import draw_pairs
-from datamodules.pairs.hard import (
-    Hardness,
-    Rule,
-    find_hard,
-    hard_real,
-    hard_recorded,
-    other_clips,
-)
+from datamodules.labels import Consensus, Labelling
+from datamodules.pairs import PAIR_SCHEMA, HardPairs
+from datamodules.pairs.disputed import hard_real
+from datamodules.pairs.drawing import shuffled
+from datamodules.pairs.hard import RoundBefore, find_hard
+from datamodules.pairs.recorded import Rule, hard_recorded, other_clips
+from datamodules.pairs.scored import teacher_pairs
+from datamodules.pairs.synthetic import synthetic_pairs
 from vqa_lightning.families import InputError
 
 LADDER = {"gaussian_blur": 5, "jitter": 3}
@@ -30,9 +27,9 @@ def consensus(seed: int = 0, spread: float = 0.2) -> Consensus:
 
 
 def drawn(synthetic: int = 60, teacher: int = 60) -> pa.Table:
-    return draw_pairs(
-        VIDEOS, LADDER, seed=0, round=0, synthetic=synthetic, teacher=teacher, consensus=consensus()
-    )
+    generator = np.random.default_rng([0, 0])
+    known = synthetic_pairs(generator, VIDEOS, synthetic, LADDER, 8)
+    return shuffled([known, teacher_pairs(generator, consensus(), teacher, 8, Labelling())], generator)
 
 
 def answered(pairs: pa.Table, *, seed: int = 0) -> torch.Tensor:
@@ -132,10 +129,16 @@ class TestRecorded:
 
 class TestReal:
     def found(
-        self, student: Consensus, defenders: Sequence[Consensus], count: int, **settings: Any
+        self,
+        student: Consensus,
+        defenders: Sequence[Consensus],
+        count: int,
+        labelling: Labelling = Labelling(),  # noqa: B008
+        **settings: Any,
     ) -> pa.Table:
         generator = np.random.default_rng(0)
-        return hard_real(student, student, defenders, count, generator, draws=4, blur=0.5, **settings)
+        hard = HardPairs(**settings)
+        return hard_real(generator, student, student, defenders, count, hard, labelling, draws=4)
 
     def test_either_side_attacks_where_the_other_sees_no_difference(self) -> None:
         defender, attacker = consensus(0), consensus(1)
@@ -166,7 +169,16 @@ class TestReal:
 
     def test_labels_are_the_annotators_and_not_the_students(self) -> None:
         annotators, student = consensus(5), consensus(1)
-        hard = hard_real(annotators, student, [consensus(0)], 10, np.random.default_rng(0), draws=4, blur=0.5)
+        hard = hard_real(
+            np.random.default_rng(0),
+            annotators,
+            student,
+            [consensus(0)],
+            10,
+            HardPairs(),
+            Labelling(),
+            draws=4,
+        )
         first, second = np.array(sides(hard)).T
         assert hard["margin"].to_pylist() == pytest.approx(annotators.margin(first, second), abs=1e-5)
 
@@ -177,30 +189,20 @@ class TestReal:
         assert len(self.found(student, [defender.restrict(VIDEOS[:1])], 9)) == 0
 
     def test_unsure_labels_are_left_out(self) -> None:
-        hard = self.found(consensus(1), [consensus(0)], 99, min_confidence=0.7)
+        hard = self.found(consensus(1), [consensus(0)], 99, Labelling(min_confidence=0.7))
         assert min(max(levels) for levels in hard["levels"].to_pylist()) >= 0.7
         assert len(hard) < len(self.found(consensus(1), [consensus(0)], 99))
 
 
 class TestFind:
-    def hard(self, rule: Rule, kept: pa.Table | None = None, count: int = 30) -> pa.Table:
+    def hard(self, rule: Rule, *, kept: bool = False, count: int = 15) -> pa.Table:
         pairs = drawn()
-        return find_hard(
-            Hardness(0.5, rule, 5, None),
-            {"synthetic": count, "teacher": count},
-            pairs,
-            answered(pairs),
-            consensus(1),
-            consensus(1),
-            [consensus(0)],
-            PAIR_SCHEMA.empty_table() if kept is None else kept,
-            (0, 1),
-            draws=8,
-            blur=0.5,
-        )
+        before = RoundBefore(pairs, answered(pairs), kept, consensus(1), [consensus(0)])
+        wanted = {"synthetic": count, "teacher": count}
+        return find_hard(HardPairs(rule=rule), wanted, before, consensus(1), Labelling(), 8, (0, 1))
 
     @pytest.mark.parametrize("rule", ["gmad", "loss", "confidence", "random"])
-    def test_half_of_either_source_labelled_anew(self, rule: Rule) -> None:
+    def test_as_many_of_either_source_as_wanted_labelled_anew(self, rule: Rule) -> None:
         hard = self.hard(rule)
         assert hard["source"].to_pylist() == ["synthetic"] * 15 + ["teacher"] * 15
         first, second = np.array(sides(hard)).T
@@ -209,7 +211,7 @@ class TestFind:
         assert self.hard(rule).equals(hard)
 
     def test_beside_the_pairs_themselves_other_clips_of_them_are_shown(self) -> None:
-        alone, beside = self.hard("loss"), self.hard("loss", drawn())
+        alone, beside = self.hard("loss"), self.hard("loss", kept=True)
         draws = ["draw_first", "draw_second"]
         assert alone.drop_columns(draws).equals(beside.drop_columns(draws))
         assert alone != beside
@@ -219,15 +221,15 @@ class TestFind:
     @pytest.mark.parametrize(
         ("settings", "sentence"),
         [
-            ((1.1, "gmad", 5, None), "hard_share"),
-            ((0.1, "hardest", 5, None), "choose among gmad"),
-            ((0.1, "gmad", 0, None), "hard_bins"),
-            ((0.1, "gmad", 5, 0.0), "hard_gap"),
+            ({"share": 1.1}, r"data\.hard\.share must be from 0 to 1; got 1\.1\."),
+            ({"rule": "hardest"}, r"data\.hard\.rule must be one of gmad, loss, .*; got 'hardest'\."),
+            ({"bins": 0}, r"data\.hard\.bins must be 1 or more; got 0\."),
+            ({"gap": 0.0}, r"data\.hard\.gap must be more than 0; got 0\.0\."),
         ],
     )
-    def test_settings_out_of_range(self, settings: tuple[Any, ...], sentence: str) -> None:
+    def test_settings_out_of_range(self, settings: dict[str, Any], sentence: str) -> None:
         with pytest.raises(InputError, match=sentence):
-            Hardness(*settings)
+            HardPairs(**settings)
 
 
 def test_other_clips_are_within_the_draws() -> None:

@@ -8,12 +8,13 @@ import pyarrow as pa
 import pytest
 import torch
 
-from datamodules.corpus import videos
-from datamodules.labels import CUTS, LEVELS, Consensus, hard_levels
+from datamodules.corpus import Splits, videos
+from datamodules.labels import CUTS, LEVELS, Consensus, Labelling, hard_levels
 from datamodules.labels.human_labels import MOSList, human_scores, read_mos
 from datamodules.labels.teacher_scales import Floats
 from datamodules.opinions import read_opinions
-from datamodules.pairs.human import draw_human_pairs
+from datamodules.pairs import PairCounts
+from datamodules.pairs.scored import human_pairs
 from datamodules.round_data import RoundDataModule
 from vqa_lightning.families import InputError
 
@@ -37,7 +38,7 @@ class TestRule:
         joint = 0.6 * 2**0.5
         margin = scores.consensus.margin(np.zeros(4, dtype=int), np.arange(4))
         assert margin == pytest.approx((mos - 3) / joint)
-        pairs = draw_human_pairs([scores], 12, np.random.default_rng(0), draws=1)
+        pairs = human_pairs(np.random.default_rng(0), [scores], 12, draws=1)
         found = {
             (row["first"], row["second"]): LEVELS[int(np.argmax(row["levels"]))] for row in pairs.to_pylist()
         }
@@ -76,7 +77,7 @@ class TestRule:
 class TestPairs:
     def test_levels_are_balanced_and_sides_differ(self) -> None:
         scores = human_scores(opinions(), np.full(60, 0.5), np.full(60, 24.0), IDS)
-        pairs = draw_human_pairs([scores], 200, np.random.default_rng(0), draws=4)
+        pairs = human_pairs(np.random.default_rng(0), [scores], 200, draws=4)
         counts = np.bincount(levels(pairs), minlength=5)
         assert counts.tolist() == [40] * 5
         assert set(pairs["source"].to_pylist()) == {"human"}
@@ -87,7 +88,7 @@ class TestPairs:
         one = human_scores(opinions(), UNKNOWN, UNKNOWN, IDS)
         other = human_scores(20 * opinions(1), UNKNOWN, UNKNOWN, [f"w{index:02d}" for index in range(60)])
         third = human_scores(opinions(2)[:30], UNKNOWN[:30], UNKNOWN[:30], [f"x{i:02d}" for i in range(30)])
-        pairs = draw_human_pairs([one, other, third], 100, np.random.default_rng(0), draws=1)
+        pairs = human_pairs(np.random.default_rng(0), [one, other, third], 100, draws=1)
         sides = [
             (a[0], b[0]) for a, b in zip(*(pairs[s].to_pylist() for s in ("first", "second")), strict=True)
         ]
@@ -96,7 +97,7 @@ class TestPairs:
     def test_the_same_draw_gives_the_same_pairs(self) -> None:
         scores = human_scores(opinions(), UNKNOWN, UNKNOWN, IDS)
         one, same, other = (
-            draw_human_pairs([scores], 50, np.random.default_rng(seed), draws=8) for seed in (0, 0, 1)
+            human_pairs(np.random.default_rng(seed), [scores], 50, draws=8) for seed in (0, 0, 1)
         )
         assert one == same
         assert one != other
@@ -113,7 +114,7 @@ def data(mixed_corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> RoundD
     """Nine videos in three splits."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
-        data = RoundDataModule(str(mixed_corpus), duplicates=False)
+        data = RoundDataModule(str(mixed_corpus), splits=Splits(duplicates=False))
         data.setup("fit")
     return data
 
@@ -166,11 +167,9 @@ class TestRounds:
         asked = RoundDataModule(
             data.videos,
             batch_size=4,
-            synthetic_pairs=10,
-            teacher_pairs=10,
-            human_pairs=0 if mos is None else 40,
-            mos=None if mos is None else [mos],
-            duplicates=False,
+            counts=PairCounts(synthetic=10, teacher=10, human=0 if mos is None else 40),
+            labelling=Labelling(mos=None if mos is None else [mos]),
+            splits=Splits(duplicates=False),
         )
         asked.setup("fit")
         ids = tuple(video.video_id for video in data.split("train"))
@@ -198,10 +197,10 @@ class TestRounds:
         assert sorted(map(str, rest)) == sorted(map(str, plain))
 
     def test_lists_and_pairs_go_together(self) -> None:
-        with pytest.raises(InputError, match=r"data\.mos names no list"):
-            RoundDataModule("folder", human_pairs=10)
-        with pytest.raises(InputError, match=r"data\.human_pairs is 0"):
-            RoundDataModule("folder", mos=["mos.csv"])
+        with pytest.raises(InputError, match=r"data\.labelling\.mos must name a list"):
+            RoundDataModule("folder", counts=PairCounts(human=10))
+        with pytest.raises(InputError, match=r"data\.counts\.human must be 1 or more"):
+            RoundDataModule("folder", labelling=Labelling(mos=["mos.csv"]))
 
 
 class TestRealLists:
@@ -214,5 +213,5 @@ class TestRealLists:
             scores = human_scores(listed.mos, listed.deviation, listed.votes, listed.names)
             assert scores.consensus.cuts == CUTS
             assert scores.blur < 0.25  # 24 votes or more
-            pairs = draw_human_pairs([scores], 500, np.random.default_rng(0), draws=1)
+            pairs = human_pairs(np.random.default_rng(0), [scores], 500, draws=1)
             assert np.bincount(levels(pairs), minlength=5).tolist() == [100] * 5

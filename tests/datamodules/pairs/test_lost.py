@@ -1,13 +1,13 @@
 import pytest
 import torch
 
-from datamodules.pairs.drawing import draw_pairs
+from datamodules.pairs.drawing import evaluation_pairs
 from datamodules.pairs.lost import NAMED, told_of_lost_pairs
 from datamodules.video import Video
 
 IDS = [f"{index:02}" for index in range(12)]
 VIDEOS = {name: Video(name, f"/videos/{name}.mp4") for name in IDS}
-PAIRS = draw_pairs(IDS, {"gaussian_blur": 5}, seed=0, round=0, synthetic=60)
+PAIRS = evaluation_pairs(IDS, {"gaussian_blur": 5}, 60, seed=0)
 FIRST = PAIRS["first"].to_pylist()
 
 

@@ -8,10 +8,12 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from datamodules.labels import LEVELS, Consensus, Versions, hard_levels
+from datamodules.labels import LEVELS, Consensus, Labelling, Versions, hard_levels
 from datamodules.labels.consensus import balance_of, cuts_for_balance
 from datamodules.pairs import PAIR_SCHEMA, read_pairs
-from datamodules.pairs.drawing import draw_pairs
+from datamodules.pairs.drawing import evaluation_pairs, shuffled
+from datamodules.pairs.scored import reference_pairs, teacher_pairs
+from datamodules.pairs.synthetic import synthetic_pairs
 from vqa_lightning.families import InputError
 
 LADDER = {"gaussian_blur": 5, "jitter": 3}
@@ -23,19 +25,25 @@ def consensus(seed: int = 0, spread: float = 0.2) -> Consensus:
     return Consensus(tuple(VIDEOS), generator.normal(size=40), np.full(40, spread))
 
 
-class TestDrawPairs:
-    def test_depends_on_seed_and_round_alone(self) -> None:
-        def draw(seed: int, round: int) -> object:
-            return draw_pairs(
-                VIDEOS, LADDER, seed=seed, round=round, synthetic=50, teacher=50, consensus=consensus()
-            )
+def teachers(count: int = 200, known: Consensus | None = None, **labelling: float) -> pa.Table:
+    settings = Labelling(**labelling)  # type: ignore[arg-type]
+    return teacher_pairs(np.random.default_rng(0), known or consensus(), count, 8, settings)
+
+
+class TestDrawing:
+    def test_the_same_numbers_give_the_same_table(self) -> None:
+        def draw(*seed: int) -> pa.Table:
+            generator = np.random.default_rng(seed)
+            known = synthetic_pairs(generator, VIDEOS, 50, LADDER, 8)
+            scored = teacher_pairs(generator, consensus(), 50, 8, Labelling())
+            return shuffled([known, scored], generator)
 
         assert draw(1, 2) == draw(1, 2)
         assert draw(1, 2) != draw(1, 3)
         assert draw(1, 2) != draw(2, 2)
 
     def test_synthetic_labels_follow_from_the_severities(self) -> None:
-        pairs = draw_pairs(VIDEOS, LADDER, seed=0, round=0, synthetic=400)
+        pairs = evaluation_pairs(VIDEOS, LADDER, 400, seed=0)
         for row in pairs.to_pylist():
             sides = [{d["name"]: d["level"] for d in row[f"distortions_{s}"]} for s in ("first", "second")]
             (name,) = {*sides[0], *sides[1]}
@@ -48,40 +56,39 @@ class TestDrawPairs:
             assert row["draw_first"] == row["draw_second"]
 
     def test_simulators_have_equal_shares(self) -> None:
-        pairs = draw_pairs(VIDEOS, LADDER, seed=0, round=0, synthetic=101)
+        pairs = evaluation_pairs(VIDEOS, LADDER, 101, seed=0)
         names = Counter(
             (row["distortions_first"] or row["distortions_second"])[0]["name"] for row in pairs.to_pylist()
         )
         assert sorted(names.values()) == [50, 51]
 
     def test_teacher_pairs_are_balanced_over_levels(self) -> None:
-        pairs = draw_pairs(
-            VIDEOS, LADDER, seed=0, round=0, synthetic=0, teacher=200, consensus=consensus(), blur=0
-        )
+        pairs = teachers(blur=0)
         levels = Counter(hard_levels(torch.tensor(pairs["levels"].to_pylist())).tolist())
         assert [levels[i] for i in range(5)] == [40] * 5
         assert pc.all(pc.not_equal(pairs["first"], pairs["second"])).as_py()
 
     def test_margins_are_the_scores_difference_over_the_joint_deviation(self) -> None:
         known = Consensus(("a", "b"), np.array([1.0, 4.0]), np.array([1.0, 3.0]))
-        pairs = draw_pairs(["a", "b"], LADDER, seed=0, round=0, synthetic=0, teacher=2, consensus=known)
+        pairs = teachers(2, known)
         found = dict(zip(pairs["first"].to_pylist(), pairs["margin"].to_pylist(), strict=True))
         assert found == pytest.approx({"a": 1.5, "b": -1.5})
 
     def test_nothing_to_draw_from(self) -> None:
         with pytest.raises(InputError, match="no videos"):
-            draw_pairs([], LADDER, seed=0, round=0, synthetic=5)
-        with pytest.raises(InputError, match="teacher scores"):
-            draw_pairs(VIDEOS, LADDER, seed=0, round=0, synthetic=5, teacher=5)
+            evaluation_pairs([], LADDER, 5, seed=0)
+        with pytest.raises(InputError, match=r"data\.counts\.teacher needs two .* got 1"):
+            teachers(5, consensus().restrict(VIDEOS[:1]))
 
 
 class TestCompositions:
-    BASES = {"jitter": ["gaussian_blur"]}
+    def pairs(self, count: int, composed: float) -> pa.Table:
+        bases = {"jitter": ["gaussian_blur"]}
+        generator = np.random.default_rng(0)
+        return synthetic_pairs(generator, VIDEOS, count, LADDER, 8, bases=bases, composed=composed)
 
     def test_the_base_lies_first_and_alike_under_both_sides(self) -> None:
-        pairs = draw_pairs(
-            VIDEOS, LADDER, seed=0, round=0, synthetic=400, bases=self.BASES, composed=0.5
-        ).to_pylist()
+        pairs = self.pairs(400, 0.5).to_pylist()
         composed = 0
         for row in pairs:
             first, second = row["distortions_first"], row["distortions_second"]
@@ -95,7 +102,7 @@ class TestCompositions:
         assert composed == pytest.approx(100, abs=42)
 
     def test_without_a_share_there_are_none(self) -> None:
-        pairs = draw_pairs(VIDEOS, LADDER, seed=0, round=0, synthetic=100, bases=self.BASES)
+        pairs = self.pairs(100, 0.0)
         for side in ("distortions_first", "distortions_second"):
             assert pc.max(pc.list_value_length(pairs[side])).as_py() == 1
 
@@ -111,9 +118,7 @@ class TestReferencePairs:
 
     def test_different_sources_balanced_levels_and_the_margin_of_their_versions(self) -> None:
         versions = self.versions()
-        pairs = draw_pairs(
-            VIDEOS, LADDER, seed=0, round=0, synthetic=0, reference=200, versions=versions, blur=0
-        )
+        pairs = reference_pairs(np.random.default_rng(0), versions, 200, 8, Labelling(blur=0))
         levels = Counter(hard_levels(torch.tensor(pairs["levels"].to_pylist())).tolist())
         assert [levels[i] for i in range(5)] == [40] * 5
         known = zip(
@@ -135,19 +140,19 @@ class TestReferencePairs:
             assert row["margin"] == pytest.approx((sides[1] - sides[0]) / np.sqrt(0.6), abs=1e-5)
 
     def test_without_scores_there_are_none(self) -> None:
-        with pytest.raises(InputError, match="reference_pairs"):
-            draw_pairs(VIDEOS, LADDER, seed=0, round=0, synthetic=0, reference=5)
+        with pytest.raises(InputError, match=r"data\.counts\.reference"):
+            reference_pairs(np.random.default_rng(0), None, 5, 8, Labelling())
 
 
 class TestReadPairs:
     def written(self, folder: Path, **changed: object) -> Path:
-        row = draw_pairs(VIDEOS, LADDER, seed=0, round=0, synthetic=1).to_pylist()[0]
+        row = evaluation_pairs(VIDEOS, LADDER, 1, seed=0).to_pylist()[0]
         file = folder / "pairs.parquet"
         pq.write_table(pa.Table.from_pylist([row | changed], schema=PAIR_SCHEMA), file)
         return file
 
     def test_what_a_run_wrote_is_read_as_it_was(self, tmp_path: Path) -> None:
-        pairs = draw_pairs(VIDEOS, LADDER, seed=0, round=0, synthetic=20, teacher=20, consensus=consensus())
+        pairs = pa.concat_tables([evaluation_pairs(VIDEOS, LADDER, 20, seed=0), teachers(20)])
         pq.write_table(pairs, tmp_path / "round-0.parquet")
         assert read_pairs(tmp_path / "round-0.parquet", LADDER).equals(pairs)
 
@@ -169,30 +174,12 @@ class TestReadPairs:
 
 class TestConfidence:
     def test_unsure_pairs_are_not_drawn(self) -> None:
-        pairs = draw_pairs(
-            VIDEOS,
-            LADDER,
-            seed=0,
-            round=0,
-            synthetic=0,
-            teacher=200,
-            consensus=consensus(),
-            min_confidence=0.6,
-        )
+        pairs = teachers(min_confidence=0.6)
         assert min(max(levels) for levels in pairs["levels"].to_pylist()) >= 0.6
 
     def test_nothing_is_sure_enough(self) -> None:
-        with pytest.raises(InputError, match=r"data\.min_confidence"):
-            draw_pairs(
-                VIDEOS,
-                LADDER,
-                seed=0,
-                round=0,
-                synthetic=0,
-                teacher=9,
-                consensus=consensus(spread=9.0),
-                min_confidence=1.0,
-            )
+        with pytest.raises(InputError, match=r"data\.labelling\.min_confidence"):
+            teachers(9, consensus(spread=9.0), min_confidence=1.0)
 
 
 def test_cuts_keep_the_balance_whatever_the_unit_of_the_spread() -> None:
@@ -204,28 +191,13 @@ def test_cuts_keep_the_balance_whatever_the_unit_of_the_spread() -> None:
 
 
 class TestSmoothing:
-    def drawn(self, known: Consensus, smoothing: float, synthetic: int = 0) -> pa.Table:
-        return draw_pairs(
-            VIDEOS,
-            LADDER,
-            seed=0,
-            round=0,
-            synthetic=synthetic,
-            teacher=50,
-            consensus=known,
-            smoothing=smoothing,
-        )
+    def drawn(self, known: Consensus, smoothing: float) -> pa.Table:
+        return teachers(50, known, smoothing=smoothing)
 
     def test_by_hand(self) -> None:
         # The scores' variance is 4, that of the difference 1 + 3: a doubt of one half.
         known = Consensus(("a", "b"), np.array([0.0, 4.0]), np.array([1.0, 3.0]))
-        rows = []
-        for smoothing in (0.0, 0.2):
-            ids = list(known.video_ids)
-            pairs = draw_pairs(
-                ids, {}, seed=0, round=0, synthetic=0, teacher=2, consensus=known, smoothing=smoothing
-            )
-            rows.append(pairs.to_pylist())
+        rows = [teachers(2, known, smoothing=smoothing).to_pylist() for smoothing in (0.0, 0.2)]
         for plain, smooth in zip(*rows, strict=True):
             assert smooth["levels"] == pytest.approx([0.9 * p + 0.1 / 5 for p in plain["levels"]], abs=1e-6)
             assert smooth["margin"] == plain["margin"]
@@ -252,8 +224,3 @@ class TestSmoothing:
     def test_agreeing_annotators_are_believed(self) -> None:
         known = consensus(spread=0.0)
         assert self.drawn(known, 0.5).equals(self.drawn(known, 0.0))
-
-    def test_labels_from_severities_stay(self) -> None:
-        pairs = self.drawn(consensus(), 0.5, synthetic=20)
-        synthetic = pairs.filter(pc.equal(pairs["source"], "synthetic"))
-        assert {max(levels) for levels in synthetic["levels"].to_pylist()} == {1.0}

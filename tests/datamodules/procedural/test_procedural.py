@@ -8,19 +8,14 @@ import numpy as np
 import pytest
 import torch
 
+from datamodules.errors import InputError
 from datamodules.opinions import read_opinions
 from datamodules.procedural import read_truth, write_corpus, write_mos
 from datamodules.procedural.corpus import _splits
 from datamodules.procedural.observers import OBSERVERS, opinion, vote
 from datamodules.procedural.shots import develop, film
-from datamodules.procedural.uploads import (
-    Chain,
-    draw_chain,
-    draw_content,
-    structural_similarity,
-    write_content,
-)
-from vqa_lightning.families import InputError
+from datamodules.procedural.similarity import structural_similarity
+from datamodules.procedural.uploads import Chain, draw_chain, draw_content, write_content
 from vqa_lightning.metrics import srcc
 
 CONTENTS = 3
@@ -85,7 +80,7 @@ class TestCorpus:
             write_corpus(corpus, contents=CONTENTS + 1)
 
     def test_too_few_contents(self, tmp_path: Path) -> None:
-        with pytest.raises(InputError, match="3 contents or more"):
+        with pytest.raises(InputError, match="must be 3 or more; got 2"):
             write_corpus(tmp_path / "none", contents=2)
         assert not (tmp_path / "none").exists()
 

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from datamodules.corpus import build_corpus
+from datamodules.errors import InputError
 from datamodules.selection.corpus_metrics import METRICS
 from datamodules.selection.matching import Array, bin_edges, histograms, select
 from datamodules.selection.select_command import select_videos
-from vqa_lightning.families import InputError
 
 DATA = Path(__file__).resolve().parents[3].parent / "shared/data"
 
@@ -85,14 +85,14 @@ def test_candidates_without_metrics_are_counted() -> None:
     chosen = select(pool, 70, edges=edges, target=np.full((9, 5), 1 / 5))
     assert chosen.left_out == 30
     assert chosen.indices.tolist() == list(range(30, 100))
-    with pytest.raises(InputError, match=r"--count 71 .* 70 candidates"):
+    with pytest.raises(InputError, match=r"--count must be from 1 to 70, .*; got 71\.$"):
         select(pool, 71, edges=edges, target=np.full((9, 5), 1 / 5))
 
 
 @pytest.mark.parametrize(
     ("shares", "words"),
     [
-        ({"a": 0.9}, "90 videos of 'a', of which the candidates have 50"),
+        ({"a": 0.9}, "90 videos of 'a', but the candidates have 50"),
         ({"a": 0.2, "b": 0.2}, "leave 60 of 100"),
         ({"a": 0.7, "b": 0.5}, "at most 1"),
         ({"a": -0.1}, "above 0"),

@@ -8,10 +8,10 @@ from av.filter import Graph
 from torch import Tensor
 
 from datamodules.distortions import DISTORTIONS
+from datamodules.errors import InputError
 from datamodules.labels import Request
 from datamodules.teachers.ffmpeg_filters import FFmpegDetector, measure
 from datamodules.video import Sampling, probe, read_clip
-from vqa_lightning.families import InputError
 
 DATA = Path(__file__).resolve().parents[3].parent / "shared/data"
 needs_data = pytest.mark.skipif(not DATA.is_dir(), reason=f"the shared clips are not at {DATA}")
@@ -93,5 +93,5 @@ class TestEdges:
         assert FFmpegDetector("blockdetect").score(noise).isnan().all()
 
     def test_another_filter_is_refused(self) -> None:
-        with pytest.raises(InputError, match=r"'siti' is not known; give one of blurdetect, blockdetect\.$"):
+        with pytest.raises(InputError, match=r"must be one of blurdetect, blockdetect; got 'siti'\.$"):
             FFmpegDetector("siti")  # type: ignore[arg-type]

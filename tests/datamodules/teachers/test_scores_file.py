@@ -7,10 +7,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from datamodules.distortions import DISTORTIONS
+from datamodules.errors import InputError
 from datamodules.labels import Annotation, Annotator, LabelStore, Request, annotate_missing
 from datamodules.teachers.scores_file import ScoresFile
 from datamodules.video import Video
-from vqa_lightning.families import InputError
 
 LABELS = Path(__file__).resolve().parents[3].parent / "shared/data/labels"
 needs_labels = pytest.mark.skipif(not LABELS.is_dir(), reason=f"the published lists are not at {LABELS}")
@@ -24,6 +24,8 @@ def write(path: Path, rows: list[dict[str, object]]) -> Path:
         path.write_text("\n".join(",".join(str(field) for field in line) for line in lines))
     elif path.suffix == ".json":
         path.write_text(json.dumps(rows))
+    elif path.suffix == ".jsonl":
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     else:
         pq.write_table(pa.Table.from_pylist(rows), path)
     return path
@@ -91,7 +93,7 @@ class TestPublishedLists:
 
     @pytest.mark.parametrize("name", ["nflx/vqeghd3.json", "w2s/example_pairs.json"])
     def test_a_list_without_scores_is_refused(self, name: str) -> None:
-        with pytest.raises(InputError, match=r"it needs .* one of scores"):
+        with pytest.raises(InputError, match=r"must have .* and one of the columns score, "):
             ScoresFile(LABELS / name)
 
     def test_a_differential_score_is_turned_by_the_caller(self) -> None:
@@ -105,7 +107,7 @@ class TestPublishedLists:
 
 
 class TestMatching:
-    @pytest.mark.parametrize("suffix", [".csv", ".json", ".parquet"])
+    @pytest.mark.parametrize("suffix", [".csv", ".json", ".jsonl", ".parquet"])
     def test_rows_are_found_by_path_name_or_stem(self, tmp_path: Path, suffix: str) -> None:
         rows: list[dict[str, object]] = [
             {"path": "z", "score": 3.5, "stderr": 0.25},
@@ -230,20 +232,24 @@ class TestWrongFiles:
     @pytest.mark.parametrize(
         ("name", "text", "message"),
         [
-            ("s.csv", "clip,mark\nx.mp4,1", "has the columns clip, mark; it needs one that names the video"),
-            ("s.csv", "path,mark\nx.mp4,1", "has the columns path, mark; .* by name_column and score_column"),
-            ("s.csv", "", "has no rows"),
-            ("s.csv", "path,score\n", "has no rows"),
-            ("s.csv", "path,score\nx.mp4,good", "gives x.mp4 the score 'good'"),
-            ("s.csv", "path,score\nx.mp4,nan", "the score 'nan'"),
-            ("s.csv", "path,score\nx.mp4", "the score None"),
-            ("s.csv", "path,score,stderr\nx.mp4,1,-1", "the stderr '-1'"),
+            (
+                "s.csv",
+                "clip,mark\nx.mp4,1",
+                "must have one of the columns path, .*; got the columns clip, mark: ",
+            ),
+            ("s.csv", "path,mark\nx.mp4,1", "got the columns path, mark: .* by name_column and score_column"),
+            ("s.csv", "", "got no rows"),
+            ("s.csv", "path,score\n", "got no rows"),
+            ("s.csv", "path,score\nx.mp4,good", "score of x.mp4 in .* must be a finite number; got 'good'"),
+            ("s.csv", "path,score\nx.mp4,nan", "score of x.mp4 in .*; got 'nan'"),
+            ("s.csv", "path,score\nx.mp4", "score of x.mp4 in .*; got None"),
+            ("s.csv", "path,score,stderr\nx.mp4,1,-1", "stderr of x.mp4 in .*; got '-1'"),
             ("s.csv", "path,score\nx.mp4,1\nx.mp4,1", "names x.mp4 twice"),
             ("s.csv", "path,score\n,1", "a row without a name, number 1"),
             ("s.json", '{"x.mp4": 1}', "is not a list of rows"),
             ("s.json", "[", "cannot be read"),
             ("s.parquet", "PAR1", "cannot be read"),
-            ("s.xlsx", "", "has the suffix '.xlsx'"),
+            ("s.xlsx", "", "got the suffix '.xlsx'"),
         ],
     )
     def test_are_one_sentence(self, tmp_path: Path, name: str, text: str, message: str) -> None:
@@ -258,7 +264,7 @@ class TestWrongFiles:
 
     def test_a_column_that_is_not_there(self, tmp_path: Path) -> None:
         path = write(tmp_path / "s.csv", [{"path": "x.mp4", "score": 1}])
-        with pytest.raises(InputError, match=r"it needs .* and 'MOS'"):
+        with pytest.raises(InputError, match=r"must have .* and the column 'MOS'"):
             ScoresFile(path, score_column="MOS")
 
 

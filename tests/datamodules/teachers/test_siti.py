@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from datamodules.errors import InputError
 from datamodules.labels import Request
 from datamodules.teachers.siti import SITI, spatial_information, temporal_information
 from datamodules.video import probe
-from vqa_lightning.families import InputError
 
 DATA = Path(__file__).resolve().parents[3].parent / "shared/data"
 needs_data = pytest.mark.skipif(not DATA.is_dir(), reason=f"the shared clips are not at {DATA}")
@@ -58,7 +58,7 @@ class TestEdges:
         assert temporal_information(grey).tolist() == [0, 0]
 
     def test_ti_of_single_frames_is_refused(self) -> None:
-        with pytest.raises(InputError, match=r"frames is 1; give 2 or more\.$"):
+        with pytest.raises(InputError, match=r"must be 2 or more; got 1\.$"):
             SITI("ti", frames=1)
 
     def test_measures_and_signs_have_their_own_fingerprints(self) -> None:

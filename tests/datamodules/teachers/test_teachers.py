@@ -8,13 +8,13 @@ import pytest
 import torch
 
 from datamodules.distortions import Distortion
+from datamodules.errors import InputError
 from datamodules.labels import Annotation, LabelStore, Request, annotate_missing
 from datamodules.simulators import SIMULATORS
 from datamodules.teachers import Laplacian
 from datamodules.teachers.artefacts import Artefacts
 from datamodules.teachers.niqe import NIQE
 from datamodules.video import Video, probe
-from vqa_lightning.families import InputError
 
 DATA = Path(__file__).resolve().parents[3].parent / "shared/data"
 needs_data = pytest.mark.skipif(not DATA.is_dir(), reason=f"the shared clips are not at {DATA}")
@@ -142,7 +142,7 @@ class TestFailures:
 
     def test_failing_on_all_of_the_first_videos_it_is_the_teacher(self, mixed: list[Video]) -> None:
         ladders = [Request(video, SIMULATORS["resize"], level) for video in mixed for level in (1, 2)]
-        with pytest.raises(InputError, match="first 8 videos: mend it") as caught:
+        with pytest.raises(InputError, match="first 8 videos: mend the teacher") as caught:
             list(Failing().annotate(ladders))
         assert mixed[7].path in str(caught.value)
         assert "\n" not in str(caught.value)

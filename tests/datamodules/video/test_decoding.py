@@ -13,9 +13,9 @@ import numpy.typing as npt
 import pytest
 import torch
 
+from datamodules.errors import InputError
 from datamodules.video import Cut, Sampling, probe, read_clip, read_clips
 from datamodules.video.colour import WindowConverter, hdr_to_sdr
-from vqa_lightning.families import InputError
 
 DATA = Path(__file__).resolve().parents[3].parent / "shared/data"
 WHOLE = Sampling(window=None)

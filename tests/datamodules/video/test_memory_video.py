@@ -3,9 +3,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from datamodules.errors import InputError
 from datamodules.video import Sampling, Video, probe, read_clip
 from datamodules.video.memory_video import memory_video
-from vqa_lightning.families import InputError
 
 DATA = Path(__file__).resolve().parents[3].parent / "shared/data"
 
@@ -70,10 +70,10 @@ def test_one_frame_is_repeated() -> None:
         (torch.zeros(3, 8, 8), 30.0, "shape"),
         (torch.zeros(2, 8, 8, 3), 30.0, "shape"),
         (torch.zeros(0, 3, 8, 8), 30.0, "shape"),
-        (torch.full((2, 3, 8, 8), 255.0), 30.0, "values from 255 to 255"),
-        (torch.full((2, 3, 8, 8), torch.nan), 30.0, "values from nan"),
+        (torch.full((2, 3, 8, 8), 255.0), 30.0, "floats from 255 to 255"),
+        (torch.full((2, 3, 8, 8), torch.nan), 30.0, "floats from nan"),
         (torch.zeros(2, 3, 8, 8, dtype=torch.int64), 30.0, "int64"),
-        (torch.zeros(2, 3, 8, 8), 0.0, "0.0 frames per second"),
+        (torch.zeros(2, 3, 8, 8), 0.0, "frames per second .*; got 0.0"),
     ],
 )
 def test_what_is_no_video_is_one_sentence(frames: torch.Tensor, fps: float, what: str) -> None:

@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 from torchvision.transforms.v2 import functional as transforms
 
+from datamodules.errors import InputError
 from datamodules.video import Sampling, probe, read_clip
 from datamodules.video.views import VIEWS, View, crop, fragments, require_native, view
-from vqa_lightning.families import InputError
 
 SIZE = (64, 64)
 PATCH = 8
@@ -125,7 +125,9 @@ def test_smaller_frames_are_enlarged_with_their_aspect_kept(name: View) -> None:
 
 
 def test_a_window_too_small_for_native_pixels_is_refused() -> None:
-    with pytest.raises(InputError, match=r"model\.sampling\.window 48 .* 64 x 64 .* fragments"):
+    with pytest.raises(
+        InputError, match=r"model\.sampling\.window must be 64 or more .* fragments.*; got 48"
+    ):
         require_native("fragments", 48, SIZE)
     require_native("resize", 48, SIZE)
     require_native("crop", 64, SIZE)

@@ -3,16 +3,14 @@ import pytest
 
 from datamodules.opinions import BENCHMARKS
 from vqa_lightning.metrics import srcc
-from vqa_lightning.metrics.benchmark_table import (
+from vqa_lightning.metrics.benchmark_figures import (
     DomainAverage,
     ScoredSet,
     SetFigures,
     domain_averages,
-    notes,
-    print_benchmarks,
     set_figures,
-    table_rows,
 )
+from vqa_lightning.metrics.benchmark_table import notes, print_benchmarks, table_rows
 
 DRAWS = 100  # an interval that is only compared needs no more
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vqa_lightning.families import InputError
+from datamodules.errors import InputError
 from vqa_lightning.metrics import agreement
 from vqa_lightning.metrics.human_scale import HumanScale
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import rankdata
 
-from vqa_lightning.families import InputError
+from datamodules.errors import InputError
 from vqa_lightning.metrics.significance import compare, meng_test
 
 

@@ -12,10 +12,11 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.tensor import DTensor, Shard, distribute_tensor
 from torch.multiprocessing.spawn import spawn
 
+from datamodules.corpus import Splits
 from datamodules.distortions import Distortion
 from datamodules.errors import InputError
 from datamodules.labels import Consensus
-from datamodules.pairs import ANSWERS
+from datamodules.pairs import ANSWERS, PairCounts
 from datamodules.pairs.lost import told_of_lost_pairs
 from datamodules.round_data import RoundDataModule
 from datamodules.video import Sampling
@@ -64,12 +65,9 @@ def fit(
     data = RoundDataModule(
         str(corpus),
         batch_size=batch_size,
-        synthetic_pairs=24,
-        teacher_pairs=0,
-        evaluation_pairs=4,
+        counts=PairCounts(synthetic=24, teacher=0, evaluation=4),
         simulators=simulators,
-        shares=(0.8, 0.1, 0.1),
-        duplicates=False,
+        splits=Splits(shares=(0.8, 0.1, 0.1), duplicates=False),
     )
     torch.manual_seed(0)
     module = RankingModule(lmm=TINY, sampling=Sampling(frames=2, window=32), optimizer=optimizer)

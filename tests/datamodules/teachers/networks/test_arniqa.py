@@ -5,8 +5,8 @@ import torch
 from torch import Tensor, nn
 from torchvision.models import resnet50
 
+from datamodules.errors import InputError
 from datamodules.teachers.networks.arniqa import ARNIQA
-from vqa_lightning.families import InputError
 
 
 class Regressor(nn.Module):
@@ -63,5 +63,5 @@ def test_missing_files_without_a_network_are_one_sentence(
 
 
 def test_another_regressor_is_refused() -> None:
-    with pytest.raises(InputError, match=r"'spaq' is not known; give koniq10k or kadid10k\.$"):
+    with pytest.raises(InputError, match=r"must be one of koniq10k, kadid10k; got 'spaq'\.$"):
         ARNIQA("spaq")  # type: ignore[arg-type]

@@ -5,10 +5,10 @@ import pytest
 import torch
 from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, CLIPProcessor, CLIPTokenizer
 
+from datamodules.errors import InputError
 from datamodules.labels import Request
 from datamodules.teachers.networks.clip_iqa import CLIPIQA
 from datamodules.video import probe
-from vqa_lightning.families import InputError
 
 DATA = Path(__file__).resolve().parents[4].parent / "shared/data"
 needs_data = pytest.mark.skipif(not DATA.is_dir(), reason=f"the shared clips are not at {DATA}")

@@ -4,10 +4,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from datamodules.errors import InputError
 from datamodules.labels import Request
 from datamodules.teachers.networks.exported import ExportedModel
 from datamodules.video import probe
-from vqa_lightning.families import InputError
 
 DATA = Path(__file__).resolve().parents[4].parent / "shared/data"
 needs_data = pytest.mark.skipif(not DATA.is_dir(), reason=f"the shared clips are not at {DATA}")
@@ -121,7 +121,9 @@ class TestInput:
     def test_several_numbers_for_a_clip_are_refused(self, tmp_path: Path) -> None:
         path = tmp_path / "identity.pt"
         torch.jit.script(nn.Identity()).save(path)
-        with pytest.raises(InputError, match=r"returns the shape \(1, 1, 3, 8, 8\) for a batch of 1"):
+        with pytest.raises(
+            InputError, match=r"one score for each of a batch of 1; got the shape \(1, 1, 3, 8, 8\)\.$"
+        ):
             ExportedModel(str(path)).score(torch.rand(1, 1, 3, 8, 8))
 
 
@@ -141,13 +143,18 @@ class TestFile:
         torch.save({"weight": torch.ones(1)}, weights)
         (tmp_path / "text.pt2").write_text("no model")
         for path in (weights, tmp_path / "text.pt2"):
-            with pytest.raises(InputError, match=r"neither a TorchScript file nor an exported program .*\.$"):
+            with pytest.raises(
+                InputError,
+                match=r"cannot be loaded \(.+\); name a TorchScript file or an exported program .*\.$",
+            ):
                 ExportedModel(str(path))
-        with pytest.raises(InputError, match=r"absent\.pt is missing; .*\.$"):
+        with pytest.raises(InputError, match=r"absent\.pt cannot be loaded \(.*does not exist\); .*\.$"):
             ExportedModel(str(tmp_path / "absent.pt"))
 
     def test_settings_out_of_range_are_refused(self, first_channel: str) -> None:
-        with pytest.raises(InputError, match=r"'bhwc' is not known; give one of btchw, bcthw, bchw\.$"):
+        with pytest.raises(InputError, match=r"must be one of btchw, bcthw, bchw; got 'bhwc'\.$"):
             ExportedModel(first_channel, layout="bhwc")  # type: ignore[arg-type]
-        with pytest.raises(InputError, match=r"three numbers each, the std above 0\.$"):
+        with pytest.raises(
+            InputError, match=r"three numbers each, the std above 0; got .* and \(1, 1, 0\)\.$"
+        ):
             ExportedModel(first_channel, std=(1, 1, 0))

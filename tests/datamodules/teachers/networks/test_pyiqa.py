@@ -2,8 +2,8 @@ from importlib.util import find_spec
 
 import pytest
 
+from datamodules.errors import InputError
 from datamodules.teachers.networks.pyiqa import PyIQA
-from vqa_lightning.families import InputError
 
 
 @pytest.mark.skipif(find_spec("pyiqa") is not None, reason="pyiqa is installed")

@@ -7,10 +7,10 @@ import pytest
 import torch
 from transformers import dynamic_module_utils
 
+from datamodules.errors import InputError
 from datamodules.labels import Request
 from datamodules.teachers.networks.qalign import QAlign
 from datamodules.video import probe
-from vqa_lightning.families import InputError
 
 DATA = Path(__file__).resolve().parents[4].parent / "shared/data"
 needs_data = pytest.mark.skipif(not DATA.is_dir(), reason=f"the shared clips are not at {DATA}")
@@ -112,5 +112,5 @@ class TestRepository:
     @pytest.mark.parametrize("method", ["", "rate"])
     def test_what_is_no_such_model_is_one_sentence(self, tmp_path: Path, method: str) -> None:
         folder = write_repository(tmp_path / "other", method) if method else str(tmp_path)
-        with pytest.raises(InputError, match=r"cannot be loaded as a model of the Q-Align kind .*\.$"):
+        with pytest.raises(InputError, match=r"The Q-Align model .* cannot be loaded \(.+\); .*\.$"):
             QAlign(folder, trust_remote_code=True)

@@ -2,11 +2,20 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from callbacks.rounds.probe import collapsing, judge_round, label_entropy, score_spread
+from callbacks.rounds.judging import (
+    judge_student,
+    label_entropy,
+    rounds_without_rise,
+    score_spread,
+    signs_of_collapse,
+)
+from callbacks.rounds.labels import StudentScores
+from callbacks.rounds.rows import RoundRow
 from datamodules.distortions import DISTORTIONS
 from datamodules.labels import Consensus, Request
 from datamodules.labels.label_store import READ_SCHEMA
 from datamodules.video import Video
+from vqa_lightning.scoring import ErrorModel
 
 SIMULATOR = DISTORTIONS["jpeg"]
 VIDEOS = [Video(f"v{index}", f"v{index}", content=f"content {index}") for index in range(30)]
@@ -14,8 +23,8 @@ SCORES = np.array([0.0, 1.0])
 PROBE = [Request(video, SIMULATOR, level) for video in VIDEOS for level in range(1, 5)]
 
 
-def said_by(name: str, right: int) -> tuple[pa.Table, str]:
-    """Scores that order the ladders of the first `right` videos and turn those of the others round."""
+def said_by(name: str, right: int, train: np.ndarray = SCORES) -> StudentScores:
+    """Scores that order the ladders of the first `right` videos and turn the ladders of the others round."""
     rows = [
         {
             "video_id": video.video_id,
@@ -30,35 +39,40 @@ def said_by(name: str, right: int) -> tuple[pa.Table, str]:
         for index, video in enumerate(VIDEOS)
         for level in range(5)
     ]
-    return pa.Table.from_pylist(rows, schema=READ_SCHEMA), name
+    table = pa.Table.from_pylist(rows, schema=READ_SCHEMA)
+    return StudentScores(table, name, ErrorModel(1, 0), train, Consensus((), np.empty(0), np.empty(0)))
 
 
-class TestJudgeRound:
+def row_of(label_entropy: float, probe: float = 0.0) -> RoundRow:
+    return RoundRow(0, {}, 0, 0, 0, 0, {}, (probe, 0, 0), "kept", label_entropy, 1.0, 0)
+
+
+class TestJudgeStudent:
     def test_the_first_round_is_kept_whatever_it_says(self) -> None:
-        verdict = judge_round(said_by("a", 3), None, PROBE, SCORES)
+        verdict = judge_student(said_by("a", 3), None, PROBE)
         assert verdict.kept
         assert verdict.agreement.value == pytest.approx((3 - 27) / 30)
 
     def test_a_clear_fall_is_rejected_and_said(self) -> None:
-        verdict = judge_round(said_by("b", 18), said_by("a", 30), PROBE, SCORES)
+        verdict = judge_student(said_by("b", 18), said_by("a", 30), PROBE)
         assert not verdict.kept
         assert "-0.800" in verdict.reason
 
     def test_a_fall_within_its_interval_is_kept(self) -> None:
         # One content of thirty: a resample without it has no fall, as a third of the resamples.
-        verdict = judge_round(said_by("b", 29), said_by("a", 30), PROBE, SCORES)
+        verdict = judge_student(said_by("b", 29), said_by("a", 30), PROBE)
         assert verdict.kept
 
     def test_one_score_for_all_is_rejected(self) -> None:
-        assert not judge_round(said_by("a", 30), None, PROBE, np.array([2.0, np.nan, 2.0])).kept
+        assert not judge_student(said_by("a", 30, np.array([2.0, np.nan, 2.0])), None, PROBE).kept
 
     def test_without_a_ladder_in_common_nothing_is_believed(self) -> None:
-        verdict = judge_round(said_by("b", 30), said_by("a", 30), [], SCORES)
+        verdict = judge_student(said_by("b", 30), said_by("a", 30), [])
         assert not verdict.kept
         assert "no ladder" in verdict.reason
 
     def test_one_content_is_too_few_to_reject(self) -> None:
-        assert judge_round(said_by("b", 0), said_by("a", 30), PROBE[:4], SCORES).kept
+        assert judge_student(said_by("b", 0), said_by("a", 30), PROBE[:4]).kept
 
 
 class TestCollapse:
@@ -70,7 +84,12 @@ class TestCollapse:
         # Of 500 normal draws the deviation is 1 to 3 %.
         assert score_spread(clear) == pytest.approx(1 / np.sqrt(0.1), rel=0.1)
 
-    def test_half_of_the_largest_is_told(self) -> None:
-        assert collapsing([2.0, 1.9, 0.9])
-        assert not collapsing([2.0, 1.1])
-        assert not collapsing([0.1])
+    def test_a_figure_below_half_of_its_largest_is_told(self) -> None:
+        (sign,) = signs_of_collapse([row_of(2.0), row_of(1.9), row_of(0.9)])
+        assert "label_entropy is 0.90 after 2.00" in sign
+        assert not signs_of_collapse([row_of(2.0), row_of(1.1)])
+        assert not signs_of_collapse([row_of(0.1)])
+
+
+def test_rounds_are_counted_from_the_first_best_one() -> None:
+    assert rounds_without_rise([row_of(1, probe) for probe in (0.1, 0.3, np.nan, 0.3)]) == 2

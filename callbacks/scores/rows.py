@@ -1,0 +1,112 @@
+"""Rows in a file: CSV, JSON lines or Parquet by the file's suffix, written whole and read back to the bit.
+
+A file appears under its name when it is complete, so that a half-written file is never mistaken for a
+finished file.
+"""
+
+import csv
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from tempfile import TemporaryFile
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from datamodules.checks import check_choice
+from datamodules.errors import InputError
+
+SUFFIXES = (".csv", ".jsonl", ".parquet")
+
+Row = Mapping[str, Any]
+
+
+def checked_output(output: str) -> Path:
+    """Return the path of the file to write, refused now and not after hours.
+
+    Raises:
+        InputError: the suffix is none of SUFFIXES, the path is a folder, or its folder does not exist or
+            cannot be written to.
+    """
+    path = Path(output)
+    check_choice(f"The suffix of --output {output}", path.suffix, SUFFIXES)
+    folder = path.resolve().parent
+    if not folder.is_dir():
+        raise InputError(f"--output {output} is in a folder that does not exist: make the folder first.")
+    if path.is_dir():
+        raise InputError(f"--output {output} is a folder: name a file.")
+    try:
+        TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise InputError(
+            f"--output {output} is in a folder that cannot be written to ({error.strerror}): "
+            "name another place."
+        ) from error
+    return path
+
+
+def write_rows(output: Path, rows: Sequence[Row], schema: pa.Schema) -> None:
+    """Write the columns of a schema; a cell that a row lacks is empty.
+
+    Raises:
+        InputError: the file cannot be written.
+    """
+    table = pa.Table.from_pylist(rows, schema=schema)
+    hidden = output.with_name(f".{output.name}.tmp")
+    with one_sentence(output):
+        try:
+            if output.suffix == ".parquet":
+                pq.write_table(table, hidden)
+            elif output.suffix == ".csv":
+                with hidden.open("w", newline="") as stream:
+                    writer = csv.DictWriter(stream, schema.names, lineterminator="\n")
+                    writer.writeheader()
+                    writer.writerows(table.to_pylist())
+            else:
+                hidden.write_text(json_lines(table.to_pylist()))
+            os.replace(hidden, output)
+        except BaseException:
+            with suppress(OSError):
+                hidden.unlink()
+            raise
+
+
+def read_rows(output: Path, schema: pa.Schema) -> list[Row]:
+    """Read the columns of a schema from a file that `write_rows` has written.
+
+    Raises:
+        OSError, ValueError, KeyError, TypeError, csv.Error: the file is another kind of file.
+    """
+    if output.suffix == ".parquet":
+        rows = pq.read_table(output).select(schema.names).cast(schema).to_pylist()
+    else:
+        with output.open(newline="") as stream:
+            rows = list(csv.DictReader(stream) if output.suffix == ".csv" else map(json.loads, stream))
+    return [{field.name: _typed(row[field.name], field.type) for field in schema} for row in rows]
+
+
+def _typed(cell: Any, kind: pa.DataType) -> Any:
+    if kind == pa.float64():
+        return None if cell in (None, "") else float(cell)
+    return cell
+
+
+def json_lines(rows: Iterable[Row]) -> str:
+    """Return one JSON object a line."""
+    return "".join(json.dumps(row) + "\n" for row in rows)
+
+
+@contextmanager
+def one_sentence(file: Path) -> Iterator[None]:
+    """Turn the system's message while a file is written into an InputError that names the file."""
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or str(error).partition("\n")[0].rstrip(".")
+        raise InputError(
+            f"{file} cannot be written ({reason}); mend that and repeat the command, which keeps the scores "
+            "written so far."
+        ) from error
