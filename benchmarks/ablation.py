@@ -56,14 +56,14 @@ WINDOW = ('--model.sampling={"segments": 1, "frames": 4, "window": 144}',)
 
 def _loss(judgement: str, name: str, **settings: object) -> tuple[str]:
     chosen = {"class_path": f"vqa_lightning.losses.{name}", "init_args": settings}
-    return (f"--model.{judgement}_loss={json.dumps(chosen)}",)
+    return (f"--model.loss.{judgement}={json.dumps(chosen)}",)
 
 
 ARMS: dict[str, tuple[str, ...]] = {
     BASE: (),
-    "family qwen3_vl": ("--model.lmm.family=qwen3_vl",),
-    "family smolvlm": ("--model.lmm.family=smolvlm",),
-    "family internvl": ("--model.lmm.family=internvl",),
+    "family qwen3_vl": ("--model.lmm.embedded.family=qwen3_vl",),
+    "family smolvlm": ("--model.lmm.embedded.family=smolvlm",),
+    "family internvl": ("--model.lmm.embedded.family=internvl",),
     "pairwise alone": PAIRWISE,
     "pointwise alone": POINTWISE,
     "one order": ("--model.both_orders=false",),
@@ -75,14 +75,14 @@ ARMS: dict[str, tuple[str, ...]] = {
     "window 144, resize and fragments of 48": (
         *WINDOW,
         "--model.lmm.view=resize_fragments",
-        "--model.lmm.image_size=48",
+        "--model.lmm.embedded.image_size=48",
     ),
     "hard levels": _loss("pairwise", "LevelCrossEntropy", hard=True),
     "confidence term": _loss("pairwise", "ConfidenceCrossEntropy"),
     "ordered probit": _loss("pointwise", "OrderedProbit"),
     "Bradley-Terry": _loss("pointwise", "BradleyTerry"),
     "fidelity": _loss("pointwise", "Fidelity"),
-    "family qwen3_vl, pointwise alone": ("--model.lmm.family=qwen3_vl", *POINTWISE),
+    "family qwen3_vl, pointwise alone": ("--model.lmm.embedded.family=qwen3_vl", *POINTWISE),
     "window 144, fragments, pointwise alone": (*WINDOW, "--model.lmm.view=fragments", *POINTWISE),
     "pairwise alone, confidence term, hard levels": (
         *PAIRWISE,

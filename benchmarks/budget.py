@@ -24,7 +24,6 @@ from vqa_lightning.budget.memory import GB, estimate, training_hours
 from vqa_lightning.budget.stand_in import write_stand_in
 from vqa_lightning.lmm.sharding import build_on_meta
 from vqa_lightning.training import RankingModule
-from vqa_lightning.training.building import build_lmm
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 RUNS = {
@@ -85,28 +84,14 @@ def main() -> None:
         words += [f"--model.{key}={value}" for key, value in overrides.items()]
         with tempfile.TemporaryDirectory() as folder:
             module, data = modules(words, Path(folder))
-            build = partial(
-                build_lmm, module.lmm_config, module.sampling, module.trained, module.judgements, half=True
-            )
-            lmm = build_on_meta(partial(build, weights=False))
-            shape = step_shape(
-                lmm,
-                data.batch_size,
-                given.height,
-                given.width,
-                pairwise="pairwise" in module.judgements,
-                pointwise="pointwise" in module.judgements,
-                both_orders=module.both_orders,
-            )
-        everywhere = module.pairwise_loss.needs_all_positions
+            lmm = build_on_meta(partial(module.build_lmm, half=True, weights=False))
+            shape = step_shape(lmm, module.step(data.batch_size, (given.height, given.width)))
         budget = estimate(
             lmm,
             shape,
-            (given.height, given.width),
             shards=8 if "fsdp" in row else 1,
-            all_positions=everywhere,
         )
-        flops = step_flops(lmm, shape, all_positions=everywhere).total
+        flops = step_flops(lmm, shape).total
         hours = training_hours(flops, data.batch_size, of_pairs=given.pairs, utilisation=given.utilisation)
         if len(table.columns) == 4:
             for name in (*budget.parts(), "total", "hours"):

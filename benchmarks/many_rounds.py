@@ -52,9 +52,9 @@ trainer:
       init_args: {{filename: last, enable_version_counter: false, save_on_train_epoch_end: true}}
     - {{class_path: many_rounds.MemoryWatch, init_args: {{file: memory.csv}}}}
 model:
-  lmm: {{image_size: 32, hidden_size: 32, vision_layers: 1, text_layers: 1}}
+  lmm: {{embedded: {{image_size: 32, hidden_size: 32, vision_layers: 1, text_layers: 1}}}}
   sampling: {{frames: 2, window: 32}}
-  score_draws: 2
+  scoring: {{draws: 2}}
 data:
   class_path: datamodules.RoundDataModule
   init_args:

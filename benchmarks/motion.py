@@ -70,7 +70,7 @@ def train(root: Path, arm: str, seed: int, videos: str | None, pairs: int, accel
         accelerator,
     ]
     words += ["--trainer.enable_progress_bar", "false", "--trainer.default_root_dir", str(root)]
-    words += ["--model.lmm.view", "crop", "--model.score_draws", "2", "--seed_everything", str(seed)]
+    words += ["--model.lmm.view", "crop", "--model.scoring.draws", "2", "--seed_everything", str(seed)]
     words += [
         "--model.sampling.segments",
         str(SAMPLING.segments),

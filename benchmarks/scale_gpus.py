@@ -23,7 +23,6 @@ from scoring_ways import operations
 from vqa_lightning.budget.flops import step_flops, step_shape
 from vqa_lightning.budget.memory import GB, Budget, estimate, training_hours
 from vqa_lightning.lmm.sharding import build_on_meta
-from vqa_lightning.training.building import build_lmm
 
 MODELS = {
     "0.5B": ("llava_onevision_0.5b", "llava-hf/llava-onevision-qwen2-0.5b-ov-hf"),
@@ -38,7 +37,7 @@ PAIRS = 500_000 + 600_000 + 700_000
 
 FRAME = (1080, 1920)
 DRAWS = 4
-"""Clips of a video that a score is the mean of: `model.score_draws`."""
+"""Clips of a video that a score is the mean of: `model.scoring.draws`."""
 
 WAYS = ("pointwise", "ours, anchor first", "ours, both orders")
 
@@ -53,22 +52,10 @@ def step(config: str, parts: str) -> tuple[float, dict[str, Budget], float]:
     words = ["--config", str(CONFIGS / f"{config}.yaml"), f"--model.trained.parts={parts}"]
     with tempfile.TemporaryDirectory() as folder:
         module, data = modules(words, Path(folder))
-        settings = (module.lmm_config, module.sampling, module.trained, module.judgements)
-        lmm = build_on_meta(partial(build_lmm, *settings, half=True, weights=False))
-    shape = step_shape(
-        lmm,
-        data.batch_size,
-        *FRAME,
-        pairwise="pairwise" in module.judgements,
-        pointwise="pointwise" in module.judgements,
-        both_orders=module.both_orders,
-    )
-    everywhere = module.pairwise_loss.needs_all_positions
-    budgets = {
-        name: estimate(lmm, shape, FRAME, shards=shards, all_positions=everywhere)
-        for name, shards in STRATEGIES.items()
-    }
-    flops = step_flops(lmm, shape, all_positions=everywhere).total / data.batch_size
+        lmm = build_on_meta(partial(module.build_lmm, half=True, weights=False))
+    shape = step_shape(lmm, module.step(data.batch_size, FRAME))
+    budgets = {name: estimate(lmm, shape, shards=shards) for name, shards in STRATEGIES.items()}
+    flops = step_flops(lmm, shape).total / data.batch_size
     return flops, budgets, sum(parameter.numel() for parameter in lmm.parameters())
 
 

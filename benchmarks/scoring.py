@@ -39,6 +39,7 @@ from datamodules.video import Sampling, probe
 from datamodules.video_data import VideoDataModule
 from vqa_lightning.annotators.checkpoint_teacher import load_checkpoint
 from vqa_lightning.budget.stand_in import write_stand_in
+from vqa_lightning.families import EmbeddedSizes
 from vqa_lightning.lmm import LMM, LMMConfig
 from vqa_lightning.lmm.sharding import build_on_meta
 from vqa_lightning.scaling import map_scores
@@ -46,8 +47,10 @@ from vqa_lightning.training import RankingModule
 
 CLIPS = Path(__file__).resolve().parents[2] / "shared" / "data" / "clips"
 PUBLISHED = ("llava-hf/llava-onevision-qwen2-0.5b-ov-hf", "llava-hf/llava-onevision-qwen2-7b-ov-hf")
-ROUND = LMMConfig(motion="differences", image_size=64, hidden_size=96, vision_layers=2, text_layers=2)
-LARGE = LMMConfig(image_size=96, patch_size=8, hidden_size=256, vision_layers=4, text_layers=4)
+ROUND = LMMConfig(
+    motion="differences", embedded=EmbeddedSizes(hidden_size=96, vision_layers=2, text_layers=2)
+)
+LARGE = LMMConfig(embedded=EmbeddedSizes(image_size=96, hidden_size=256, vision_layers=4, text_layers=4))
 LARGE_SAMPLING = Sampling(segments=8, frames=1, window=104)
 FRAMES = Sampling(segments=8, frames=1, window=None)
 ANCHORS = 5

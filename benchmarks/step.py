@@ -45,7 +45,9 @@ from datamodules.pairs import Drawing, PairCounts
 from datamodules.procedural import write_corpus
 from datamodules.round_data import RoundDataModule
 from datamodules.video import Sampling
+from vqa_lightning.budget import flops
 from vqa_lightning.budget.flops import step_flops, step_shape
+from vqa_lightning.families import EmbeddedSizes
 from vqa_lightning.lmm import LMMConfig, TrainedParts
 from vqa_lightning.training import RankingModule
 
@@ -54,7 +56,8 @@ PEAKS = {"H100 PCIe": 756, "H100": 989, "H200": 989, "A100": 312, "4090": 165}
 
 MODELS = ("llava-hf/llava-onevision-qwen2-0.5b-ov-hf", "llava-hf/llava-onevision-qwen2-7b-ov-hf")
 SMALL = LMMConfig(
-    view="resize", image_size=96, patch_size=12, hidden_size=128, vision_layers=4, text_layers=4
+    view="resize",
+    embedded=EmbeddedSizes(image_size=96, patch_size=12, hidden_size=128, vision_layers=4, text_layers=4),
 )
 NOT_MEASURED = "not measured"
 
@@ -272,7 +275,7 @@ def measure(setting: Setting, args: argparse.Namespace, device: torch.device, re
         distortion = np.array(data.distortion)[-count:] / setting.pairs
         released = turns.per_pair("released") if "released" in turns.seconds else None
         side = setting.sampling.window or 0
-        shape = step_shape(module.lmm, setting.pairs, side, side, pointwise=False, both_orders=both_orders)
+        shape = step_shape(module.lmm, flops.Step(setting.pairs, (side, side), ("pairwise",), both_orders))
         second = float(np.median(ours)) * setting.pairs
         utilisation = memory = NOT_MEASURED
         if device.type == "cuda":

@@ -73,11 +73,11 @@ def words(training: Training, job: Job, judges: Path, steps: int) -> list[str]:
         "splits.seed": job.seed,
         **training.growth,
     }
-    model: dict[str, Any] = {"both_orders": False, "score_draws": DRAWS}
+    model: dict[str, Any] = {"both_orders": False, "scoring.draws": DRAWS}
     if len(training.teachers) == 1:  # nobody to be weighed against, even if it is no better than chance
         data["labelling.teacher_weights"] = "equal"
     if training.confidence:
-        model["pairwise_loss"] = {"class_path": "vqa_lightning.losses.ConfidenceCrossEntropy"}
+        model["loss.pairwise"] = {"class_path": "vqa_lightning.losses.ConfidenceCrossEntropy"}
     settings = {f"data.init_args.{name}": value for name, value in data.items()}
     settings |= {f"model.{name}": value for name, value in model.items()} | {"seed_everything": job.seed}
     return [

@@ -1,4 +1,7 @@
-"""What happens around training: self-improvement, pictures for TensorBoard, writing scores."""
+"""What happens around training: self-improvement, pictures for TensorBoard, writing scores.
+
+Imports `datamodules` and `vqa_lightning`, and is imported by the command line alone.
+"""
 
 from callbacks.pictures import PairGallery, RoundPictures, SourceScalars
 from callbacks.rounds import SelfImprovement

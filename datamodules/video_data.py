@@ -151,7 +151,7 @@ class VideoDataModule(LightningDataModule):
         time, for they are large.
         """
         assert self.trainer is not None
-        draws = cast(int, self.trainer.lightning_module.score_draws)
+        draws = cast(Any, self.trainer.lightning_module).scoring.draws
         together = self.score_every is not None and self.sampling.window is not None
         batch_size = self.batch_size if together else 1
         workers = self.workers

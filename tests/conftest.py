@@ -88,8 +88,9 @@ def save_checkpoint() -> Callable[..., Path]:
     from vqa_lightning.training import RankingModule
 
     def save(path: Path, *settings: str, seed: int = 0) -> Path:
-        tiny = ("lmm.image_size=32", "lmm.hidden_size=32", "lmm.vision_layers=1", "lmm.text_layers=1")
-        cuts = ("sampling.frames=2", "sampling.window=32", "anchors=3")
+        sizes = ("image_size=32", "hidden_size=32", "vision_layers=1", "text_layers=1")
+        tiny = [f"lmm.embedded.{size}" for size in sizes]
+        cuts = ("sampling.frames=2", "sampling.window=32", "scoring.anchors=3")
         cli = LightningCLI(
             RankingModule,
             run=False,

@@ -19,10 +19,9 @@ from vqa_lightning.budget.flops import step_shape
 from vqa_lightning.budget.memory import GB, Budget, estimate
 from vqa_lightning.budget.stand_in import write_stand_in
 from vqa_lightning.checkpoints.resuming import KEPT
-from vqa_lightning.lmm import LMM, LMMConfig, TrainedParts
+from vqa_lightning.lmm import LMMConfig, TrainedParts
 from vqa_lightning.lmm.sharding import build_on_meta
 from vqa_lightning.training import RankingModule
-from vqa_lightning.training.building import build_lmm
 from vqa_lightning.training.defaults import default_optimizer
 
 CONFIGS = Path(__file__).parents[1] / "configs"
@@ -68,25 +67,10 @@ def modules(cli: Parsed, folder: Path) -> tuple[RankingModule, RoundDataModule]:
     return made.model, made.data
 
 
-def build(module: RankingModule) -> LMM:
-    settings = module.lmm_config, module.sampling, module.trained, module.judgements
-    return build_lmm(*settings, half=True, weights=False)
-
-
 def budget(module: RankingModule, data: RoundDataModule, **settings: Any) -> Budget:
     """Of a step on 1080p, on the meta device."""
-    lmm = build_on_meta(lambda: build(module))
-    shape = step_shape(
-        lmm,
-        data.batch_size,
-        1080,
-        1920,
-        pairwise="pairwise" in module.judgements,
-        pointwise="pointwise" in module.judgements,
-        both_orders=module.both_orders,
-    )
-    everywhere = module.pairwise_loss.needs_all_positions
-    return estimate(lmm, shape, (1080, 1920), all_positions=everywhere, **settings)
+    lmm = build_on_meta(lambda: module.build_lmm(half=True, weights=False))
+    return estimate(lmm, step_shape(lmm, module.step(data.batch_size, (1080, 1920))), **settings)
 
 
 @pytest.mark.parametrize("name", MODELS)

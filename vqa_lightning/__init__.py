@@ -11,12 +11,25 @@ if TYPE_CHECKING:
     from vqa_lightning.annotators.scorer import Comparison, Scorer, VideoScore
     from vqa_lightning.annotators.teacher_module import TeacherModule
     from vqa_lightning.training.module import RankingModule
+    from vqa_lightning.training.optimizers import MuonAdamW
+    from vqa_lightning.training.schedule import CosineWithWarmup
 
-__all__ = ["Checkpoint", "Comparison", "RankingModule", "Scorer", "TeacherModule", "VideoScore"]
+__all__ = [
+    "Checkpoint",
+    "Comparison",
+    "CosineWithWarmup",
+    "MuonAdamW",
+    "RankingModule",
+    "Scorer",
+    "TeacherModule",
+    "VideoScore",
+]
 
 _HOMES = {
     "Checkpoint": "annotators.checkpoint_teacher",
     "Comparison": "annotators.scorer",
+    "CosineWithWarmup": "training.schedule",
+    "MuonAdamW": "training.optimizers",
     "RankingModule": "training.module",
     "Scorer": "annotators.scorer",
     "TeacherModule": "annotators.teacher_module",

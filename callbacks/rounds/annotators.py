@@ -94,8 +94,8 @@ def let_student_annotate(
 
 def anchor_clips(data: RoundDataModule, module: RankingModule, consensus: Consensus) -> list[Tensor]:
     """Return the clips that a pairwise student compares others with: those named, or by the consensus."""
-    if module.anchor_files is not None:
-        return named_clips(module.anchor_files, module.sampling)
+    if module.scoring.files is not None:
+        return named_clips(module.scoring.files, module.sampling)
     train = {video.video_id: video for video in data.split("train")}
     chosen = calmest(consensus.restrict(list(train)), module.anchors.count)
     return [read_clip(train[name], module.sampling).frames for name in chosen]

@@ -143,8 +143,8 @@ class SelfImprovement(Callback):
         self._began = began = time.monotonic()
         data, module = _parts(trainer, pl_module)
         _check_run(trainer, data, self.epochs_per_round)
-        if module.score_by == "pairwise" and module.anchor_files is not None:
-            named_clips(module.anchor_files, module.sampling)  # now, and not after hours of annotation
+        if module.score_by == "pairwise" and module.scoring.files is not None:
+            named_clips(module.scoring.files, module.sampling)  # now, and not after hours of annotation
         self.folder = Path(trainer.strategy.broadcast(trainer.log_dir or "."))
         self.run_labels = LabelStore(self.folder / "labels")
         self.requests = round_requests(data, self.ladders, self.calibration_simulators)

@@ -15,6 +15,7 @@ from datamodules.batches import VideoBatch
 from datamodules.benchmark_data import BenchmarkDataModule, BenchmarkSet
 from datamodules.errors import InputError
 from datamodules.video import Sampling
+from vqa_lightning.scoring import Scoring
 
 LABELS = Path(__file__).resolve().parents[2].parent / "shared/data/labels"
 
@@ -144,7 +145,7 @@ class Recorder(pl.LightningModule):
     """Notes which rows come, as a model that scores would."""
 
     sampling = Sampling(1, 2, None, 32)
-    score_draws = 3
+    scoring = Scoring(draws=3)
 
     def __init__(self) -> None:
         super().__init__()

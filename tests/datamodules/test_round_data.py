@@ -22,16 +22,18 @@ from datamodules.pairs.recorded import Rule
 from datamodules.round_data import RoundDataModule
 from datamodules.video import Sampling
 from datamodules.video_data import VideoDataModule
+from vqa_lightning.families import EmbeddedSizes
 from vqa_lightning.lmm import LMMConfig
+from vqa_lightning.scoring import Scoring
 from vqa_lightning.training import RankingModule
 
 WHOLE = Sampling(frames=2, window=None)
-TINY = LMMConfig(image_size=32, hidden_size=32, vision_layers=1, text_layers=1)
+TINY = LMMConfig(embedded=EmbeddedSizes(image_size=32, hidden_size=32, vision_layers=1, text_layers=1))
 
 
 def connect(data: VideoDataModule, sampling: Sampling) -> None:
     """Gives the datamodule the model that it cuts clips for."""
-    module = RankingModule(lmm=TINY, sampling=sampling, score_draws=2)
+    module = RankingModule(lmm=TINY, sampling=sampling, scoring=Scoring(draws=2))
     module.configure_model()
     data.trainer = Trainer(accelerator="cpu", logger=False, enable_checkpointing=False)
     data.trainer.strategy.connect(module)

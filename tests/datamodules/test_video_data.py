@@ -8,14 +8,16 @@ from lightning.pytorch import Trainer
 from datamodules.errors import InputError
 from datamodules.video import Sampling
 from datamodules.video_data import VideoDataModule, intervals
+from vqa_lightning.families import EmbeddedSizes
 from vqa_lightning.lmm import LMMConfig
+from vqa_lightning.scoring import Scoring
 from vqa_lightning.training import RankingModule
 
 
 def connected(data: VideoDataModule) -> VideoDataModule:
     """Gives the datamodule a model that it cuts clips for, and its videos."""
-    lmm = LMMConfig(image_size=32, hidden_size=32, vision_layers=1, text_layers=1)
-    module = RankingModule(lmm=lmm, sampling=Sampling(frames=2, window=32), score_draws=2)
+    lmm = LMMConfig(embedded=EmbeddedSizes(image_size=32, hidden_size=32, vision_layers=1, text_layers=1))
+    module = RankingModule(lmm=lmm, sampling=Sampling(frames=2, window=32), scoring=Scoring(draws=2))
     data.trainer = Trainer(accelerator="cpu", logger=False, enable_checkpointing=False)
     data.trainer.strategy.connect(module)
     data.setup("predict")

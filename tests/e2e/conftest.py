@@ -29,10 +29,9 @@ trainer:
     - class_path: lightning.pytorch.callbacks.ModelCheckpoint  # after the best, whose score it remembers
       init_args: {{filename: last, enable_version_counter: false, save_on_train_epoch_end: true}}
 model:
-  lmm: {{image_size: 32, hidden_size: 32, vision_layers: 1, text_layers: 1}}
+  lmm: {{embedded: {{image_size: 32, hidden_size: 32, vision_layers: 1, text_layers: 1}}}}
   sampling: {{frames: 2, window: 32}}
-  anchors: 2
-  score_draws: 2
+  scoring: {{anchors: 2, draws: 2}}
 data:
   class_path: datamodules.RoundDataModule
   init_args:

@@ -14,6 +14,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from datamodules.video import Sampling
 from vqa_lightning.cli import main
+from vqa_lightning.families import EmbeddedSizes
 from vqa_lightning.lmm import LMM, LMMConfig
 from vqa_lightning.scoring.anchors import named_clips
 
@@ -23,12 +24,12 @@ SMALL = [
     "--trainer.enable_progress_bar=false",
     "--trainer.enable_model_summary=false",
     "--trainer.log_every_n_steps=1",
-    "--model.lmm.image_size=32",
-    "--model.lmm.hidden_size=32",
-    "--model.lmm.vision_layers=1",
-    "--model.lmm.text_layers=1",
+    "--model.lmm.embedded.image_size=32",
+    "--model.lmm.embedded.hidden_size=32",
+    "--model.lmm.embedded.vision_layers=1",
+    "--model.lmm.embedded.text_layers=1",
     "--model.sampling.window=32",
-    "--model.anchors=3",
+    "--model.scoring.anchors=3",
     "--data.batch_size=4",
     "--data.counts.synthetic=16",
     "--data.counts.teacher=8",
@@ -152,7 +153,7 @@ class TestFit:
         assert torch.allclose(matrix + matrix.T, torch.ones(3, 3))
         # Files of one's own, and any number of them.
         files = [str(path) for path in sorted(small_corpus.glob("*.mp4"))[:2]]
-        named = f"--model.anchors={json.dumps(files)}"
+        named = f"--model.scoring.anchors={json.dumps(files)}"
         fit(small_corpus, "--model.score_by=pairwise", "--trainer.max_epochs=1", named)
         own = torch.load("runs/round/version_1/checkpoints/last.ckpt", weights_only=True)
         expected = named_clips(files, Sampling(window=32))
@@ -163,7 +164,9 @@ class TestFit:
         assert {row["status"] for row in rows_of(here / "scores.csv")} == {"ok"}
 
     def test_a_pretrained_checkpoint_is_trained_and_scores(self, here: Path, small_corpus: Path) -> None:
-        sizes = LMMConfig(image_size=32, hidden_size=32, vision_layers=1, text_layers=1)
+        sizes = LMMConfig(
+            embedded=EmbeddedSizes(image_size=32, hidden_size=32, vision_layers=1, text_layers=1)
+        )
         lmm = LMM(sizes, Sampling())
         lmm.model.save_pretrained(here / "llava")
         lmm.family.processor.save_pretrained(here / "llava")

@@ -11,11 +11,11 @@ from safetensors.torch import load_file
 from torch import Tensor
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
+from datamodules.errors import InputError
 from datamodules.labels import LEVELS
 from vqa_lightning.cli import main
 from vqa_lightning.commands.export import export_model
-from vqa_lightning.families import FAMILIES, InputError
-from vqa_lightning.families.embedded import EmbeddedSizes
+from vqa_lightning.families import FAMILIES, EmbeddedSizes
 from vqa_lightning.lmm.prompt import ANSWER, QUESTION, QWEN_CHAT, SYSTEM
 from vqa_lightning.training import RankingModule
 
@@ -27,7 +27,9 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(0)
     family = FAMILIES["llava_onevision"]
     said = QWEN_CHAT.format(system=SYSTEM, user=QUESTION.format(video=family.video))
-    tiny = family.embedded(EmbeddedSizes(32, 8, 32, 1, 1), (said, ANSWER, *LEVELS))
+    tiny = family.embedded(
+        EmbeddedSizes(image_size=32, hidden_size=32, vision_layers=1, text_layers=1), (said, ANSWER, *LEVELS)
+    )
     tiny.model.save_pretrained(folder)
     tiny.processor.save_pretrained(folder)
     return folder
@@ -110,7 +112,7 @@ def test_what_is_our_own_lies_beside(base: Path, tmp_path: Path) -> None:
 
 def test_the_embedded_model_leaves_as_a_whole(tmp_path: Path) -> None:
     sizes = ("image_size=32", "hidden_size=32", "vision_layers=1", "text_layers=1")
-    settings = [f"--model.lmm.{size}" for size in sizes]
+    settings = [f"--model.lmm.embedded.{size}" for size in sizes]
     module = train(tmp_path / "last.ckpt", "lora", *settings)
     with pytest.raises(InputError, match="--merge"):
         export_model(tmp_path / "last.ckpt", tmp_path / "out")

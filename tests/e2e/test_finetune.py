@@ -28,10 +28,10 @@ SMALL = [
     "--data.simulators=[gaussian_blur, gaussian_noise]",
 ]
 TINY = [
-    "--model.lmm.image_size=32",
-    "--model.lmm.hidden_size=32",
-    "--model.lmm.vision_layers=1",
-    "--model.lmm.text_layers=1",
+    "--model.lmm.embedded.image_size=32",
+    "--model.lmm.embedded.hidden_size=32",
+    "--model.lmm.embedded.vision_layers=1",
+    "--model.lmm.embedded.text_layers=1",
     "--model.sampling.window=32",
 ]
 

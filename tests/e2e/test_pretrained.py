@@ -11,9 +11,10 @@ from transformers import Qwen2Config, Qwen2ForCausalLM
 
 from datamodules.video import Sampling
 from vqa_lightning.cli import main
+from vqa_lightning.families import EmbeddedSizes
 from vqa_lightning.lmm import LMM, LMMConfig
 
-TINY = LMMConfig(image_size=32, hidden_size=32, vision_layers=1, text_layers=1)
+TINY = LMMConfig(embedded=EmbeddedSizes(image_size=32, hidden_size=32, vision_layers=1, text_layers=1))
 SMALL = [
     "--trainer.max_epochs=1",
     "--model.lmm.pretrained=base",
@@ -48,11 +49,17 @@ def fit(smallest: list[str]) -> Callable[..., None]:
     [
         (["--model.lmm.pretrained=text"], "is a qwen2 model, which sees no pictures"),
         (["--model.lmm.pretrained=/nowhere"], "'/nowhere' cannot be loaded"),
-        (["--model.lmm.family=minicpm"], "model.lmm.family 'minicpm' is unknown"),
+        (
+            ["--model.lmm.embedded.family=minicpm"],
+            "internvl; got 'minicpm'",
+        ),
         (["--model.trained.parts=lora", "--model.trained.targets=.*nothing"], "matches no layer"),
         (["--model.sampling.segments=600"], "context holds 4096"),
         (["--model.lmm.feature_cache=features", "--model.trained.parts=full"], "model.lmm.feature_cache"),
-        (["--trainer.precision=bf16-true"], "trainer.precision bf16-true"),
+        (
+            ["--trainer.precision=bf16-true"],
+            "trainer.precision must be one of 32-true",
+        ),
         (
             [
                 "--model.trained.parts=head",

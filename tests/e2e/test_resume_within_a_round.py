@@ -14,10 +14,12 @@ from datamodules.labels import Consensus
 from datamodules.pairs import PairCounts
 from datamodules.round_data import RoundDataModule
 from datamodules.video import Sampling
+from vqa_lightning.families import EmbeddedSizes
 from vqa_lightning.lmm import LMMConfig, TrainedParts
+from vqa_lightning.scoring import Scoring
 from vqa_lightning.training import RankingModule
 
-TINY = LMMConfig(image_size=32, hidden_size=32, vision_layers=1, text_layers=1)
+TINY = LMMConfig(embedded=EmbeddedSizes(image_size=32, hidden_size=32, vision_layers=1, text_layers=1))
 BATCHES = 6
 
 
@@ -56,7 +58,7 @@ def run(
         workers=workers,
     )
     trained = TrainedParts("lora", dropout=0.3, tower=True)
-    module = RankingModule(lmm=TINY, sampling=sampling, trained=trained, score_draws=2)
+    module = RankingModule(lmm=TINY, sampling=sampling, trained=trained, scoring=Scoring(draws=2))
     module.hparams.clear()  # objects here, plain values from the command line: only those load
     rounds = Rounds()
     trainer = Trainer(

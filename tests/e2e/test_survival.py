@@ -18,6 +18,7 @@ from torch import Tensor
 
 from datamodules.labels import LabelStore
 from datamodules.video import Sampling
+from vqa_lightning.families import EmbeddedSizes
 from vqa_lightning.lmm import LMM, LMMConfig
 
 Run = Callable[..., int]
@@ -41,7 +42,10 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a saved model, `base`, and nothing else."""
     folder = tmp_path_factory.mktemp("survival")
     torch.manual_seed(0)
-    lmm = LMM(LMMConfig(image_size=32, hidden_size=32, vision_layers=1, text_layers=1), Sampling())
+    lmm = LMM(
+        LMMConfig(embedded=EmbeddedSizes(image_size=32, hidden_size=32, vision_layers=1, text_layers=1)),
+        Sampling(),
+    )
     lmm.model.save_pretrained(folder / "base")
     lmm.family.processor.save_pretrained(folder / "base")
     return folder

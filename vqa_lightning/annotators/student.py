@@ -25,7 +25,7 @@ class Student(Teacher):
     by_segment = False  # segments stand in one prompt
 
     def __init__(self, module: RankingModule) -> None:
-        super().__init__("student", module.sampling, module.score_draws, module.device)
+        super().__init__("student", module.sampling, module.scoring.draws, module.device)
         self.module = module
         # Of whole frames one video at a time: as floats a few would fill the memory.
         self.whole_frames = module.sampling.window is None
@@ -36,7 +36,7 @@ class Student(Teacher):
     def settings(self) -> Mapping[str, object]:
         """Hash of the weights, and how clips are cut and judged."""
         module = self.module
-        judged = {"score_by": module.score_by, "both_orders": module.score_both_orders}
+        judged = {"score_by": module.score_by, "both_orders": module.scoring.both_orders}
         return {**super().settings, "weights": self._weights, "precision": module.precision, **judged}
 
     def score(self, clips: Tensor) -> Tensor:

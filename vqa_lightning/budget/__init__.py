@@ -1,4 +1,4 @@
-"""What a training step needs, computed from shapes before anything is loaded: operations, memory, hours.
+"""The cost of a training step, computed from shapes before anything is loaded: operations, memory, hours.
 
 Imports the LMM and its families.
 """

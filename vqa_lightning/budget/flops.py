@@ -6,7 +6,7 @@ computing activations again instead of keeping them, is no use of the card and i
 utilisation compares runs that keep different things. Weights are never read: the meta device will do.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from math import ceil
@@ -22,22 +22,46 @@ from vqa_lightning.lmm.motion import FrameDifferences, VideoBackbone
 
 
 @dataclass(frozen=True)
-class StepShape:
-    """How much of everything one training step shows to the model.
+class Step:
+    """One training step, as the settings of a run have it.
 
     Attributes:
-        clips: that pass the tower, once each.
+        pairs: B of the step.
+        frame: height and width of the frames as they are decoded, in pixels.
+        judgements: that are trained, of pairwise and pointwise.
+        both_orders: whether each pair is asked in both orders.
+        all_positions: whether the loss asks for the next word's entropy at every position.
+    """
+
+    pairs: int
+    frame: tuple[int, int]
+    judgements: Sequence[str] = ("pairwise", "pointwise")
+    both_orders: bool = True
+    all_positions: bool = False
+
+
+@dataclass(frozen=True)
+class StepShape:
+    """How much of everything one training step shows to a model.
+
+    Attributes:
+        step: the training step.
         pictures: of a clip, as the tower groups them.
-        patches: of a picture, each attending to those of its own picture alone.
+        patches: of a picture; a patch attends to the patches of its own picture alone.
         asked: prompts in which levels are asked for; the first ones of `sequences`.
         sequences: tokens of every sequence that passes the language model.
     """
 
-    clips: int
+    step: Step
     pictures: int
     patches: int
     asked: int
     sequences: tuple[int, ...]
+
+    @property
+    def clips(self) -> int:
+        """The clips of the step; every clip passes the tower once."""
+        return 2 * self.step.pairs
 
 
 @dataclass(frozen=True)
@@ -67,35 +91,23 @@ class StepFlops:
         return sum(parts) + self.attention
 
 
-def step_shape(
-    lmm: LMM,
-    pairs: int,
-    height: int,
-    width: int,
-    *,
-    pairwise: bool = True,
-    pointwise: bool = True,
-    both_orders: bool = True,
-) -> StepShape:
-    """What one training step on pairs of clips of one size shows to the model.
+def step_shape(lmm: LMM, step: Step) -> StepShape:
+    """Return what one training step on pairs of clips of one size shows to the model.
 
     Args:
         lmm: of any family; may be on the meta device.
-        pairs: B of the step.
-        height: of the clips, in pixels.
-        width: of the clips, in pixels.
-        pairwise: whether levels are asked for.
-        pointwise: whether scores are.
-        both_orders: whether each pair is asked in both orders.
+        step: the training step.
     """
-    size = lmm.family.size_for(height, width, len(lmm.seconds))
+    size = lmm.family.size_for(*step.frame, len(lmm.seconds))
     opening, block, between, _, question = (len(ids) for ids in lmm.prompt_ids(size))
     block += 0 if lmm.motion is None else lmm.sampling.segments
-    asked = pairs * (2 if both_orders else 1) if pairwise else 0
-    alone = 0 if not pointwise or (pairwise and both_orders) else pairs if pairwise else 2 * pairs
+    pairwise = "pairwise" in step.judgements
+    asked = step.pairs * (1 + step.both_orders) if pairwise else 0
+    # A clip that stands first in a prompt has its score from there.
+    alone = 2 * step.pairs - asked if "pointwise" in step.judgements else 0
     time, *side = _patch(lmm)
     return StepShape(
-        clips=2 * pairs,
+        step=step,
         pictures=ceil(len(lmm.seconds) / time),
         patches=(size[0] // side[0]) * (size[1] // side[1]),
         asked=asked,
@@ -104,15 +116,15 @@ def step_shape(
 
 
 def _patch(lmm: LMM) -> tuple[int, int, int]:
-    """Pictures, height and width that the tower's first convolution makes one patch of."""
+    """Return pictures, height and width that the tower's first convolution makes one patch of."""
     layers = lmm.family.tower.modules()
     kernel = next(layer.kernel_size for layer in layers if isinstance(layer, nn.Conv2d | nn.Conv3d))
     time, height, width = (1, *kernel)[-3:]
     return time, height, width
 
 
-def step_flops(lmm: LMM, shape: StepShape, *, all_positions: bool = False) -> StepFlops:
-    """Operations that a training step needs with what `requires_grad` says is trained now.
+def step_flops(lmm: LMM, shape: StepShape) -> StepFlops:
+    """Return the operations that a training step needs with what `requires_grad` says is trained now.
 
     A frozen part that passes gradients on costs 4 N a token, a trained one 6 N, a frozen one behind which
     nothing is trained 2 N; adapters are weights like others. That the first layer of all passes no gradient
@@ -122,14 +134,13 @@ def step_flops(lmm: LMM, shape: StepShape, *, all_positions: bool = False) -> St
     Args:
         lmm: whose parameters say what is trained; may be on the meta device.
         shape: of the step.
-        all_positions: whether the next word's entropy is computed at every position.
     """
     family = lmm.family
     patches = shape.clips * shape.pictures * shape.patches
     tokens = sum(shape.sequences)
     seen = [family.tower, family.projector, *([] if lmm.motion is None else [lmm.motion])]
-    in_tower = _is_trained(family.tower)
-    in_decoder = any(_is_trained(part) for part in (*seen, family.language_model))
+    in_tower = is_trained(family.tower)
+    in_decoder = any(is_trained(part) for part in (*seen, family.language_model))
     # Projectors may take several patches as one.
     merged = next(
         int(layer.in_features) for layer in family.projector.modules() if isinstance(layer, nn.Linear)
@@ -142,7 +153,7 @@ def step_flops(lmm: LMM, shape: StepShape, *, all_positions: bool = False) -> St
     decoder_width = sum(int(layer.self_attn.o_proj.in_features) for layer in layers)
     triangle = sum(2 * length**2 for length in shape.sequences) * decoder_width
 
-    words = shape.asked * len(LEVELS) + (tokens * family.head.out_features if all_positions else 0)
+    words = shape.asked * len(LEVELS) + (tokens * family.head.out_features if shape.step.all_positions else 0)
     return StepFlops(
         tower=patches * _per_token(family.tower, passes=in_tower, without=family.projector),
         projector=patches * tower_width // merged * _per_token(family.projector, passes=in_tower),
@@ -154,17 +165,18 @@ def step_flops(lmm: LMM, shape: StepShape, *, all_positions: bool = False) -> St
     )
 
 
-def _is_trained(part: nn.Module) -> bool:
+def is_trained(part: nn.Module) -> bool:
+    """Return whether any parameter of a part is trained."""
     return any(parameter.requires_grad for parameter in part.parameters())
 
 
 def _factor(layer: nn.Linear | nn.Conv2d | nn.Conv3d, passes: bool) -> int:
-    """Operations a weight and token: the product, its input's gradient, its own gradient."""
+    """Return operations a weight and token: the product, its input's gradient, its own gradient."""
     return 2 + 2 * passes + 2 * layer.weight.requires_grad
 
 
 def _per_token(part: nn.Module, *, passes: bool, without: nn.Module | None = None) -> int:
-    """Operations a token in the matrices of a part; embeddings are looked up, not multiplied."""
+    """Return operations a token in the matrices of a part; embeddings are looked up, not multiplied."""
     left_out: Iterable[nn.Module] = () if without is None else without.modules()
     skipped = {id(layer) for layer in left_out}
     count = 0

@@ -1,17 +1,17 @@
-"""What a training step needs of a GPU's memory, computed before the run from shapes alone.
+"""The memory that a training step needs on a GPU, computed before the run from shapes alone.
 
 Weights and the states of training are exact; activations are counted by the layer, scores of attention never
-being kept. The LMM may be on the meta device, so that a card that is too small is told of before anything is
-loaded.
+being kept. The LMM may be on the meta device: a card that is too small is told of before anything is loaded.
 """
 
 from dataclasses import dataclass, fields
+from math import prod
 from typing import Any, cast
 
 from torch import nn
 
 from datamodules.errors import InputError
-from vqa_lightning.budget.flops import StepShape
+from vqa_lightning.budget.flops import StepShape, is_trained
 from vqa_lightning.lmm import LMM
 from vqa_lightning.lmm.sharding import blocks
 
@@ -58,7 +58,7 @@ class Budget:
     adapters: bool
 
     def parts(self) -> dict[str, int]:
-        """Bytes by name."""
+        """Return bytes by name."""
         settings = ("checkpointing", "pairs", "adapters")
         return {part.name: getattr(self, part.name) for part in fields(self) if part.name not in settings}
 
@@ -87,15 +87,13 @@ class Budget:
 def estimate(
     lmm: LMM,
     shape: StepShape,
-    frame: tuple[int, int],
     *,
     precision: str = "bf16-mixed",
     checkpointing: bool | None = None,
     shards: int = 1,
     states: int = 2,
-    all_positions: bool = False,
 ) -> Budget:
-    """The memory that a training step needs on each device.
+    """Return the memory that a training step needs on each device.
 
     A layer of width h with a perceptron of width f keeps, for each token and with e bytes a number, what its
     backward pass reads. In the decoder that is e (4 a + 3 f) + 4 n, a being the width of all heads together
@@ -110,12 +108,10 @@ def estimate(
     Args:
         lmm: with its trained parts chosen and its frozen weights in their type; may be on the meta device.
         shape: of the step, on one device (`flops.step_shape`).
-        frame: height and width of the frames as they are decoded, in pixels.
         precision: of the trainer.
         checkpointing: None: as the LMM is set.
         shards: processes that parameters, gradients and optimiser states are shared out over.
         states: float32 numbers that the optimiser keeps for each trained one; two for AdamW.
-        all_positions: whether the loss asks for the entropy at all positions.
     """
     if checkpointing is None:
         checkpointing = lmm.model.is_activation_checkpointing
@@ -124,7 +120,7 @@ def estimate(
     trained = [p for p in lmm.parameters() if p.requires_grad]
     copies = sum(element * p.numel() for p in trained if p.itemsize > element)
     logits = sum(shape.sequences) * lmm.family.head.in_features * (4 + element)
-    if all_positions:
+    if shape.step.all_positions:
         logits += ENTROPY_POSITIONS * lmm.family.head.out_features * (element + 3 * 4)
     parts = {
         "weights": sum(p.nbytes for p in lmm.parameters()) // shards,
@@ -133,13 +129,18 @@ def estimate(
         "copies": copies if shards == 1 else _gathered(lmm, element),
         "activations": _activations(lmm, shape, element, checkpointing),
         "logits": logits,
-        "pixels": (1 + 4 + 4) * shape.clips * sampling.segments * sampling.frames * 3 * frame[0] * frame[1],
+        "pixels": (1 + 4 + 4)
+        * shape.clips
+        * sampling.segments
+        * sampling.frames
+        * 3
+        * prod(shape.step.frame),
     }
     return Budget(
         **parts,
         reserve=RESERVE + int(FRAGMENTS * sum(parts.values())),
         checkpointing=checkpointing,
-        pairs=shape.clips // 2,
+        pairs=shape.step.pairs,
         adapters=20 * sum(p.numel() for p in trained) < sum(p.numel() for p in lmm.parameters()),
     )
 
@@ -161,11 +162,11 @@ class _Stack:
     passing: int
 
     def held(self, checkpointing: bool) -> int:
-        """From the forward pass until the backward pass comes by."""
+        """Return the bytes held from the forward pass until the backward pass."""
         return self.layers * (self.stream if checkpointing else self.kept)
 
     def at_once(self, checkpointing: bool) -> int:
-        """While the backward pass is in one layer."""
+        """Return the bytes that one layer needs during its backward pass."""
         return self.passing + (self.kept if checkpointing else 0)
 
 
@@ -175,8 +176,8 @@ def _activations(lmm: LMM, shape: StepShape, element: int, checkpointing: bool) 
     tower = _tower(family.tower, patches, element)
     decoder = _decoder(family.language_model, sum(shape.sequences), element)
     parts = [family.projector] if lmm.motion is None else [family.projector, lmm.motion]
-    below = _is_trained(family.tower)
-    reached = below or any(map(_is_trained, [family.language_model, *parts]))
+    below = is_trained(family.tower)
+    reached = below or any(map(is_trained, [family.language_model, *parts]))
     from_tower = tower.held(checkpointing) if below else 0
     in_decoder = decoder.held(checkpointing) + decoder.at_once(checkpointing) if reached else 0
     # Where nothing is kept a layer still computes.
@@ -201,7 +202,7 @@ def _decoder(decoder: nn.Module, tokens: int, element: int) -> _Stack:
     heads = int(layers[0].self_attn.o_proj.in_features)
     normed = 2 * width + (2 * heads if "q_norm" in dict(layers[0].self_attn.named_children()) else 0)
     kept = element * (4 * heads + 3 * inner) + 4 * normed
-    if _is_trained(decoder):
+    if is_trained(decoder):
         kept += element * (6 * width + inner)
         kept += 4 * normed if layers[0].input_layernorm.weight.requires_grad else 0
         dropout = any(isinstance(part, nn.Dropout) and part.p > 0 for part in decoder.modules())
@@ -214,46 +215,42 @@ def _decoder(decoder: nn.Module, tokens: int, element: int) -> _Stack:
     )
 
 
-def _is_trained(part: nn.Module) -> bool:
-    return any(p.requires_grad for p in part.parameters())
-
-
 def _gathered(lmm: LMM, element: int) -> int:
-    """What lies outside the blocks, and two blocks: the one that computes and the one that comes next."""
+    """Return the bytes outside the blocks and of two blocks: the block that computes and its successor."""
     sizes = sorted(sum(p.numel() for p in block.parameters()) for block in blocks(lmm))
     outside = sum(p.numel() for p in lmm.parameters()) - sum(sizes)
     return element * (outside + sum(sizes[-2:]))
 
 
 def check_fits(budget: Budget, available: int) -> None:
-    """Refuses a run that a device is too small for.
+    """Refuse a run that a device is too small for.
 
     Args:
         budget: of a training step.
         available: bytes of the device's memory.
 
     Raises:
-        InputError: the estimate is above it.
+        InputError: the estimate is above the device's memory.
     """
     if budget.total > available:
         largest = sorted(budget.parts().items(), key=lambda part: -part[1])[:3]
         told = ", ".join(f"{size / GB:.1f} for {name}" for name, size in largest)
         raise InputError(
-            f"A training step needs about {budget.total / GB:.1f} GB of the GPU's memory ({told}) "
+            f"a training step needs about {budget.total / GB:.1f} GB of the GPU's memory ({told}) "
             f"and there are {available / GB:.1f}: {budget.remedy}."
         )
 
 
 def check_context(lmm: LMM, shape: StepShape) -> None:
-    """Refuses prompts that are longer than what the language model was made for.
+    """Refuse prompts that are longer than the language model's context.
 
     Raises:
-        InputError: a sequence is.
+        InputError: a sequence is longer.
     """
     longest, most = max(shape.sequences), lmm.model.config.get_text_config().max_position_embeddings
     if longest > most:
         raise InputError(
-            f"A prompt of {len(lmm.seconds)} pictures a clip has {longest} tokens and the language model's "
+            f"a prompt of {len(lmm.seconds)} pictures a clip has {longest} tokens and the language model's "
             f"context holds {most}: lower model.sampling.segments or model.sampling.frames."
         )
 
@@ -261,7 +258,7 @@ def check_context(lmm: LMM, shape: StepShape) -> None:
 def training_hours(
     flops: float, pairs: int, *, of_pairs: int = 500_000, utilisation: float = 0.4, peak: float = 989e12
 ) -> float:
-    """Hours on one GPU for a number of pairs, each shown once.
+    """Return hours on one GPU for a number of pairs, each shown once.
 
     Args:
         flops: of a training step (`flops.step_flops`).

@@ -1,8 +1,8 @@
 """A published checkpoint without its weights: its sizes, with a tokenizer made in code.
 
-It loads by the path that the published one takes, `weights=False` given, so that memory and operations of a
-run can be computed where nothing can be downloaded. Every word is one token here; a published tokenizer makes
-a few more of a prompt's words, which is next to nothing beside its pictures.
+A stand-in loads by the path that the published checkpoint takes, `weights=False` given, so that memory and
+operations of a run can be computed where nothing can be downloaded. Every word is one token here; a published
+tokenizer makes a few more tokens of a prompt's words, which is next to nothing beside its pictures.
 """
 
 from collections.abc import Sequence
@@ -32,7 +32,7 @@ QWEN3_VL_PIXELS = {"shortest_edge": 4096, "longest_edge": 25165824}
 
 
 def write_stand_in(name: str, folder: Path) -> Path:
-    """Writes config, tokenizer and processor of a checkpoint.
+    """Write config, tokenizer and processor of a checkpoint.
 
     Args:
         name: on the Hub, one of `published.PUBLISHED`.
@@ -45,17 +45,18 @@ def write_stand_in(name: str, folder: Path) -> Path:
         InputError: the checkpoint's sizes are not known.
     """
     config = published_config(name)
-    # Patches of 16 pixels divide every square evenly; the model that they belong to is not kept.
-    sizes = EmbeddedSizes(_square(config), patch_size=16, hidden_size=32, vision_layers=1, text_layers=1)
+    # Patches of 16 pixels divide every square evenly; the tiny model itself is not kept.
+    square, family = _square(config), FAMILIES[config.model_type]
+    sizes = EmbeddedSizes(family.model_type, square, 16, hidden_size=32, vision_layers=1, text_layers=1)
     texts = (QWEN_CHAT, SYSTEM, QUESTION, ANSWER, *LEVELS, "user assistant")
-    tiny = FAMILIES[config.model_type].embedded(sizes, texts)
+    tiny = family.embedded(sizes, texts)
     processor, ids = tiny.processor, tiny.model.config.to_dict()
     for key in ("image", "video", "vision_start", "vision_end"):
         for kind in (f"{key}_token_id", f"{key}_token_index"):
             if kind in ids:
                 setattr(config, kind, ids[kind])
     if isinstance(processor, SmolVLMProcessor) and isinstance(config, SmolVLMConfig):
-        patches = _square(config) // _side(cast(SmolVLMVisionConfig, config.vision_config).patch_size)
+        patches = square // _side(cast(SmolVLMVisionConfig, config.vision_config).patch_size)
         processor.image_seq_len = (patches // config.scale_factor) ** 2
     if isinstance(processor, InternVLProcessor) and isinstance(config, InternVLConfig):
         processor.image_seq_length = config.image_seq_length
@@ -67,7 +68,7 @@ def write_stand_in(name: str, folder: Path) -> Path:
 
 
 def _square(config: PreTrainedConfig) -> int:
-    """Side of the pictures that the tower sees, in pixels; Qwen3-VL's have no fixed one."""
+    """Return the side of the pictures that the tower sees, in pixels; Qwen3-VL has no fixed side."""
     if isinstance(config, Qwen3VLConfig):
         return 256
     return _side(config.vision_config.image_size)

@@ -7,6 +7,8 @@ stay. After any other change a run does not end where it would have; the user mu
 import json
 import shutil
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from functools import reduce
+from operator import getitem
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +26,12 @@ FREE = {
 """Settings of the model that change nothing of what its weights mean."""
 
 MEANING = (
-    *("lmm", "sampling", "trained", "judgements", "pointwise_loss"),
-    *("score_by", "score_both_orders", "anchors"),
+    *("lmm", "sampling", "trained", "judgements", "loss.pointwise"),
+    *("score_by", "scoring.both_orders", "scoring.anchors"),
 )
 """Settings of the model under which a checkpoint's weights, or the scale of its scores, mean what they do."""
 
-KEPT = ("lmm", "sampling", "trained", "judgements", "score_by", "pairwise_loss", "pointwise_loss")
+KEPT = ("lmm", "sampling", "trained", "judgements", "score_by", "loss")
 """Settings of the model that a fit takes from the checkpoint whose weights it begins with."""
 
 FREE_WHEN_RESUMED = (
@@ -120,9 +122,9 @@ def check_settings(checkpoint: dict[str, Any], model: Namespace) -> None:
         InputError: a setting differs; the sentence names the first one.
     """
     remembered = checkpoint["hyper_parameters"]
-    for name in [name for name in MEANING if name in remembered]:  # an older checkpoint lacks newer settings
-        kept, typed = (_plain(settings[name]) for settings in (remembered, model))
-        for setting, old, new in _changes(f"model.{name}", kept, typed, FREE):
+    for path in [name.split(".") for name in MEANING if name.split(".")[0] in remembered]:
+        kept, typed = (_plain(reduce(getitem, path, settings)) for settings in (remembered, model))
+        for setting, old, new in _changes(".".join(["model", *path]), kept, typed, FREE):
             if setting == "model.lmm.pretrained" and old and new and Path(old).name == Path(new).name:
                 continue  # the same checkpoint may lie elsewhere now
             raise InputError(

@@ -57,7 +57,7 @@ def print_listing() -> None:
     for family in FAMILIES:
         known = [name for name, build in PUBLISHED.items() if build().model_type == family]
         families.add_row(family, "\n".join([*known, "or a folder of this family"]))
-    families.add_row("(embedded)", "none: model.lmm.family built tiny from model.lmm's sizes")
+    families.add_row("(embedded)", "none: model.lmm.embedded, built tiny of its sizes")
     benchmarks = Table(
         "benchmark",
         "average",

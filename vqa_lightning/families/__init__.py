@@ -1,4 +1,7 @@
-"""Families of multimodal models behind one interface; which one a checkpoint is, its config says."""
+"""Families of multimodal models behind one interface; a checkpoint's config says which family it is.
+
+Imports `datamodules.errors` and `datamodules.checks`, and nothing else of ours.
+"""
 
 from typing import Literal
 
@@ -7,6 +10,7 @@ from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
 
 from datamodules.errors import InputError
 from vqa_lightning.families.base import Family
+from vqa_lightning.families.embedded import EmbeddedSizes
 from vqa_lightning.families.internvl import InternVL
 from vqa_lightning.families.llava_onevision import LlavaOnevision
 from vqa_lightning.families.qwen3_vl import Qwen3VL
@@ -16,7 +20,7 @@ FAMILIES: dict[str, type[Family]] = {
     family.model_type: family for family in (LlavaOnevision, Qwen3VL, SmolVLM, InternVL)
 }
 
-__all__ = ["FAMILIES", "Family", "load_family"]
+__all__ = ["FAMILIES", "EmbeddedSizes", "Family", "load_family"]
 
 
 def load_family(
@@ -24,15 +28,13 @@ def load_family(
     dtype: torch.dtype | Literal["auto"] = torch.float32,
     *,
     weights: bool = True,
-    checkpointing: bool = False,
 ) -> Family:
-    """Loads a published checkpoint, or one saved by `save_pretrained`, in training mode.
+    """Load a published checkpoint, or a checkpoint saved by `save_pretrained`, in training mode.
 
     Args:
         name: folder, or name on the Hugging Face hub.
         dtype: of the weights; "auto": as they are stored.
-        weights: False builds the model of the checkpoint's config without reading its weights.
-        checkpointing: recomputes activations in the backward pass instead of keeping them.
+        weights: False: build the model of the checkpoint's config without reading its weights.
 
     Raises:
         InputError: the checkpoint is missing, broken, of a family that is not here, or sees no pictures.
@@ -59,6 +61,4 @@ def load_family(
             "name a folder or a published checkpoint."
         ) from error
     model.train()  # transformers loads in eval mode, and Lightning keeps the mode it finds
-    if checkpointing:
-        model.activation_checkpointing_enable({"use_reentrant": False})
     return FAMILIES[config.model_type](model, processor)

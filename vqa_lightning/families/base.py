@@ -28,7 +28,7 @@ INTERPOLATIONS = {
 
 
 def timed(seconds: Sequence[float]) -> VideoMetadata:
-    """What a processor is told of a video whose frames stand at these times."""
+    """Return what a processor is told of a video whose frames stand at these times."""
     # At one frame a second an index is a time, fractions included.
     return VideoMetadata(len(seconds), fps=1.0, frames_indices=cast(list[int], list(seconds)))
 
@@ -45,6 +45,9 @@ class Family(ABC):
     """As in the checkpoint's config.json."""
     video: ClassVar[str]
     """What stands for a video in the text that the chat template is given."""
+    tower_path: ClassVar[str] = "model.vision_tower"
+    projector_path: ClassVar[str] = "model.multi_modal_projector"
+    decoder_path: ClassVar[str] = "model.language_model"
     model: PreTrainedModel
     processor: ProcessorMixin
 
@@ -55,11 +58,14 @@ class Family(ABC):
     @classmethod
     @abstractmethod
     def embedded(cls, sizes: EmbeddedSizes, texts: Iterable[str]) -> "Family":
-        """The family built tiny from its config; weights follow from torch's global generator.
+        """Build the family tiny from its config; weights follow from torch's global generator.
 
         Args:
             sizes: of tower and language model.
             texts: all that will ever be said to it.
+
+        Raises:
+            InputError: the sizes do not suit the family.
         """
 
     @property
@@ -75,17 +81,17 @@ class Family(ABC):
     @property
     def tower(self) -> nn.Module:
         """The vision tower, inside the model."""
-        return cast(nn.Module, self.model.model.vision_tower)
+        return self.model.get_submodule(self.tower_path)
 
     @property
     def projector(self) -> nn.Module:
         """What maps the tower's features to the language model's width, inside the model."""
-        return cast(nn.Module, self.model.model.multi_modal_projector)
+        return self.model.get_submodule(self.projector_path)
 
     @property
     def language_model(self) -> nn.Module:
         """The decoder without its head, inside the model."""
-        return cast(nn.Module, self.model.model.language_model)
+        return self.model.get_submodule(self.decoder_path)
 
     @property
     def head(self) -> nn.Linear:
@@ -118,18 +124,18 @@ class Family(ABC):
         return cast(int, self.model.config.vision_config.patch_size)
 
     def size_for(self, height: int, width: int, frames: int) -> tuple[int, int]:
-        """Height and width at which the family's processor shows frames of this size, in pixels.
+        """Return height and width at which the family's processor shows frames of this size, in pixels.
 
-        The tower's square whatever the frame, where the family does not keep its aspect ratio.
+        That is the tower's square for every frame, where a family does not keep the aspect ratio.
         """
         size = self.video_processor.size
         return size["height"], size["width"]
 
     def resize(self, clips: Tensor, size: tuple[int, int]) -> Tensor:
-        """Brings clips (N, T, 3, H, W) in [0, 1] to a size by the family's own interpolation.
+        """Bring clips (N, T, 3, H, W) in [0, 1] to a size by the family's own interpolation.
 
         Columns first and then rows, rounded and clipped after each, as processors resize bytes. In one pass
-        over both, edges overshoot differently: hard ones came out up to 18 of 255 levels apart.
+        over both, edges overshoot differently: hard edges came out up to 18 of 255 levels apart.
         """
         if tuple(clips.shape[-2:]) == size:
             return clips
@@ -139,17 +145,21 @@ class Family(ABC):
             clips = transforms.resize(clips, passed, interpolation=mode, antialias=True).round().clamp(0, 255)
         return clips / 255
 
-    @abstractmethod
     def video_text(self, seconds: Sequence[float], size: tuple[int, int]) -> str:
-        """What the family's processor writes for a video.
+        """Return what the family's processor writes for a video.
 
         Args:
             seconds: time of each picture.
             size: height and width of the pictures as the tower sees them.
         """
+        return self.processor.replace_video_token(self.video_inputs(seconds, size), 0)
+
+    def video_inputs(self, seconds: Sequence[float], size: tuple[int, int]) -> dict[str, Any]:
+        """Return what the processor reads of a video to write its text; the arguments are `video_text`'s."""
+        return {"pixel_values_videos": torch.empty(1, len(seconds), device="meta")}
 
     def normalise(self, frames: Tensor) -> Tensor:
-        """Frames (..., 3, h, w) in [0, 1] as the tower was trained to see them, in its precision."""
+        """Return frames (..., 3, h, w) in [0, 1] as the tower was trained to see them, in its precision."""
         mean, std = (
             torch.tensor(values, device=frames.device)[:, None, None]
             for values in (self.video_processor.image_mean, self.video_processor.image_std)
@@ -159,7 +169,7 @@ class Family(ABC):
 
     @abstractmethod
     def features(self, frames: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Shows frames to the tower.
+        """Show frames to the tower.
 
         Args:
             frames: (B, T, 3, h, w) in [0, 1], of a size that `size_for` or a view gives.
@@ -170,7 +180,7 @@ class Family(ABC):
         """
 
     def positions(self, ids: Sequence[int], size: tuple[int, int]) -> tuple[Tensor, int] | None:
-        """Rotary positions of the tokens of one video, from its own start.
+        """Return rotary positions of the tokens of one video, from its own start.
 
         Args:
             ids: the L tokens that stand for the video.
@@ -182,7 +192,7 @@ class Family(ABC):
         return None
 
     def hidden(self, tokens: Tokens, cache: DynamicCache | None = None) -> Tensor:
-        """The language model's last hidden states (B, L, D).
+        """Return the language model's last hidden states (B, L, D).
 
         Args:
             tokens: of the prompts; what follows the prompts' beginnings where a cache holds those.
@@ -197,5 +207,5 @@ class Family(ABC):
         return cast(Tensor, output.last_hidden_state)
 
     def position_inputs(self, tokens: Tokens) -> dict[str, Any]:
-        """What the language model is told of its tokens besides embeddings; nothing where they just count."""
+        """Return what the language model is told of tokens besides embeddings."""
         return {}

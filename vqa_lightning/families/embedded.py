@@ -1,8 +1,8 @@
-"""The embedded LMM: LLaVA-OneVision built tiny from a config, with a tokenizer made in code.
+"""The embedded LMM: what every family built tiny from a config shares, with a tokenizer made in code.
 
-It needs no download and learns to rank within minutes on two CPU cores, so that the whole path can be run
-and tested anywhere. Its class is the one that `from_pretrained` returns for the published checkpoints: only
-the sizes differ.
+The embedded LMM needs no download and learns to rank within minutes on two CPU cores, so that the whole path
+can be run and tested anywhere. Its class is the class that `from_pretrained` returns for the published
+checkpoints; only the sizes differ.
 """
 
 from collections.abc import Iterable, Sequence
@@ -11,15 +11,10 @@ from typing import Any
 
 import torch
 from tokenizers import Regex, Tokenizer, models, pre_tokenizers
-from transformers import (
-    LlavaOnevisionConfig,
-    LlavaOnevisionForConditionalGeneration,
-    LlavaOnevisionVideoProcessor,
-    PreTrainedTokenizerFast,
-    Qwen2Config,
-    SiglipVisionConfig,
-)
+from torch import Tensor
+from transformers import LlavaOnevisionVideoProcessor, PreTrainedTokenizerFast
 
+from datamodules.checks import check_choice
 from datamodules.errors import InputError
 from datamodules.video.colour import LUMA_WEIGHTS
 
@@ -31,17 +26,30 @@ CHAT_TEMPLATE = (
 )
 
 
+NAMES = ("llava_onevision", "qwen3_vl", "smolvlm", "internvl")
+"""Of the families, as in a checkpoint's config.json."""
+
+HALF: dict[str, Any] = {"image_mean": [0.5] * 3, "image_std": [0.5] * 3}
+"""Settings of a processor: mean and deviation of SigLIP and of InternViT."""
+
+
 @dataclass(frozen=True)
 class EmbeddedSizes:
-    """Sizes of a model built tiny, with random weights.
+    """Family and sizes of the embedded model, which is built tiny and with random weights.
 
-    Attributes:
-        image_size: side of the square that the tower sees, in pixels.
+    Args:
+        family: llava_onevision, qwen3_vl, smolvlm or internvl; its classes are those of the published models.
+        image_size: side of the square that the tower sees, in pixels, a multiple of the patch size.
         patch_size: side of a patch, in pixels.
         hidden_size: width of the tower and of the language model, a multiple of 32.
         vision_layers: depth of the tower.
         text_layers: depth of the language model.
+
+    Raises:
+        InputError: the family is unknown, or a size is no multiple of what it must be a multiple of.
     """
+
+    family: str = "llava_onevision"
 
     image_size: int = 64
     patch_size: int = 8
@@ -49,16 +57,26 @@ class EmbeddedSizes:
     vision_layers: int = 3
     text_layers: int = 3
 
+    def __post_init__(self) -> None:
+        """Check the family, and the sizes against each other."""
+        check_choice("model.lmm.embedded.family", self.family, NAMES)
+        for name, size, unit in (
+            ("image_size", self.image_size, self.patch_size),
+            ("hidden_size", self.hidden_size, 32),
+        ):
+            if size % unit:
+                raise InputError(f"model.lmm.embedded.{name} must be a multiple of {unit}; got {size}.")
+
 
 def build_tokenizer(
     texts: Iterable[str], special: Sequence[str] = ("<image>", "<video>"), **named: str
 ) -> PreTrainedTokenizerFast:
-    """Makes a word-level tokenizer of the words, digits and marks of `texts`, in order of appearance.
+    """Make a word-level tokenizer of the words, digits and marks of `texts`, in order of appearance.
 
     Args:
         texts: all that will ever be said.
-        special: the family's own special tokens; the marks of a turn come of themselves.
-        named: those of them that the family's processor asks the tokenizer for, by attribute.
+        special: the family's own special tokens; the marks of a turn are added.
+        named: special tokens that the family's processor asks the tokenizer for, by attribute.
     """
     split = pre_tokenizers.Sequence(
         [
@@ -84,7 +102,7 @@ def build_tokenizer(
 
 
 def decoder_sizes(vocabulary: int, sizes: EmbeddedSizes) -> dict[str, Any]:
-    """What the configs of Qwen2, Qwen3 and Llama call the sizes of a tiny language model."""
+    """Return the sizes of a tiny language model as the configs of Qwen2, Qwen3 and Llama call them."""
     heads = sizes.hidden_size // 32
     return {
         "vocab_size": vocabulary,
@@ -100,58 +118,27 @@ def decoder_sizes(vocabulary: int, sizes: EmbeddedSizes) -> dict[str, Any]:
     }
 
 
-def shuffled_grid(sizes: EmbeddedSizes) -> int:
-    """Visual tokens along a side where two by two patches are shuffled into one.
-
-    Raises:
-        InputError: the patches along a side are odd in number.
-    """
-    grid = sizes.image_size // sizes.patch_size
-    if grid % 2:
-        raise InputError(
-            f"model.lmm.image_size {sizes.image_size} holds {grid} patches of model.lmm.patch_size "
-            f"{sizes.patch_size} a side, and this family joins them in twos: choose an even number."
-        )
-    return grid // 2
+def tower_sizes(sizes: EmbeddedSizes) -> dict[str, Any]:
+    """Return the sizes of a tiny tower as the configs of SigLIP, SmolVLM and InternViT call them."""
+    return {
+        "hidden_size": sizes.hidden_size,
+        "intermediate_size": 4 * sizes.hidden_size,
+        "num_hidden_layers": sizes.vision_layers,
+        "num_attention_heads": sizes.hidden_size // 32,
+        "image_size": sizes.image_size,
+        "patch_size": sizes.patch_size,
+    }
 
 
-def build_model(
-    tokenizer: PreTrainedTokenizerFast, sizes: EmbeddedSizes
-) -> LlavaOnevisionForConditionalGeneration:
-    """Builds a randomly initialised LLaVA-OneVision; its weights follow from torch's global generator.
-
-    Args:
-        tokenizer: gives the vocabulary size and the ids of the placeholder tokens.
-        sizes: of SigLIP and Qwen2.
-    """
-    heads = max(1, sizes.hidden_size // 32)
-    vision = SiglipVisionConfig(
-        hidden_size=sizes.hidden_size,
-        intermediate_size=4 * sizes.hidden_size,
-        num_hidden_layers=sizes.vision_layers,
-        num_attention_heads=heads,
-        image_size=sizes.image_size,
-        patch_size=sizes.patch_size,
-        vision_use_head=False,
-    )
-    text = Qwen2Config(**decoder_sizes(len(tokenizer), sizes))
-    config = LlavaOnevisionConfig(
-        vision_config=vision,
-        text_config=text,
-        image_token_index=tokenizer.vocab["<image>"],
-        video_token_index=tokenizer.vocab["<video>"],
-        image_grid_pinpoints=[[sizes.image_size, sizes.image_size]],
-        tie_word_embeddings=True,
-    )
-    model = LlavaOnevisionForConditionalGeneration(config)
+def whiten(weight: Tensor, sizes: EmbeddedSizes) -> None:
+    """Let a patch embedding (D, 3, p, p), or (D, 3, frames, p, p), start from whitened cosines, in place."""
     filters = whitened_cosines(sizes.patch_size, sizes.hidden_size)
     with torch.no_grad():
-        model.model.vision_tower.embeddings.patch_embedding.weight[: len(filters)] = filters
-    return model
+        weight[: len(filters)] = filters if weight.ndim == 4 else filters[:, :, None] / weight.shape[2]
 
 
-def whitened_cosines(side: int, count: int) -> torch.Tensor:
-    """At most `count` filters (n, 3, side, side) that the patch embedding starts from.
+def whitened_cosines(side: int, count: int) -> Tensor:
+    """Return at most `count` filters (n, 3, side, side) that the patch embedding starts from.
 
     Two thirds are the lowest cosine transforms of the luma, the rest those of both colour differences. Each
     is divided by the deviation that the 1/f amplitude of natural pictures gives it, so that fine detail, in
@@ -176,8 +163,5 @@ def whitened_cosines(side: int, count: int) -> torch.Tensor:
 
 
 def build_video_processor(image_size: int) -> LlavaOnevisionVideoProcessor:
-    """The family's video processor at the embedded tower's size, for its mean and deviation."""
-    half = [0.5, 0.5, 0.5]  # SigLIP's own, as in the published checkpoints
-    return LlavaOnevisionVideoProcessor(
-        size={"height": image_size, "width": image_size}, image_mean=half, image_std=half
-    )
+    """Return LLaVA-OneVision's video processor at the embedded tower's size, for its mean and deviation."""
+    return LlavaOnevisionVideoProcessor(size={"height": image_size, "width": image_size}, **HALF)

@@ -7,16 +7,25 @@ the video.
 from collections.abc import Iterable, Sequence, Set
 from typing import cast
 
-import torch
 from torch import Tensor, nn
 from transformers import (
+    LlavaOnevisionConfig,
     LlavaOnevisionForConditionalGeneration,
     LlavaOnevisionImageProcessor,
     LlavaOnevisionProcessor,
+    Qwen2Config,
+    SiglipVisionConfig,
 )
 
 from vqa_lightning.families.base import Family
-from vqa_lightning.families.embedded import EmbeddedSizes, build_model, build_tokenizer, build_video_processor
+from vqa_lightning.families.embedded import (
+    EmbeddedSizes,
+    build_tokenizer,
+    build_video_processor,
+    decoder_sizes,
+    tower_sizes,
+    whiten,
+)
 
 
 class LlavaOnevision(Family):
@@ -29,7 +38,7 @@ class LlavaOnevision(Family):
 
     @classmethod
     def embedded(cls, sizes: EmbeddedSizes, texts: Iterable[str]) -> "LlavaOnevision":
-        """The family built tiny; its patch filters start from whitened cosines."""
+        """Build the family tiny; its patch filters start from whitened cosines."""
         tokenizer = build_tokenizer(texts)
         processor = LlavaOnevisionProcessor(  # type: ignore[no-untyped-call]
             image_processor=LlavaOnevisionImageProcessor(
@@ -39,7 +48,17 @@ class LlavaOnevision(Family):
             video_processor=build_video_processor(sizes.image_size),
             num_image_tokens=(sizes.image_size // sizes.patch_size) ** 2,
         )
-        return cls(build_model(tokenizer, sizes), processor)
+        config = LlavaOnevisionConfig(
+            vision_config=SiglipVisionConfig(**tower_sizes(sizes), vision_use_head=False),
+            text_config=Qwen2Config(**decoder_sizes(len(tokenizer), sizes)),
+            image_token_index=tokenizer.vocab["<image>"],
+            video_token_index=tokenizer.vocab["<video>"],
+            image_grid_pinpoints=[[sizes.image_size, sizes.image_size]],
+            tie_word_embeddings=True,
+        )
+        model = LlavaOnevisionForConditionalGeneration(config)
+        whiten(model.model.vision_tower.embeddings.patch_embedding.weight, sizes)
+        return cls(model, processor)
 
     @property
     def unreached(self) -> Sequence[nn.Module]:
@@ -51,12 +70,7 @@ class LlavaOnevision(Family):
         """The placeholder of a video."""
         return {self.model.config.video_token_index}
 
-    def video_text(self, seconds: Sequence[float], size: tuple[int, int]) -> str:
-        """A quarter of the patches for each picture, and one token for the end."""
-        inputs = {"pixel_values_videos": torch.empty(1, len(seconds), device="meta")}
-        return self.processor.replace_video_token(inputs, 0)
-
     def features(self, frames: Tensor) -> tuple[Tensor, None]:
-        """All pictures' pooled patches, then the token that ends the video."""
+        """Return all pictures' pooled patches, then the token that ends the video."""
         pixels = self.normalise(frames)
         return cast(Tensor, self.model.model.get_video_features(pixels).pooler_output), None

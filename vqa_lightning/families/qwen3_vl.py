@@ -23,10 +23,11 @@ from transformers import (
 from vqa_lightning.families.base import Family, timed
 from vqa_lightning.families.embedded import (
     CHAT_TEMPLATE,
+    HALF,
     EmbeddedSizes,
     build_tokenizer,
     decoder_sizes,
-    whitened_cosines,
+    whiten,
 )
 from vqa_lightning.families.tokens import Tokens
 
@@ -35,12 +36,13 @@ class Qwen3VL(Family):
     """Qwen3-VL (Bai et al. 2025)."""
 
     model_type = "qwen3_vl"
+    tower_path = "model.visual"  # the projectors lie inside it
     video = "<|video_pad|>"
     model: Qwen3VLForConditionalGeneration
 
     @classmethod
     def embedded(cls, sizes: EmbeddedSizes, texts: Iterable[str]) -> "Qwen3VL":
-        """The family built tiny; its patch filters start from whitened cosines, shared by both frames."""
+        """Build the family tiny; its patch filters start from whitened cosines, shared by both frames."""
         tokenizer = build_tokenizer(
             (*texts, "<0123456789. seconds>"),
             ("<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>"),
@@ -49,8 +51,7 @@ class Qwen3VL(Family):
             "patch_size": sizes.patch_size,
             # The budget counts the pixels of all frames together: here sixteen squares.
             "size": {"shortest_edge": sizes.image_size**2, "longest_edge": 16 * sizes.image_size**2},
-            "image_mean": [0.5] * 3,
-            "image_std": [0.5] * 3,
+            **HALF,
         }
         processor = Qwen3VLProcessor(  # type: ignore[no-untyped-call]
             image_processor=Qwen2VLImageProcessor(**settings),
@@ -58,12 +59,11 @@ class Qwen3VL(Family):
             video_processor=Qwen3VLVideoProcessor(**settings, cap_pixels_per_frame=False),
             chat_template=CHAT_TEMPLATE,
         )
-        heads = sizes.hidden_size // 32
         vision = Qwen3VLVisionConfig(
             hidden_size=sizes.hidden_size,
             intermediate_size=4 * sizes.hidden_size,
             depth=sizes.vision_layers,
-            num_heads=heads,
+            num_heads=sizes.hidden_size // 32,
             patch_size=sizes.patch_size,
             initializer_range=sizes.hidden_size**-0.5,
             out_hidden_size=sizes.hidden_size,
@@ -91,26 +91,14 @@ class Qwen3VL(Family):
             tie_word_embeddings=True,
         )
         model = Qwen3VLForConditionalGeneration(config)
-        filters = whitened_cosines(sizes.patch_size, sizes.hidden_size)
-        with torch.no_grad():
-            model.model.visual.patch_embed.proj.weight[: len(filters)] = filters[:, :, None] / 2
+        whiten(model.model.visual.patch_embed.proj.weight, sizes)
         return cls(model, processor)
-
-    @property
-    def tower(self) -> nn.Module:
-        """A vision transformer of Qwen's own; the projectors lie inside it."""
-        return cast(nn.Module, self.model.model.visual)
 
     @property
     def projector(self) -> nn.Module:
         """The merger of the last layer's patches, and those of the layers that feed DeepStack."""
         visual = self.model.model.visual
         return nn.ModuleList([visual.merger, visual.deepstack_merger_list])
-
-    @property
-    def language_model(self) -> nn.Module:
-        """Qwen3."""
-        return cast(nn.Module, self.model.model.language_model)
 
     @property
     def visual_ids(self) -> Set[int]:
@@ -128,7 +116,7 @@ class Qwen3VL(Family):
         return cast(int, self.video_processor.temporal_patch_size)
 
     def size_for(self, height: int, width: int, frames: int) -> tuple[int, int]:
-        """The nearest multiples of two patches whose frames together stay within the processor's budget."""
+        """Return the nearest multiples of two patches whose frames together stay within the budget."""
         processor = self.video_processor
         shown = processor.resize(
             # The processor's own arithmetic on no pixels at all; one frame alone it refuses, and is doubled.
@@ -141,23 +129,16 @@ class Qwen3VL(Family):
         )
         return int(shown.shape[-2]), int(shown.shape[-1])
 
-    def _grid(self, size: tuple[int, int]) -> tuple[int, int]:
-        side = self.video_processor.patch_size * self.video_processor.merge_size
-        return size[0] // side, size[1] // side
-
-    def video_text(self, seconds: Sequence[float], size: tuple[int, int]) -> str:
-        """The mean time of every two frames, then their visual tokens between delimiters."""
+    def video_inputs(self, seconds: Sequence[float], size: tuple[int, int]) -> dict[str, Any]:
+        """Return the grid of patches, two frames to a patch, and the times of the frames."""
         processor = self.video_processor
         frames = -(-len(seconds) // processor.temporal_patch_size)
         rows, columns = (side // processor.patch_size for side in size)
-        inputs = {
-            "video_grid_thw": torch.tensor([[frames, rows, columns]], device="cpu"),
-            "video_metadata": [timed(seconds)],
-        }
-        return self.processor.replace_video_token(inputs, 0)
+        grid = torch.tensor([[frames, rows, columns]], device="cpu")
+        return {"video_grid_thw": grid, "video_metadata": [timed(seconds)]}
 
     def features(self, frames: Tensor) -> tuple[Tensor, Tensor]:
-        """Merged patches of every two frames, an odd last frame standing twice."""
+        """Return merged patches of every two frames, an odd last frame standing twice."""
         processor = self.video_processor
         patches, *grid = processor.patchify(
             self.normalise(frames).contiguous(),
@@ -172,8 +153,9 @@ class Qwen3VL(Family):
         return seen.pooler_output.view(batch, -1, deep.shape[-1]), deep.view(batch, -1, *deep.shape[1:])
 
     def positions(self, ids: Sequence[int], size: tuple[int, int]) -> tuple[Tensor, int]:
-        """Text counts on all three axes; a picture's rows and columns count from its first token's place."""
-        rows, columns = self._grid(size)
+        """Count text on all three axes, and a picture's rows and columns from its first token's place."""
+        merged = self.video_processor.patch_size * self.video_processor.merge_size
+        rows, columns = (side // merged for side in size)
         picture = torch.cartesian_prod(torch.arange(1), torch.arange(rows), torch.arange(columns))
         start, placed = 0, []
         for visual, run in groupby(ids, self.visual_ids.__contains__):
@@ -187,7 +169,7 @@ class Qwen3VL(Family):
         return torch.cat(placed), start
 
     def position_inputs(self, tokens: Tokens) -> dict[str, Any]:
-        """Rotary positions, and the deep features added to every place: they are zero where there is text."""
+        """Return rotary positions, and deep features for every place, which are zero where there is text."""
         extra: dict[str, Any] = {}
         if tokens.positions is not None:
             extra["position_ids"] = tokens.positions.permute(2, 0, 1)

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence, Set
 from typing import Any, cast
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import (
     LlamaConfig,
     SmolVLMConfig,
@@ -21,14 +21,16 @@ from transformers import (
 from transformers.models.smolvlm.processing_smolvlm import DEFAULT_VIDEO_INTRO, FRAME_TIMESTAMP_MESSAGE
 from transformers.models.smolvlm.video_processing_smolvlm import get_resize_output_image_size
 
-from vqa_lightning.families.base import Family, timed
+from vqa_lightning.families.base import timed
 from vqa_lightning.families.embedded import (
+    HALF,
     EmbeddedSizes,
     build_tokenizer,
     decoder_sizes,
-    shuffled_grid,
-    whitened_cosines,
+    tower_sizes,
+    whiten,
 )
+from vqa_lightning.families.shuffled import ShuffledFamily, shuffled_tokens
 
 CHAT_TEMPLATE = (
     "<|im_start|>{% for message in messages %}{{ message['role'] | capitalize }}: "
@@ -37,21 +39,19 @@ CHAT_TEMPLATE = (
 )
 
 
-class SmolVLM(Family):
+class SmolVLM(ShuffledFamily):
     """SmolVLM2 (Marafioti et al. 2025)."""
 
     model_type = "smolvlm"
-    video = "<video>"
+    tower_path = "model.vision_model"
+    projector_path = "model.connector"
+    decoder_path = "model.text_model"
     model: SmolVLMForConditionalGeneration
     processor: SmolVLMProcessor
 
     @classmethod
     def embedded(cls, sizes: EmbeddedSizes, texts: Iterable[str]) -> "SmolVLM":
-        """The family built tiny; its patch filters start from whitened cosines.
-
-        Raises:
-            InputError: the patches along a side are odd in number.
-        """
+        """Build the family tiny; its patch filters start from whitened cosines."""
         tokenizer = build_tokenizer(
             (
                 *texts,
@@ -64,25 +64,16 @@ class SmolVLM(Family):
         settings: dict[str, Any] = {
             "size": {"longest_edge": sizes.image_size},
             "max_image_size": {"longest_edge": sizes.image_size},
-            "image_mean": [0.5] * 3,
-            "image_std": [0.5] * 3,
+            **HALF,
         }
         processor = SmolVLMProcessor(
             image_processor=SmolVLMImageProcessor(**settings),
             tokenizer=tokenizer,
             video_processor=SmolVLMVideoProcessor(**settings),
-            image_seq_len=shuffled_grid(sizes) ** 2,
+            image_seq_len=shuffled_tokens(sizes),
             chat_template=CHAT_TEMPLATE,
         )
-        vision = SmolVLMVisionConfig(
-            hidden_size=sizes.hidden_size,
-            intermediate_size=4 * sizes.hidden_size,
-            num_hidden_layers=sizes.vision_layers,
-            num_attention_heads=sizes.hidden_size // 32,
-            image_size=sizes.image_size,
-            patch_size=sizes.patch_size,
-            initializer_range=sizes.hidden_size**-0.5,
-        )
+        vision = SmolVLMVisionConfig(**tower_sizes(sizes), initializer_range=sizes.hidden_size**-0.5)
         config = SmolVLMConfig(
             vision_config=vision,
             text_config=LlamaConfig(
@@ -93,30 +84,8 @@ class SmolVLM(Family):
             tie_word_embeddings=True,
         )
         model = SmolVLMForConditionalGeneration(config)
-        filters = whitened_cosines(sizes.patch_size, sizes.hidden_size)
-        with torch.no_grad():
-            model.model.vision_model.embeddings.patch_embedding.weight[: len(filters)] = filters
+        whiten(model.model.vision_model.embeddings.patch_embedding.weight, sizes)
         return cls(model, processor)
-
-    @property
-    def tower(self) -> nn.Module:
-        """SigLIP."""
-        return cast(nn.Module, self.model.model.vision_model)
-
-    @property
-    def projector(self) -> nn.Module:
-        """The pixel shuffle and its linear layer."""
-        return cast(nn.Module, self.model.model.connector)
-
-    @property
-    def language_model(self) -> nn.Module:
-        """SmolLM2."""
-        return cast(nn.Module, self.model.model.text_model)
-
-    @property
-    def visual_ids(self) -> Set[int]:
-        """The placeholder of an image, frames being images."""
-        return {self.model.config.image_token_id}
 
     @property
     def delimiters(self) -> Set[int]:
@@ -125,12 +94,12 @@ class SmolVLM(Family):
         return {cast(int, self.tokenizer.convert_tokens_to_ids(mark)) for mark in marks}
 
     def size_for(self, height: int, width: int, frames: int) -> tuple[int, int]:
-        """The tower's square, whatever the frame."""
+        """Return the tower's square, whatever the frame."""
         side = self.video_processor.max_image_size["longest_edge"]
         return side, side
 
     def resize(self, clips: Tensor, size: tuple[int, int]) -> Tensor:
-        """To the longest edge with the aspect kept, then to the square, as the family's processor does.
+        """Resize to the longest edge with the aspect kept, then to the square, as the processor does.
 
         Checkpoints ask for Lanczos; the bicubic stands for it on every device, so that a model trained on a
         GPU sees the same pixels on a CPU.
@@ -140,16 +109,14 @@ class SmolVLM(Family):
         # One clip at a time: the longest edge of the 256M and 500M checkpoints is 2048 pixels.
         return torch.stack([resize(resize(clip, kept), size) for clip in clips])
 
-    def video_text(self, seconds: Sequence[float], size: tuple[int, int]) -> str:
-        """How many frames in how long a video, then each frame's time and visual tokens."""
-        inputs = {
-            "pixel_values": torch.empty(1, len(seconds), device="meta"),
-            "video_metadata": [timed(seconds)],
-        }
-        return self.processor.replace_video_token(inputs, 0)
+    def video_inputs(self, seconds: Sequence[float], size: tuple[int, int]) -> dict[str, Any]:
+        """Return pictures, the form in which the processor takes frames, and their times."""
+        frames = torch.empty(1, len(seconds), device="meta")
+        return {"pixel_values": frames, "video_metadata": [timed(seconds)]}
 
-    def features(self, frames: Tensor) -> tuple[Tensor, None]:
-        """Each frame's shuffled patches, in order of time."""
-        # Not by get_image_features, which takes a frame of zeros (after normalising: mid-grey) for padding.
-        seen = self.tower(self.normalise(frames).flatten(0, 1)).last_hidden_state
-        return self.projector(seen).unflatten(0, frames.shape[:2]).flatten(1, 2), None
+    def see(self, pictures: Tensor) -> Tensor:
+        """Return what tower and projector give.
+
+        Not `get_image_features`, which takes a frame of zeros (after normalising: mid-grey) for padding.
+        """
+        return cast(Tensor, self.projector(self.tower(pictures).last_hidden_state))

@@ -1,7 +1,7 @@
-"""What stands in the language model's sequence for a batch of texts or clips.
+"""The language model's sequences for a batch of texts or clips.
 
 Clips of different sizes make sequences of different lengths. They are padded at their end: in a causal model
-nothing that counts comes after the padding, so that no mask is needed and the fast attention kernels stay.
+nothing that counts comes after the padding, so no mask is needed and the fast attention kernels stay.
 """
 
 from collections.abc import Sequence
@@ -40,7 +40,7 @@ class Tokens:
         advance: int | None = None,
         deep: Tensor | None = None,
     ) -> "Tokens":
-        """Sequences that are all L long, with the same positions (L, 3) and advance."""
+        """Return sequences that are all L long, with the same positions (L, 3) and advance."""
         batch, length = embeddings.shape[:2]
         return cls(
             embeddings,
@@ -54,7 +54,7 @@ class Tokens:
         return len(self.lengths)
 
     def take(self, rows: Sequence[int]) -> "Tokens":
-        """The sequences at these rows, in this order, padded to the longest of them; a row may come often."""
+        """Return the sequences at these rows, in this order, padded to the longest; a row may come often."""
         index = list(rows)
         lengths = tuple(self.lengths[row] for row in index)
         longest = max(lengths)
@@ -67,7 +67,7 @@ class Tokens:
         )
 
     def expand(self, batch: int) -> "Tokens":
-        """One sequence as a batch of the same."""
+        """Return one sequence as a batch of equal sequences."""
         return Tokens(
             self.embeddings.expand(batch, -1, -1),
             self.lengths * batch,
@@ -77,14 +77,14 @@ class Tokens:
         )
 
     def after(self, advance: Sequence[int]) -> "Tokens":
-        """The sequences with their positions moved on, where positions are given: they follow a prefix."""
+        """Return the sequences with their given positions moved on, as they follow a prefix."""
         if self.positions is None:
             return self
         moved = torch.tensor(advance, device=self.positions.device)[:, None, None]
         return replace(self, positions=self.positions + moved)
 
     def place(self) -> Tensor:
-        """(B, L, 3) the positions, counted where none are given."""
+        """Return the positions (B, L, 3), counted where none are given."""
         if self.positions is not None:
             return self.positions
         batch, length = self.embeddings.shape[:2]
@@ -93,7 +93,7 @@ class Tokens:
 
 
 def stack(groups: Sequence[Tokens]) -> Tokens:
-    """The sequences of several batches as one batch, in order."""
+    """Return the sequences of several batches as one batch, in order."""
     if len(groups) == 1:
         return groups[0]
     return Tokens(
@@ -112,7 +112,7 @@ def _stack(batches: Sequence[Tensor]) -> Tensor:
 
 
 def join(*parts: Tokens) -> Tokens:
-    """Joins the parts of each of B prompts: row b is the first part's row b, then the second's, and so on."""
+    """Join the parts of each of B prompts: row b is the first part's row b, then the second's, and so on."""
     batch = len(parts[0])
     advance = tuple(sum(part.advance[row] for part in parts) for row in range(batch))
     lengths = tuple(sum(part.lengths[row] for part in parts) for row in range(batch))

@@ -1,8 +1,8 @@
 """Features of a frozen tower, kept on disk from one epoch to the next.
 
-A clip is known by the very pixels that the tower is shown, so that nothing stale can be found again: other
-noise, another view, other weights are other keys. What is worth keeping are clips that recur: sources, their
-codec versions, evaluation pairs and whatever is annotated every round.
+A clip is known by the very pixels that the tower is shown, so nothing stale can be found again: other noise,
+another view and other weights are other keys. Clips that recur are worth keeping: sources, their codec
+versions, evaluation pairs and whatever is annotated every round.
 """
 
 import hashlib
@@ -22,15 +22,15 @@ Features = tuple[Tensor, Tensor | None]
 
 
 def require_frozen(folder: str, *parts: nn.Module) -> None:
-    """Refuses to keep the features of parts that training changes.
+    """Refuse to keep the features of parts that training changes.
 
     Raises:
         InputError: a part is trained.
     """
     if any(parameter.requires_grad for part in parts for parameter in part.parameters()):
         raise InputError(
-            f"model.lmm.feature_cache {folder!r} keeps features of a frozen tower, but "
-            "model.trained.parts trains it: set the cache to null, or train lora or head."
+            f"model.lmm.feature_cache must be null where model.trained.parts trains the tower; got "
+            f"{folder!r}: train lora or head to keep features."
         )
 
 
@@ -39,7 +39,7 @@ class FeatureCache:
 
     Args:
         folder: where they are kept; may be shared by ranks and by runs.
-        gigabytes: beyond which nothing is added, counted by each process from what it finds at its start.
+        gigabytes: beyond which nothing is added; each process counts from the size it finds at its start.
         parts: the frozen modules that make the features; their weights are part of every key.
 
     Raises:
@@ -52,8 +52,8 @@ class FeatureCache:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise InputError(
-                f"model.lmm.feature_cache {str(folder)!r} cannot be made ({error.strerror}): "
-                "name a folder that can be written to."
+                f"model.lmm.feature_cache must be a folder that can be written to; got {str(folder)!r} "
+                f"({error.strerror})."
             ) from error
         self.folder = folder
         self.weights = "".join(weights_hash(part.state_dict()) for part in parts)
@@ -65,7 +65,7 @@ class FeatureCache:
         return self.folder / f"{digest.hexdigest()[:40]}.safetensors"
 
     def features(self, frames: Tensor, compute: Callable[[Tensor], Features]) -> Features:
-        """The features of clips, computed for those that are not known.
+        """Return the features of clips, computing features that are not known.
 
         Args:
             frames: (B, T, 3, h, w), what the tower is shown.

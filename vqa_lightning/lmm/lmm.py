@@ -2,7 +2,7 @@
 
 Pairwise: two clips in one prompt, and the logits of the five level words at the answer position, never
 generated text. Pointwise: a scalar from the hidden state at the last token of the first clip, which in a
-causal model has seen nothing but the prompt's opening and that clip. Each clip passes the vision tower once,
+causal model has seen only the prompt's opening and that clip. Each clip passes the vision tower once,
 however many prompts it appears in.
 """
 
@@ -13,10 +13,11 @@ import torch
 from torch import Tensor, nn
 from transformers import DynamicCache
 
+from datamodules.errors import InputError
 from datamodules.labels import LEVELS
 from datamodules.video import Sampling
 from datamodules.video.views import VIEWS, View, view
-from vqa_lightning.families import FAMILIES, Family, InputError, load_family
+from vqa_lightning.families import FAMILIES, Family, load_family
 from vqa_lightning.families.tokens import Tokens, join, stack
 from vqa_lightning.lmm.config import LMMConfig
 from vqa_lightning.lmm.feature_cache import FeatureCache
@@ -33,7 +34,7 @@ Clips = Tensor | Sequence[Tensor]
 
 
 class Judged(NamedTuple):
-    """What the model says of B pairs.
+    """The answers of the model on B pairs.
 
     Attributes:
         levels: (O, B, 5) logits of the level words, inferior first, of the second clip beside the first; with
@@ -51,11 +52,11 @@ class LMM(nn.Module):
     """A multimodal model that compares two clips and scores one.
 
     Args:
-        config: which checkpoint, or the sizes of the embedded model.
-        sampling: how clips are cut, for what the tower and the motion path see of them, and for the prompt's
-            time stamps: the sampling's nominal ones, so that clips of one size make prompts of one length.
+        config: which checkpoint, or the family and sizes of the embedded model.
+        sampling: how clips are cut: it decides what the tower and the motion path see. The prompt has the
+            sampling's nominal time stamps, so that clips of one size make prompts of one length.
         dtype: of the published model's weights; "auto": as they are stored.
-        weights: False builds a published model without reading its weights.
+        weights: False: build a published model without reading its weights.
 
     Raises:
         InputError: the checkpoint is missing, of an unknown family, or its level words share a first token.
@@ -73,16 +74,15 @@ class LMM(nn.Module):
     ) -> None:
         super().__init__()
         published = config.pretrained is not None
-        checkpointing = published if config.checkpointing is None else config.checkpointing
         if config.pretrained is None:
-            family = FAMILIES[config.family]
+            family = FAMILIES[config.embedded.family]
             said = QWEN_CHAT.format(system=SYSTEM, user=QUESTION.format(video=family.video))
-            self.family: Family = family.embedded(config.sizes, (said, ANSWER, *LEVELS))
-            if checkpointing:
-                self.family.model.activation_checkpointing_enable({"use_reentrant": False})
+            self.family: Family = family.embedded(config.embedded, (said, ANSWER, *LEVELS))
         else:
-            self.family = load_family(config.pretrained, dtype, weights=weights, checkpointing=checkpointing)
+            self.family = load_family(config.pretrained, dtype, weights=weights)
         self.model = self.family.model
+        if published if config.checkpointing is None else config.checkpointing:
+            self.model.activation_checkpointing_enable({"use_reentrant": False})
         for module in self.family.unreached:
             module.requires_grad_(False)
         self.view: View = config.view or ("resize" if published else "crop")
@@ -91,9 +91,8 @@ class LMM(nn.Module):
         pictures = sampling.segments * (1 if config.motion else sampling.frames)
         if VIEWS[self.view] > 1 and pictures % self.family.merged_frames:
             raise InputError(
-                f"model.lmm.view {self.view} shows {pictures} pictures of each kind to a tower that merges "
-                f"{self.family.merged_frames} that follow each other: choose an even number of "
-                "model.sampling.segments."
+                f"model.sampling.segments must be even under model.lmm.view {self.view}, for the tower "
+                f"merges {self.family.merged_frames} consecutive pictures; got {pictures} of each kind."
             )
         width = self.family.head.in_features
         self.score_head = nn.Linear(width, 1)
@@ -109,8 +108,8 @@ class LMM(nn.Module):
         words = [encode(f" {level}", add_special_tokens=False).input_ids[0] for level in LEVELS]
         if len(set(words)) != len(LEVELS):
             raise InputError(
-                f"the tokenizer of {config.pretrained!r} gives two level words the same first "
-                "token: choose another model."
+                f"the tokenizer of model.lmm.pretrained must give each level word a first token of its own; "
+                f"got {config.pretrained!r}: choose another model."
             )
         self.register_buffer("answer_ids", torch.tensor(words, device="cpu"), persistent=False)
         self._prompts: dict[tuple[int, int], tuple[list[int], ...]] = {}
@@ -129,7 +128,7 @@ class LMM(nn.Module):
         return times * VIEWS[self.view]
 
     def prompt_ids(self, size: tuple[int, int]) -> tuple[list[int], ...]:
-        """The prompt's tokens in five parts: text, first video, text, second video, text.
+        """Return the prompt's tokens in five parts: text, first video, text, second video, text.
 
         Args:
             size: height and width of the pictures as the tower sees them.
@@ -158,7 +157,7 @@ class LMM(nn.Module):
         return self._prompts[size]
 
     def encode(self, clips: Clips) -> Tokens:
-        """Turns clips into what stands for them in the prompt.
+        """Turn clips into the tokens that stand for them in the prompt.
 
         Args:
             clips: (N, T, 3, H, W) in [0, 1], or N clips of different sizes; shown to the tower by the view.
@@ -207,7 +206,7 @@ class LMM(nn.Module):
         return Tokens.alike(self._embed(ids)).expand(batch)
 
     def _at(self, hidden: Tensor, places: Sequence[int]) -> Tensor:
-        """The hidden state (B, D) at one place of each sequence."""
+        """Return the hidden state (B, D) at one place of each sequence."""
         if len(set(places)) == 1:
             return hidden[:, places[0]]
         return hidden[list(range(len(places))), list(places)]
@@ -215,7 +214,7 @@ class LMM(nn.Module):
     def compare(
         self, first: Tokens, second: Tokens, *, entropy: bool = False
     ) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Judges pairs of encoded clips.
+        """Judge pairs of encoded clips.
 
         Args:
             first: B clips, from `encode`.
@@ -239,7 +238,7 @@ class LMM(nn.Module):
         )
 
     def begin(self, first: Tokens) -> tuple[Prefix, Tensor]:
-        """Reads prompts up to where their second clips begin.
+        """Read prompts up to where their second clips begin.
 
         Args:
             first: B clips, from `encode`, all of one length.
@@ -255,7 +254,7 @@ class LMM(nn.Module):
         return Prefix.of(cache, prompt.advance), self._score(hidden[:, end])
 
     def follow(self, prefix: Prefix, second: Tokens) -> Tensor:
-        """Judges clips beside those that prompts have begun with.
+        """Judge clips beside the clips that prompts have begun with.
 
         Args:
             prefix: B beginnings, from `begin`.
@@ -278,12 +277,12 @@ class LMM(nn.Module):
         return self._in_full(lambda: nn.functional.linear(hidden.float(), weight.float(), bias.float())[:, 0])
 
     def _in_full(self, product: Callable[[], Tensor]) -> Tensor:
-        """Computes in float32 whatever autocast says: bfloat16 would make ties of scores that differ."""
+        """Compute in float32 whatever autocast says: bfloat16 would make ties of scores that differ."""
         with torch.autocast(self.answer_ids.device.type, enabled=False):
             return product()
 
     def score(self, clips: Tokens) -> Tensor:
-        """Pointwise scores (B,) of encoded clips, unbounded, higher better."""
+        """Return pointwise scores (B,) of encoded clips, unbounded, higher better."""
         prompt = join(self._text(0, len(clips)), clips)
         return self._score(self._at(self.family.hidden(prompt), [length - 1 for length in prompt.lengths]))
 
@@ -296,7 +295,7 @@ class LMM(nn.Module):
         both_orders: bool = True,
         entropy: bool = False,
     ) -> Judged:
-        """Judges B pairs.
+        """Judge B pairs.
 
         Args:
             clips: the 2 B clips, all first ones, then all second ones.

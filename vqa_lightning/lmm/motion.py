@@ -1,8 +1,8 @@
-"""The motion path: what happens between the frames of a segment, as one token a segment.
+"""The motion path: the change between the frames of a segment, as one token a segment.
 
 As in the paper the tower sees one frame of a segment and the motion path all of them, so that dense frames
 cost few tokens. Either the fixed differences of the frames are projected, or the features of a video backbone
-of torchvision; what the tower sees knows nothing of it, and without a motion path nothing is built.
+of torchvision. Without a motion path nothing is built.
 """
 
 import pickle
@@ -51,10 +51,10 @@ BACKBONES = {
 def build_motion(
     kind: Motion, frames: int, width: int, weights: str | None = None, trained: bool = False
 ) -> "FrameDifferences | VideoBackbone":
-    """Makes a motion path: a module from clips (B, S K, 3, H, W) in [0, 1] to tokens (B, S, D).
+    """Make a motion path: a module from clips (B, S K, 3, H, W) in [0, 1] to tokens (B, S, D).
 
-    With segments a second apart that is the paper's one token a second. Its rule of at least 8 tokens, the
-    last repeated, and at most 10 is a matter of the sampling's segments here: every clip has just so many.
+    With segments a second apart that is the paper's one token a second. The paper's rule of 8 to 10 tokens,
+    the last repeated, is a matter of the sampling's segments here: every clip has as many tokens as segments.
 
     Args:
         kind: "differences" of frames, or the torchvision backbone of this name.
@@ -70,7 +70,7 @@ def build_motion(
     """
     if frames < 2:
         raise InputError(
-            f"model.lmm.motion {kind} needs 2 or more frames a segment: model.sampling.frames is {frames}; "
+            f"model.sampling.frames must be 2 or more under model.lmm.motion {kind}; got {frames}: "
             "raise it, or set model.lmm.motion to null."
         )
     if kind != "differences":
@@ -91,8 +91,8 @@ def _projector(features: int, width: int) -> nn.Sequential:
 class FrameDifferences(nn.Module):
     """How much each pair of a segment's frames differs in each cell of the picture, projected to a token.
 
-    A held frame differs by nothing, a shaken one by as much after two frames as after one, a moving one by
-    more.
+    A held frame differs by nothing, a shaken frame by as much after two frames as after one, and a moving
+    frame by more.
 
     Args:
         frames: K, frames of a segment, at least 2.
@@ -106,7 +106,7 @@ class FrameDifferences(nn.Module):
         self.projector = _projector(len(self.pairs) * CELLS**2, width)
 
     def forward(self, clips: Tensor) -> Tensor:
-        """Tokens (B, S, D) of clips (B, S K, 3, H, W) in [0, 1]."""
+        """Return tokens (B, S, D) of clips (B, S K, 3, H, W) in [0, 1]."""
         segments = luma(clips).unflatten(1, (-1, self.frames))  # type: ignore[no-untyped-call]
         early, late = (segments[:, :, [pair[side] for pair in self.pairs]] for side in (0, 1))
         energy = F.adaptive_avg_pool2d((late - early).abs().flatten(0, 1), CELLS)
@@ -152,13 +152,13 @@ class VideoBackbone(nn.Module):
         self.backbone.requires_grad_(trained).train(trained)
 
     def train(self, mode: bool = True) -> "VideoBackbone":
-        """Keeps a frozen backbone in evaluation mode: its running means and its dropout stay as they are."""
+        """Keep a frozen backbone in evaluation mode: its running means and its dropout stay as they are."""
         super().train(mode)
         self.backbone.train(mode and self.trained)
         return self
 
     def forward(self, clips: Tensor) -> Tensor:
-        """Tokens (B, S, D) of clips (B, S K, 3, H, W) in [0, 1]."""
+        """Return tokens (B, S, D) of clips (B, S K, 3, H, W) in [0, 1]."""
         segments = clips.unflatten(1, (-1, self.frames))  # type: ignore[no-untyped-call]
         nearest = torch.arange(self.clip_frames, device=clips.device) * self.frames // self.clip_frames
         prepared = self.prepare(segments[:, :, nearest].flatten(0, 1))
@@ -171,7 +171,7 @@ class VideoBackbone(nn.Module):
 
 
 def _load(backbone: nn.Module, kind: str, weights: str) -> None:
-    """Fills a backbone without a head from published weights or a file."""
+    """Fill a backbone without a head from published weights or a file."""
     if next(backbone.parameters()).is_meta:
         return
     published = get_model_weights(kind)

@@ -1,4 +1,4 @@
-"""What comes first in a prompt, read once and kept as each layer's keys and values.
+"""The beginning of a prompt, read once and kept as each layer's keys and values.
 
 A causal model's states do not depend on what follows: a clip that many others are compared with, each time
 after the same words, costs the language model nothing from the second time on.
@@ -28,7 +28,7 @@ class Prefix:
 
     @classmethod
     def of(cls, cache: DynamicCache, advance: tuple[int, ...]) -> "Prefix":
-        """What a cache holds after the language model has read the beginnings."""
+        """Take what a cache holds after the language model has read the beginnings."""
         layers = cast(list[DynamicLayer], cache.layers)
         return cls(tuple((cast(Tensor, one.keys), cast(Tensor, one.values)) for one in layers), advance)
 
@@ -38,13 +38,13 @@ class Prefix:
         return self.layers[0][0].shape[-2]
 
     def take(self, rows: Sequence[int]) -> "Prefix":
-        """The beginnings at these rows, in this order; a row may be taken often."""
+        """Return the beginnings at these rows, in this order; a row may be taken often."""
         index = torch.tensor(rows, device=self.layers[0][0].device)
         layers = tuple((keys[index], values[index]) for keys, values in self.layers)
         return Prefix(layers, tuple(self.advance[row] for row in rows))
 
     def cache(self) -> DynamicCache:
-        """A cache that the language model can go on from; the prefix itself stays as it is."""
+        """Return a cache that the language model can go on from; the prefix itself stays as it is."""
         cache = DynamicCache()
         cache.layers = [_held(keys, values) for keys, values in self.layers]
         return cache

@@ -1,8 +1,8 @@
 """The LMM cut into shards over the processes of a device mesh (FSDP2), for `ModelParallelStrategy`.
 
-Process 0 builds the model on the host by the way that every other strategy takes, transformers' own loading
-and random initial weights included, and hands the others their shares, tensor by tensor. So a sharded model
-starts from the same numbers as a whole one, and no process ever holds the model twice.
+Process 0 builds the model on the host as under every other strategy, transformers' own loading and random
+initial weights included, and hands the other processes their shares, tensor by tensor. So a sharded model
+starts from the same numbers as a whole model, and no process ever holds the model twice.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -26,13 +26,13 @@ ModuleT = TypeVar("ModuleT", bound=nn.Module)
 
 
 def blocks(module: nn.Module) -> list[nn.Module]:
-    """The repeated layers of towers and language models: what transformers checkpoints one at a time."""
+    """Return the repeated layers of towers and language models, which are checkpointed one at a time."""
     return [part for part in module.modules() if isinstance(part, GradientCheckpointingLayer)]
 
 
 @contextmanager
 def gathered(module: nn.Module) -> Iterator[None]:
-    """Keeps a sharded module whole on every process, so that each may compute as often as it likes.
+    """Keep a sharded module whole on every process, so that each may compute as often as it likes.
 
     A sharded forward is a step that all processes take together: processes with unequal shares of the videos
     would wait for each other for ever. A module that is not sharded is left as it is.
@@ -50,7 +50,7 @@ def gathered(module: nn.Module) -> Iterator[None]:
 
 
 def build_on_meta(build: Callable[[], ModuleT]) -> ModuleT:
-    """Builds a module whose parameters have shapes and types but no memory; its buffers are real."""
+    """Build a module whose parameters have shapes and types but no memory; its buffers are real."""
     with init_empty_weights(include_buffers=False):
         module = build()
     for part in module.modules():
@@ -62,7 +62,7 @@ def build_on_meta(build: Callable[[], ModuleT]) -> ModuleT:
 def shard(
     module: nn.Module, mesh: DeviceMesh, dtype: torch.dtype | None = None, methods: Sequence[str] = ()
 ) -> None:
-    """Shares out a module's parameters, their gradients and optimiser states, in place.
+    """Share out a module's parameters, their gradients and optimiser states, in place.
 
     Each block is gathered only while it computes; what lies outside the blocks stays gathered from the first
     forward of a step to the end of its backward. Outside forward and `methods` parameters are `DTensor`s.
@@ -95,7 +95,7 @@ def build_sharded(
     dtype: torch.dtype | None = None,
     methods: Sequence[str] = JUDGING,
 ) -> ModuleT:
-    """Builds a module of which every process of the mesh holds its share; all processes call it together.
+    """Build a module whose shares lie with the processes of a mesh; all processes call this together.
 
     Args:
         build: makes the module on the CPU; its argument says whether a checkpoint's weights are wanted, or
@@ -126,7 +126,7 @@ def build_sharded(
 
 
 def _hand_out(full: Tensor | None, share: Tensor) -> None:
-    """Fills each process's share of a parameter from process 0, the only one to have it in full."""
+    """Fill each process's share of a parameter from process 0, which alone has the parameter in full."""
     assert isinstance(share, DTensor)
     device = torch.device(share.device_mesh.device_type)
     if full is None:

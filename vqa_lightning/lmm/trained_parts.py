@@ -14,6 +14,7 @@ from peft import LoraConfig, inject_adapter_in_model
 from peft.tuners.tuners_utils import cast_adapter_dtype
 from torch import nn
 
+from datamodules.checks import check_above, check_choice, check_least
 from datamodules.errors import InputError
 from vqa_lightning.lmm.lmm import LMM
 
@@ -22,18 +23,19 @@ Parts = Literal["paper", "lora", "full", "head"]
 
 @dataclass(frozen=True)
 class TrainedParts:
-    """What is trained, beside the score head and the motion path's projector, which always are.
+    """The parts that are trained; the score head and the motion path's projector always are.
 
     Args:
-        parts: paper (vision tower and projector; the language model frozen), lora (adapters; all the LMM's
-            own weights frozen), full (everything), or head (nothing else).
+        parts: paper (vision tower and projector; the language model is frozen), lora (adapters; all the LMM's
+            own weights are frozen), full (everything), or head (nothing else).
         rank: of the adapters (LoRA, Hu et al. 2022).
-        alpha: their output is scaled by alpha / rank.
+        alpha: the adapters' output is scaled by alpha / rank.
         dropout: on the adapters' input, in [0, 1).
         targets: regular expression over the whole names of the Linear layers that get an adapter; by default
             all of the language model's attention and MLP.
         tower: adapters on the vision tower's Linear layers too.
-        tower_lr: learning rate of the vision tower relative to the rest's; the paper's code has 0.2.
+        tower_lr: learning rate of the vision tower relative to the rate of all other parts, above 0; the
+            paper's code has 0.2. To keep the tower as it is, choose other `parts`.
 
     Raises:
         InputError: a value out of its range.
@@ -48,39 +50,30 @@ class TrainedParts:
     tower_lr: float = 1.0
 
     def __post_init__(self) -> None:
-        """Checks the values."""
-        if self.parts not in get_args(Parts):
-            raise InputError(
-                f"model.trained.parts {self.parts!r} is not known: choose among {', '.join(get_args(Parts))}."
-            )
-        if self.rank < 1 or self.alpha < 1:
-            raise InputError(
-                f"model.trained.rank is {self.rank} and alpha {self.alpha}: both must be 1 or more."
-            )
+        """Check the values."""
+        check_choice("model.trained.parts", self.parts, get_args(Parts))
+        check_least("model.trained.rank", self.rank, 1)
+        check_least("model.trained.alpha", self.alpha, 1)
         if not 0 <= self.dropout < 1:
-            raise InputError(f"model.trained.dropout {self.dropout} is not in [0, 1): choose one that is.")
-        if self.tower_lr <= 0:
-            raise InputError(
-                f"model.trained.tower_lr {self.tower_lr} is not above 0: to keep the tower as it is, "
-                "choose other model.trained.parts."
-            )
+            raise InputError(f"model.trained.dropout must be 0 or more and below 1; got {self.dropout}.")
+        check_above("model.trained.tower_lr", self.tower_lr, 0)
         if self.targets is None:
             return
         if self.tower:
             raise InputError(
-                "model.trained.tower adds to the default targets: where model.trained.targets is given, "
-                "name the tower's layers there."
+                f"model.trained.tower must be false where model.trained.targets is given; got "
+                f"{self.targets!r}: name the tower's layers there."
             )
         try:
             re.compile(self.targets)
         except re.error as error:
             raise InputError(
-                f"model.trained.targets {self.targets!r} is no regular expression ({error}): correct it."
+                f"model.trained.targets must be a regular expression; got {self.targets!r} ({error})."
             ) from error
 
 
 def train_parts(lmm: LMM, settings: TrainedParts) -> None:
-    """Freezes all of an LMM but what is trained, and injects adapters where they are asked for.
+    """Freeze all of an LMM but what is trained, and inject adapters where they are asked for.
 
     Args:
         lmm: changed in place; parameters that are frozen already stay so. Adapters are drawn from torch's
@@ -88,7 +81,7 @@ def train_parts(lmm: LMM, settings: TrainedParts) -> None:
         settings: what is trained.
 
     Raises:
-        InputError: `targets` matches no Linear layer, or something else.
+        InputError: `targets` matches no Linear layer, or a layer that is not Linear.
     """
     family = lmm.family
     own = {id(p) for p in lmm.parameters()}
@@ -138,7 +131,7 @@ def _layers(*parts: nn.Module) -> set[int]:
 
 
 def _pattern(names: Iterable[str]) -> str:
-    """A regular expression of these names, any number standing for the numbers in them."""
+    """Return a regular expression of these names in which any number stands for the numbers."""
     shapes = (r"\.".join(r"\d+" if part.isdigit() else part for part in name.split(".")) for name in names)
     return "|".join(dict.fromkeys(shapes))
 
@@ -159,13 +152,13 @@ def _check(targets: str, model: nn.Module, linear: dict[str, nn.Linear]) -> None
 
 
 def hold(lmm: LMM, frozen: torch.dtype) -> None:
-    """Casts parameters, so that under autocast the frozen take half the memory and the trained stay float32.
+    """Cast parameters: under autocast the frozen take half the memory and the trained stay float32.
 
     Args:
         lmm: changed in place; buffers stay, and so does a frozen motion backbone, which is small and whose
             running statistics are float32.
-        frozen: type of the model's frozen parameters from now on, such as bfloat16; those that nothing of
-            ours reads stay float32, for they are fed whatever the trained layers before them give.
+        frozen: type of the model's frozen parameters from now on, such as bfloat16. `unreached` parameters
+            stay float32, for they are fed whatever the trained layers before them give.
     """
     unread = {id(p) for part in lmm.family.unreached for p in part.parameters()}
     frozen_ids = {id(p) for p in lmm.model.parameters() if not p.requires_grad} - unread

@@ -1,28 +1,25 @@
 """The ranking losses of either judgement, each a small module after one paper.
 
-Any can be the `class_path` of `model.pairwise_loss` or `model.pointwise_loss`; a loss of one's own derives
-from `PairwiseLoss` or `PointwiseLoss`.
+Imports `datamodules`. Any loss can be the `class_path` of `model.loss.pairwise` or `model.loss.pointwise`; a
+loss of one's own derives from `PairwiseLoss` or `PointwiseLoss`.
 """
 
+from vqa_lightning.losses.ordinal import OrderedProbit, PointwiseLoss
 from vqa_lightning.losses.pairwise import (
     ConfidenceCrossEntropy,
     LevelCrossEntropy,
     PairwiseLoss,
     position_entropy,
 )
-from vqa_lightning.losses.pointwise import (
-    BradleyTerry,
-    Fidelity,
-    OrderedProbit,
-    OrdinalThurstone,
-    PointwiseLoss,
-)
+from vqa_lightning.losses.pointwise import BradleyTerry, Fidelity, OrdinalThurstone
+from vqa_lightning.losses.settings import Losses
 
 __all__ = [
     "BradleyTerry",
     "ConfidenceCrossEntropy",
     "Fidelity",
     "LevelCrossEntropy",
+    "Losses",
     "OrderedProbit",
     "OrdinalThurstone",
     "PairwiseLoss",

@@ -1,6 +1,6 @@
 """Losses of the pairwise judgement: what a pair costs by the level logits at its answer position.
 
-Every pair is weighed by itself and nothing is mixed within a batch, so that a loss is the same however pairs
+Each pair is weighed by itself and nothing is mixed within a batch, so that a loss is the same however pairs
 are spread over devices and accumulated batches.
 """
 
@@ -13,43 +13,56 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from datamodules.errors import InputError
+from datamodules.checks import check_above, check_least
 from datamodules.labels import hard_levels
 
 
 def level_cross_entropy(logits: Tensor, target: Tensor, hard: bool = False) -> Tensor:
-    """Cross-entropy (B,), float32, of level logits (B, 5) against distributions (B, 5).
+    """Return the cross-entropy (B,), float32, of level logits (B, 5) against distributions (B, 5).
 
     Args:
         logits: of the levels, inferior first.
         target: the labels.
-        hard: against the likeliest level of each label. It is METHOD's own level where pairs are drawn with
-            `data.labelling.blur` 0; a blurred label near a cut may lean the other way.
+        hard: take the likeliest level of each label for the label. That is METHOD's own level where pairs are
+            drawn with `data.labelling.blur` 0; a blurred label near a cut may lean the other way.
+
+    Example:
+        >>> level_cross_entropy(torch.zeros(1, 5), torch.tensor([[0.0, 0.0, 0.5, 0.5, 0.0]]))
+        tensor([1.6094])
     """
     return F.cross_entropy(logits.float(), hard_levels(target) if hard else target.float(), reduction="none")
 
 
 def entropy_of(logits: Tensor) -> Tensor:
-    """Entropy in nats, float32, of the distributions whose logits (..., n) are given: shape (...)."""
+    """Return the entropy (...) in nats, float32, of the distributions whose logits (..., n) are given.
+
+    Example:
+        >>> entropy_of(torch.zeros(2, 5))
+        tensor([1.6094, 1.6094])
+    """
     log_probabilities = logits.float().log_softmax(-1)
     # Not torch.special.entr: its gradient is infinite where a probability underflows to 0.
     return -(log_probabilities.exp() * log_probabilities).sum(-1)
 
 
 def position_entropy(hidden: Tensor, weight: Tensor, lengths: Sequence[int], *, chunk: int = 512) -> Tensor:
-    """Mean entropy of the predicted token over all positions of each sequence.
+    """Return the mean entropy of the predicted token over all positions of each sequence.
 
     The logits of thousands of positions over a vocabulary of 150 000 would take gigabytes. They are made for
-    `chunk` positions at a time, and made again in the backward pass, so that only so many of them ever exist.
+    `chunk` positions at a time, and made again in the backward pass, so that no more of them ever exist.
 
     Args:
         hidden: (B, L, D) last hidden states.
         weight: (vocabulary, D) of the language head, which has no bias in any family.
-        lengths: of the B sequences; what lies beyond is padding and does not count.
+        lengths: of the B sequences; positions beyond a length are padding and do not count.
         chunk: positions at a time.
 
     Returns:
         (B,) in nats, float32.
+
+    Example:
+        >>> position_entropy(torch.zeros(2, 7, 3), torch.ones(100, 3), [7, 4])
+        tensor([4.6052, 4.6052])
     """
     rows = torch.cat([states[:length] for states, length in zip(hidden, lengths, strict=True)])
     entropies = [
@@ -64,10 +77,17 @@ def _token_entropy(hidden: Tensor, weight: Tensor) -> Tensor:
 
 
 class PairwiseLoss(nn.Module, ABC):
-    """What a pairwise answer costs.
+    """The cost of a pairwise answer.
 
     Attributes:
         needs_all_positions: whether `entropy` must be given in training.
+
+    Example:
+        >>> class SquaredError(PairwiseLoss):
+        ...     def forward(self, logits, target, *, progress, entropy=None):
+        ...         return (logits.softmax(-1) - target).square().sum(-1)
+        >>> SquaredError()(torch.zeros(1, 5), torch.full((1, 5), 0.2), progress=0.0)
+        tensor([0.])
     """
 
     needs_all_positions = False
@@ -76,7 +96,7 @@ class PairwiseLoss(nn.Module, ABC):
     def forward(
         self, logits: Tensor, target: Tensor, *, progress: float, entropy: Tensor | None = None
     ) -> Tensor:
-        """The loss of each pair (B,), float32.
+        """Return the loss of each pair (B,), float32.
 
         Args:
             logits: (B, 5) of the levels, inferior first.
@@ -91,6 +111,10 @@ class LevelCrossEntropy(PairwiseLoss):
 
     Args:
         hard: against the likeliest level instead of the whole distribution.
+
+    Example:
+        >>> LevelCrossEntropy()(torch.zeros(1, 5), torch.eye(5)[[3]], progress=0.0)
+        tensor([1.6094])
     """
 
     def __init__(self, hard: bool = False) -> None:
@@ -100,7 +124,7 @@ class LevelCrossEntropy(PairwiseLoss):
     def forward(
         self, logits: Tensor, target: Tensor, *, progress: float, entropy: Tensor | None = None
     ) -> Tensor:
-        """The loss of each pair (B,); `progress` and `entropy` do not matter."""
+        """Return the loss of each pair (B,); `progress` and `entropy` do not matter."""
         return level_cross_entropy(logits, target, self.hard)
 
 
@@ -112,21 +136,27 @@ class ConfidenceCrossEntropy(PairwiseLoss):
     falls linearly from `start` to `end` while t goes from 0 to `warmup`. Source: arXiv 2505.03631, after the
     auxiliary confidence loss of Burns et al., "Weak-to-Strong Generalization" (2023).
 
-    CE, H and a are those of a pair, not a batch's means: with the one pair a step and device of the released
-    code that is the same, and with more it keeps a sure mistake from being excused by its neighbours. In
+    CE, H and a belong to a pair and are not a batch's means. With one pair a step and device, as in the
+    released code, both are the same; with more pairs a sure mistake is not excused by its neighbours. In
     evaluation mode the loss is CE alone, so that epochs can be compared.
 
     Args:
         entropy: over the level words at the answer (`word`), or the mean over the whole vocabulary at all
             positions of the prompt (`all`), as the released code has it. That mean is easily above CE (ln V
-            for an untrained model), and then l is nearly 1 and the labels hardly count.
-        warmup: share of training over which l rises and T falls, at least 0; with 0 there is none.
+            for an untrained model); l is then nearly 1 and the labels hardly count.
+        warmup: share of training over which l rises and T falls, at least 0; with 0 there is no warm-up.
         start: T at the beginning, above 0.
         end: T after the warm-up, above 0.
         hard: CE against the likeliest level instead of the whole distribution.
 
     Raises:
         InputError: a number out of its range.
+
+    Example:
+        >>> loss = ConfidenceCrossEntropy()
+        >>> unsure, label = torch.tensor([[1.5, 0.0, 0.0, 0.0, 0.0]]), torch.eye(5)[[0]]
+        >>> loss(unsure, label, progress=0.0), loss(unsure, label, progress=1.0)
+        (tensor([0.6379]), tensor([1.3447]))
     """
 
     def __init__(
@@ -138,11 +168,9 @@ class ConfidenceCrossEntropy(PairwiseLoss):
         hard: bool = False,
     ) -> None:
         super().__init__()
-        if not (warmup >= 0 and start > 0 and end > 0):
-            raise InputError(
-                f"model.pairwise_loss has warmup {warmup}, start {start} and end {end}: give 0 or more "
-                "for the first and temperatures above 0 for the others."
-            )
+        check_least("model.loss.pairwise.warmup", warmup, 0)
+        check_above("model.loss.pairwise.start", start, 0)
+        check_above("model.loss.pairwise.end", end, 0)
         self.needs_all_positions = entropy == "all"
         self.warmup = warmup
         self.start = start
@@ -150,14 +178,14 @@ class ConfidenceCrossEntropy(PairwiseLoss):
         self.hard = hard
 
     def schedule(self, progress: float) -> tuple[float, float]:
-        """The largest l and the temperature T when the share `progress` of training is done."""
+        """Return the largest l and the temperature T when the share `progress` of training is done."""
         warm = min(1.0, progress / self.warmup) if self.warmup else 1.0
         return warm, self.start + (self.end - self.start) * warm
 
     def forward(
         self, logits: Tensor, target: Tensor, *, progress: float, entropy: Tensor | None = None
     ) -> Tensor:
-        """The loss of each pair (B,), float32.
+        """Return the loss of each pair (B,), float32.
 
         Raises:
             ValueError: in training, `entropy` is needed and not given.

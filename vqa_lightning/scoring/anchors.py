@@ -47,22 +47,22 @@ class Anchors(nn.Module):
         self._read: list[tuple[list[int], Tokens, Prefix]] | None = None
 
     def choose(self, clips: Sequence[Tensor]) -> None:
-        """Takes the clips uint8 (T, 3, H, W) that others are measured against from now on."""
+        """Take the clips uint8 (T, 3, H, W) that others are measured against from now on."""
         self.clips = [clip.cpu() for clip in clips]
         self.forget()
 
     def forget(self) -> None:
-        """Drops what was computed by weights that are about to change."""
+        """Drop what was computed by weights that are about to change."""
         self._read = None
 
     def _encode(self, lmm: LMM) -> Tokens:
-        """One after the other: as floats a few whole frames would fill the memory."""
+        """Encode one clip after the other: as floats a few whole frames would fill the memory."""
         clips = (clip[None].to(self.matrix.device).float() / 255 for clip in self.clips)
         return stack([lmm.encode(clip) for clip in clips])
 
     @torch.no_grad()
     def compare(self, lmm: LMM, preference: Preference) -> None:
-        """Compares the anchors with each other under the present weights, in both orders."""
+        """Compare the anchors with each other under the present weights, in both orders."""
         self.forget()
         tokens = self._encode(lmm)
         first, second = torch.triu_indices(self.count, self.count, offset=1).tolist()
@@ -73,7 +73,7 @@ class Anchors(nn.Module):
             self.matrix[i, j] = 1 - self.matrix[j, i]
 
     def read(self, lmm: LMM) -> list[tuple[list[int], Tokens, Prefix]]:
-        """The anchors in groups of one length: their places, tokens, and prompts that begin with them."""
+        """Return the anchors in groups of one length: places, tokens, and prompts that begin with them."""
         if self._read is None:
             tokens = self._encode(lmm)
             lengths = tokens.lengths
@@ -89,7 +89,7 @@ class Anchors(nn.Module):
     def scale_values(
         self, lmm: LMM, clips: Tokens, preference: Preference, *, both_orders: bool = True
     ) -> Tensor:
-        """Scale values of clips among the anchors.
+        """Return scale values of clips among the anchors.
 
         Args:
             lmm: in evaluation mode, with the weights under which the anchors were compared.
@@ -103,7 +103,7 @@ class Anchors(nn.Module):
         return self.place(self.wins(lmm, clips, preference, both_orders=both_orders))
 
     def place(self, wins: Tensor) -> Tensor:
-        """Scale values (...) of clips from how far they are preferred over each anchor (..., n)."""
+        """Return scale values (...) of clips from how far they are preferred over each anchor (..., n)."""
         matrix = wins.new_zeros(*wins.shape[:-1], self.count + 1, self.count + 1)
         matrix[..., :-1, :-1] = self.matrix
         matrix[..., -1, :-1] = wins
@@ -112,7 +112,7 @@ class Anchors(nn.Module):
 
     @torch.no_grad()
     def wins(self, lmm: LMM, clips: Tokens, preference: Preference, *, both_orders: bool = True) -> Tensor:
-        """How far each clip is preferred over each anchor in each order, (B, O, n).
+        """Return how far each clip is preferred over each anchor in each order, (B, O, n).
 
         Args:
             lmm: as in `scale_values`.
@@ -141,7 +141,7 @@ class Anchors(nn.Module):
 
 
 def calmest(consensus: Consensus, count: int) -> list[str]:
-    """One video of each quality bin, the one on which the annotators agree best (Compare2Score's rule).
+    """Return of each quality bin the video on which the annotators agree best (Compare2Score's rule).
 
     Args:
         consensus: of the videos to choose from.
@@ -155,20 +155,20 @@ def calmest(consensus: Consensus, count: int) -> list[str]:
     """
     if len(consensus.video_ids) < count:
         raise InputError(
-            f"The train split has {len(consensus.video_ids)} annotated videos for {count} anchors: "
-            "lower model.anchors, name files there, or add videos."
+            f"model.scoring.anchors must be at most the number of annotated videos in the train split, "
+            f"{len(consensus.video_ids)}; got {count}: lower it, name files there, or add videos."
         )
     bins = np.array_split(np.argsort(consensus.score, kind="stable"), count)
     return [consensus.video_ids[members[np.argmin(consensus.variance[members])]] for members in bins]
 
 
 def named_clips(paths: Sequence[str], sampling: Sampling) -> list[Tensor]:
-    """The middle clips of files, uint8 (T, 3, H, W) each.
+    """Return the middle clips of files, uint8 (T, 3, H, W) each.
 
     Raises:
-        InputError: one of them cannot be read.
+        InputError: a file cannot be read.
     """
     try:
         return [read_clip(probe(path), sampling).frames for path in paths]
     except UnreadableVideo as error:
-        raise InputError(f"model.anchors: {error}") from error
+        raise InputError(f"model.scoring.anchors: {error}") from error

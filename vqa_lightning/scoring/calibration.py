@@ -1,6 +1,6 @@
 """How far a student's standard errors can be trusted, found from ladders whose order is known.
 
-What the clips of a video disagree by is only a part of a score's error: all of them share what the model does
+The spread over the clips of a video is only a part of a score's error: all clips share what the model does
 not know of a simulator. That part is a floor under the error; ladders of simulators not trained on tell it.
 """
 
@@ -32,12 +32,12 @@ class ErrorModel(NamedTuple):
     floor: float
 
     def stderr(self, spread: Floats) -> Floats:
-        """Standard errors from spreads of any shape."""
+        """Return standard errors from spreads of any shape."""
         return np.hypot(self.factor * spread, self.floor)
 
 
 def fit_errors(ladders: pa.Table) -> ErrorModel:
-    """The error model under which known orders are likeliest.
+    """Return the error model under which known orders are likeliest.
 
     Of two versions of one source the milder should score higher with probability Phi(difference / joint
     standard error). The spread is taken as it is, factor 1: it is what other clips of the same video would
@@ -70,14 +70,14 @@ def fit_errors(ladders: pa.Table) -> ErrorModel:
 
 
 def with_errors(table: pa.Table, errors: ErrorModel) -> pa.Table:
-    """The same rows of `LabelStore.read` with standard errors in the place of spreads."""
+    """Return the rows of `LabelStore.read` with standard errors in the place of spreads."""
     stderr = errors.stderr(table["stderr"].to_numpy())
     place = table.schema.get_field_index("stderr")
     return table.set_column(place, table.schema.field(place), pa.array(stderr, from_pandas=True))
 
 
 def ladder_pairs(ladders: pa.Table) -> tuple[Floats, Floats]:
-    """Every two versions of a source under one simulator, the source itself among them.
+    """Compare every two versions of a source under one simulator, the source itself among them.
 
     Args:
         ladders: as `fit_errors` takes them.

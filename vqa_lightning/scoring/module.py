@@ -1,4 +1,4 @@
-"""What a trained model's judgements become: scores on a published scale, with standard errors.
+"""From a trained model's judgements to scores on a published scale, with standard errors.
 
 Every video is scored by itself, its clips as one batch: a score is the same to the bit whatever else is asked
 for, in whichever order, by however many processes.
@@ -6,7 +6,7 @@ for, in whichever order, by however many processes.
 
 from collections.abc import Sequence
 from contextlib import ExitStack
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -22,8 +22,7 @@ from vqa_lightning.lmm import LMM
 from vqa_lightning.lmm.sharding import gathered
 from vqa_lightning.scoring.anchors import Anchors
 from vqa_lightning.scoring.calibration import ErrorModel
-
-Judgement = Literal["pairwise", "pointwise"]
+from vqa_lightning.scoring.settings import Judgement, Scoring
 
 CHUNK_BYTES = 2**29
 """Of clips as floats that the tower is shown at a time."""
@@ -34,19 +33,18 @@ class ScoringModule(ResumableModule):
 
     Args:
         score_by: the judgement that scores.
-        anchors: number of anchors.
-        both_orders: whether a pairwise score asks with the clip first too, not only with the anchor first.
+        scoring: clips of a video, anchors and orders.
     """
 
     lmm: LMM
     scale: Tensor
     temperature: Tensor
 
-    def __init__(self, score_by: Judgement, anchors: int, *, both_orders: bool) -> None:
+    def __init__(self, score_by: Judgement, scoring: Scoring) -> None:
         super().__init__()
         self.score_by = score_by
-        self.score_both_orders = both_orders
-        self.anchors = Anchors(anchors)
+        self.scoring = scoring
+        self.anchors = Anchors(scoring.count)
         # Mean and deviation of raw scores over the training corpus; factor and floor of their errors.
         self.register_buffer("scale", torch.tensor([0.0, 1.0, 1.0, 0.0]))
         self.scale_current = True
@@ -60,37 +58,37 @@ class ScoringModule(ResumableModule):
         return "32-true" if self._trainer is None else str(self._trainer.precision)
 
     def levels(self, logits: Tensor) -> Tensor:
-        """Distributions (..., 5) over the levels from their words' logits, at the fitted temperature."""
+        """Return distributions (..., 5) over the levels from their words' logits, at the temperature."""
         return (logits / self.temperature).softmax(-1)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Adds the anchors' frames to what is trained."""
+        """Add the anchors' frames to what is trained."""
         super().on_save_checkpoint(checkpoint)
         checkpoint["anchors"] = self.anchors.clips
         checkpoint["scale_current"] = self.scale_current
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Takes up the anchors' frames after what was trained.
+        """Take up the anchors' frames after what was trained.
 
         Raises:
-            InputError: scores need anchors, and it has none.
+            InputError: scores need anchors, and the checkpoint has another number of them.
         """
         super().on_load_checkpoint(checkpoint)
         if self.score_by == "pairwise" and len(checkpoint["anchors"]) != self.anchors.count:
             raise InputError(
-                f"the checkpoint holds {len(checkpoint['anchors'])} anchors where model.score_by pairwise "
-                f"needs {self.anchors.count}: give one of a run that scored by comparisons."
+                f"a checkpoint for model.score_by pairwise must hold {self.anchors.count} anchors; got "
+                f"{len(checkpoint['anchors'])}: give a checkpoint of a run that scored by comparisons."
             )
         self.anchors.choose(checkpoint["anchors"])
         self.scale_current = checkpoint["scale_current"]
         if not self.scale_current and (self._trainer is None or not self._trainer.training):
             rank_zero_warn(
                 "The checkpoint was saved within a round: its scores are on the scale of the round before. "
-                "Take one from the end of a round where they are to be compared."
+                "Take a checkpoint from the end of a round to compare scores."
             )
 
     def set_scale(self, raw: npt.NDArray[np.float64], errors: ErrorModel) -> None:
-        """Takes the scale of published scores from the training corpus.
+        """Take the scale of published scores from the training corpus.
 
         Args:
             raw: (n,) raw scores of the training split's videos.
@@ -102,12 +100,12 @@ class ScoringModule(ResumableModule):
 
     @torch.no_grad()
     def set_anchors(self, clips: Sequence[Tensor]) -> None:
-        """Takes the clips uint8 (T, 3, H, W) that scores are measured against from now on."""
+        """Take the clips uint8 (T, 3, H, W) that scores are measured against from now on."""
         self.anchors.choose(clips)
         self.refresh_anchors()
 
     def refresh_anchors(self) -> None:
-        """Compares the anchors with each other under the present weights; needed before pairwise scores."""
+        """Compare the anchors with each other under the present weights; needed before pairwise scores."""
         self.anchors.compare(self.lmm, self._preference)
 
     def _preference(self, logits: Tensor) -> Tensor:
@@ -115,35 +113,34 @@ class ScoringModule(ResumableModule):
 
     @torch.no_grad()
     def rate(self, clips: Tensor) -> Tensor:
-        """Raw scores of clips.
+        """Return raw scores of clips.
 
         Args:
             clips: (B, T, 3, H, W) in [0, 1].
 
         Returns:
-            (B,), higher better; of a pairwise score in both orders the mean, for what it owes to the place of
-            a clip in the prompt is no spread between clips.
+            (B,), higher better. A pairwise score in both orders is their mean: an effect of a clip's place in
+            the prompt is no spread between clips.
         """
         tokens = self.lmm.encode(clips)
         if self.score_by == "pointwise":
             return self.lmm.score(tokens)
         values = self.anchors.scale_values(
-            self.lmm, tokens, self._preference, both_orders=self.score_both_orders
+            self.lmm, tokens, self._preference, both_orders=self.scoring.both_orders
         )
         return values.mean(dim=1)
 
     def rate_video(self, clips: Tensor) -> Tensor:
-        """Raw scores (n,) of the clips of one video, uint8 (n, T, 3, H, W), a few of them at a time.
+        """Return raw scores (n,) of the clips of one video, uint8 (n, T, 3, H, W), a few clips at a time.
 
-        No other video has any part in them: a score is the same to the bit in whatever company it is asked
-        for.
+        No other video has any part in them: a score is the same to the bit whatever else is scored.
         """
         few = max(1, CHUNK_BYTES // (4 * clips[0].numel()))
         chunks = torch.split(clips, few)
         return torch.cat([self.rate(chunk.to(self.device) / 255) for chunk in chunks])
 
     def t_scores(self, raw: Tensor) -> tuple[Tensor, Tensor]:
-        """Turns raw scores of several clips of each video into the published score.
+        """Turn raw scores of several clips of each video into the published score.
 
         Args:
             raw: (V, n), from `rate`, n at least 2.
@@ -155,21 +152,21 @@ class ScoringModule(ResumableModule):
         return self.published(raw.mean(dim=1), raw.std(dim=1) / raw.shape[1] ** 0.5)
 
     def published(self, score: Tensor, spread: Tensor) -> tuple[Tensor, Tensor]:
-        """Scores and standard errors on the published scale from raw scores and the spread of their means."""
+        """Return scores and standard errors on the published scale, from raw scores and their spreads."""
         middle, deviation, factor, floor = self.scale.to(score.device)
         return 50 + 10 * (score - middle) / deviation, 10 * torch.hypot(factor * spread, floor) / deviation
 
     def on_predict_start(self) -> None:
-        """Has each process hold the whole model where it is sharded: they score unequal shares."""
+        """Let each process hold the whole of a sharded model: processes score unequal shares."""
         self._whole = ExitStack()
         self._whole.enter_context(gathered(self.lmm))
 
     def on_predict_end(self) -> None:
-        """Lets go of what is another process's."""
+        """Let go of what is another process's."""
         self._whole.close()
 
     def predict_step(self, batch: VideoBatch) -> tuple[Tensor, Tensor]:
-        """Scores (V,) and standard errors (V,) of the batch's readable videos."""
+        """Return scores (V,) and standard errors (V,) of the batch's readable videos."""
         if not batch.rows:
             return self.scale.new_empty(0), self.scale.new_empty(0)
         return self.t_scores(torch.stack([self.rate_video(clips) for clips in batch.clips]))

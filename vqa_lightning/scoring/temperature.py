@@ -13,8 +13,8 @@ _LARGEST = 20.0
 class LevelTemperature(Metric):
     """The temperature of logits under which labels are likeliest (Guo et al. 2017).
 
-    It is what makes a preference of 0.7 mean that seven of ten such clips look better; the order of the
-    levels stays as it is. Logits of all pairs are kept: ten numbers a pair.
+    With it a preference of 0.7 means that seven of ten such clips look better; the order of the levels stays
+    as it is. Logits of all pairs are kept: ten numbers a pair.
     """
 
     full_state_update = False
@@ -27,7 +27,7 @@ class LevelTemperature(Metric):
         self.add_state("targets", [], dist_reduce_fx="cat")
 
     def update(self, logits: Tensor, targets: Tensor) -> None:
-        """Adds a batch.
+        """Add a batch.
 
         Args:
             logits: (O, B, 5) of the level words, inferior first, of the second clip beside the first and,
@@ -39,7 +39,7 @@ class LevelTemperature(Metric):
         self.targets.append(both.flatten(0, 1).float())
 
     def compute(self) -> Tensor:
-        """From 0.05 to 20; 1 where no pair was seen."""
+        """Return the temperature, from 0.05 to 20; 1 where no pair was seen."""
         if len(self.logits) == 0:
             return torch.tensor(1.0, device=self.device)
         logits = dim_zero_cat(self.logits).double().cpu()

@@ -1,7 +1,7 @@
-"""What follows from the model where nobody has set it.
+"""The settings that follow from the model where nobody has set them.
 
-The embedded model learns from scratch, on small native windows and as a whole. A published one brings what it
-knows: it sees whole frames, and low-rank adapters and its heads are trained.
+The embedded model learns from scratch, on small native windows and as a whole. A published model brings what
+it knows: it sees whole frames, and low-rank adapters and its heads are trained.
 """
 
 from collections.abc import Iterable
@@ -19,19 +19,19 @@ RATES = {"paper": 1e-5, "lora": 1e-4, "full": 1e-5, "head": 1e-3}
 
 
 def default_sampling(lmm: LMMConfig) -> Sampling:
-    """Four consecutive frames of a small window, or eight segments of whole frames for a published model."""
+    """Cut four frames of a small window, or eight segments of whole frames for a published model."""
     if lmm.pretrained is None:
-        return Sampling(frames=4, window=lmm.image_size + lmm.patch_size)
+        return Sampling(frames=4, window=lmm.embedded.image_size + lmm.embedded.patch_size)
     return Sampling(segments=8, frames=1 if lmm.motion is None else 4, window=None)
 
 
 def default_trained(lmm: LMMConfig) -> TrainedParts:
-    """All of the embedded model, adapters of a published one."""
+    """Train all of the embedded model, adapters of a published model."""
     return TrainedParts(parts="full" if lmm.pretrained is None else "lora")
 
 
 def default_optimizer(lmm: LMMConfig, trained: TrainedParts, params: Iterable[Any]) -> Optimizer:
-    """Muon and AdamW for a model that starts from nothing, AdamW for one that does not."""
+    """Return Muon and AdamW for a model that starts from nothing, AdamW for a published model."""
     if lmm.pretrained is None:
         return MuonAdamW(params, lr=7e-4, matrix_lr=3e-3, weight_decay=0.1)
     return AdamW(params, lr=RATES[trained.parts], weight_decay=0.0, fused=torch.cuda.is_available())

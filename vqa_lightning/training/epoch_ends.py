@@ -1,14 +1,14 @@
 """Runs that go on from a checkpoint of an epoch's last batch.
 
 Lightning takes such an epoch for finished and leaves out all that belongs to its end: validation, and with
-the hooks a round's annotation. That is where a run is most likely to die, for it lasts.
+the hooks a round's annotation. A run is most likely to die there, for annotation lasts.
 """
 
 from typing import Any
 
 
 def end_epoch_again(loops: dict[str, Any]) -> None:
-    """Has the epoch of a checkpoint that was saved after its last batch end as if nothing had happened.
+    """Let an epoch whose checkpoint was saved after its last batch end as if nothing had happened.
 
     A checkpoint of any other moment stays as it is.
 
@@ -22,7 +22,7 @@ def end_epoch_again(loops: dict[str, Any]) -> None:
         return
     for progress in (total, batches["current"]):
         progress["completed"] = progress["processed"]
-    # One that was begun and has no batch yet: Lightning then validates from the first.
+    # A validation that was begun and has no batch yet: Lightning then validates from the first.
     validation = fit["epoch_loop.val_loop.batch_progress"]
     for name in ("ready", "started"):
         validation["total"][name] = validation["total"]["completed"] + 1

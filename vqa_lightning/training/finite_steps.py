@@ -18,10 +18,10 @@ PATIENCE = 20
 
 
 def drop_unless_finite(optimizer: Optimizer) -> Tensor:
-    """Has an optimiser's next step change nothing unless all gradients are finite.
+    """Let an optimiser's next step change nothing unless all gradients are finite.
 
-    That holds for `MuonAdamW` and torch's fused Adam and AdamW. Any other is given gradients of zero, and
-    goes on by its memory and its weight decay.
+    That holds for `MuonAdamW` and torch's fused Adam and AdamW. Any other optimiser is given gradients of
+    zero, and goes on by its memory and its weight decay.
 
     Args:
         optimizer: of parameters that are all sharded or none; their gradients are changed in place.
@@ -56,12 +56,12 @@ class DroppedSteps:
         self._in_a_row = torch.zeros((), dtype=torch.long)
 
     def count(self, finite: Tensor) -> None:
-        """Takes note of one step, given what `drop_unless_finite` returned."""
+        """Take note of one step, given what `drop_unless_finite` returned."""
         self.total = self.total.to(finite.device) + ~finite
         self._in_a_row = torch.where(finite, 0, self._in_a_row.to(finite.device) + 1)
 
     def check(self, steps: int, *, last: bool) -> None:
-        """Stops a run that learns nothing; waits for the device, at every `PATIENCE`-th step only.
+        """Stop a run that learns nothing; the check waits for the device at every `PATIENCE`-th step only.
 
         Args:
             steps: optimiser steps of the epoch so far.
@@ -76,6 +76,6 @@ class DroppedSteps:
         if in_a_row >= min(PATIENCE, steps):
             raise InputError(
                 "training learns nothing any more, for the loss or its gradients were not finite in the last "
-                f"{in_a_row} steps: lower the rate of model.optimizer, or see whether simulators of your own "
+                f"{in_a_row} steps: lower the rate of model.optimizer, or see whether your own simulators "
                 "give finite pixels."
             )

@@ -54,14 +54,14 @@ class MuonAdamW(Optimizer):
         self.found_inf: Tensor | None = None
 
     def _share(self) -> None:
-        """Lets the parts step on this optimiser's groups and state, which schedules and checkpoints see."""
+        """Let the parts step on this optimiser's groups and state, which schedules and checkpoints see."""
         groups = iter(self.param_groups)
         for part in self._parts:
             part.param_groups = list(islice(groups, len(part.param_groups)))
             part.state = self.state
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Takes up what `state_dict` gave."""
+        """Take up what `state_dict` gave."""
         super().load_state_dict(state_dict)
         self._share()
 
@@ -72,7 +72,7 @@ class MuonAdamW(Optimizer):
     def step(self, closure: Callable[[], float]) -> float: ...
 
     def step(self, closure: Callable[[], float] | None = None) -> float | None:
-        """One step of both parts."""
+        """Take one step of both parts."""
         loss = None
         if closure is not None:
             with torch.enable_grad():
@@ -86,7 +86,7 @@ class MuonAdamW(Optimizer):
         return loss
 
     def _held(self) -> list[Tensor]:
-        """Parameters and state: what a step changes, in place."""
+        """Return parameters and state, which a step changes in place."""
         parameters = [parameter for group in self.param_groups for parameter in group["params"]]
         return [*parameters, *(value for state in self.state.values() for value in state.values())]
 
@@ -99,12 +99,12 @@ class MuonAdamW(Optimizer):
 
 
 def local(tensor: Tensor) -> Tensor:
-    """What this process holds of a tensor that may be sharded; changed in place, the tensor is."""
+    """Return this process's part of a tensor that may be sharded; changing it in place changes the tensor."""
     return tensor.to_local() if isinstance(tensor, DTensor) else tensor
 
 
 def _members(groups: Iterable[dict[str, Any]], *, hidden: bool) -> list[dict[str, Any]]:
-    """What of each group is a matrix between hidden states, or is not; groups without any are left out."""
+    """Return each group with its matrices between hidden states only, or without them; none is empty."""
     chosen = [
         {**group, "params": [(name, p) for name, p in group["params"] if _is_hidden(name, p) == hidden]}
         for group in groups

@@ -9,7 +9,7 @@ from vqa_lightning.scoring import ScoringModule
 
 
 def parameter_groups(module: ScoringModule, settings: TrainedParts) -> list[dict[str, Any]]:
-    """Named trained parameters for an optimiser, the vision tower's apart where its rate differs.
+    """Return named trained parameters for an optimiser, the vision tower's apart where its rate differs.
 
     Args:
         module: whose trained parameters are meant; the projector's do not count as the tower's.
@@ -31,9 +31,9 @@ def parameter_groups(module: ScoringModule, settings: TrainedParts) -> list[dict
 
 
 def scale_rates(optimizer: Optimizer) -> None:
-    """Multiplies the learning rates of an optimiser of `parameter_groups` by their factors.
+    """Multiply the learning rates of an optimiser of `parameter_groups` by their factors.
 
-    Once, before a schedule takes the rates as those to start from.
+    Call it once, before a schedule takes the rates as its first rates.
     """
     for group in optimizer.param_groups:
         group["lr"] *= group.pop("lr_factor")

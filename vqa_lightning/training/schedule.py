@@ -1,4 +1,4 @@
-"""The paper's schedule of learning rates, linear warm-up and then a cosine to zero, and what it lies over."""
+"""The paper's schedule of learning rates, linear warm-up, then a cosine to zero, and the steps it covers."""
 
 import math
 from dataclasses import dataclass
@@ -44,7 +44,7 @@ class Schedule:
 
 
 def steps_of_epoch(trainer: Trainer, batch_size: int, samples: int) -> int:
-    """Optimiser steps of an epoch of which every process drops what remains after its last whole batch.
+    """Return the optimiser steps of an epoch in which every process drops its last broken batch.
 
     Args:
         trainer: with as many processes as share the samples.

@@ -23,10 +23,12 @@ from datamodules.corpus import Splits
 from datamodules.pairs import PairCounts
 from datamodules.round_data import RoundDataModule
 from datamodules.video import Sampling
+from vqa_lightning.families import EmbeddedSizes
 from vqa_lightning.lmm import LMMConfig
+from vqa_lightning.scoring import Scoring
 from vqa_lightning.training import RankingModule
 
-TINY = LMMConfig(image_size=32, hidden_size=32, vision_layers=1, text_layers=1)
+TINY = LMMConfig(embedded=EmbeddedSizes(image_size=32, hidden_size=32, vision_layers=1, text_layers=1))
 ROUNDS, FRAMES = 2, 2
 PICTURES = (
     *("labels_flipped_in_round", "labels_flipped_since_start", "levels_confused"),
@@ -74,7 +76,7 @@ def fit(corpus: Path, folder: Path, *, logger: bool) -> Keeper:
             SaveConfigCallback(parser, Namespace(seed=3)),
         ],
     )
-    module = RankingModule(lmm=TINY, sampling=Sampling(frames=FRAMES, window=32), score_draws=2)
+    module = RankingModule(lmm=TINY, sampling=Sampling(frames=FRAMES, window=32), scoring=Scoring(draws=2))
     trainer.fit(module, data)
     return keeper
 

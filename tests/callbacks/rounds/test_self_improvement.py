@@ -21,11 +21,13 @@ from datamodules.pairs import LaterRounds, PairCounts
 from datamodules.round_data import RoundDataModule
 from datamodules.simulators import SIMULATORS
 from datamodules.video import Sampling
+from vqa_lightning.families import EmbeddedSizes
 from vqa_lightning.lmm import LMMConfig
+from vqa_lightning.scoring import Scoring
 from vqa_lightning.scoring.calibration import fit_errors
 from vqa_lightning.training import RankingModule
 
-TINY = LMMConfig(image_size=32, hidden_size=32, vision_layers=1, text_layers=1)
+TINY = LMMConfig(embedded=EmbeddedSizes(image_size=32, hidden_size=32, vision_layers=1, text_layers=1))
 
 
 class Watch(RoundListener):
@@ -87,7 +89,11 @@ def fit(
         splits=Splits(shares=(0.4, 0.4, 0.2), duplicates=False),
         **(given | settings),
     )
-    model: dict[str, Any] = {"lmm": TINY, "sampling": Sampling(frames=2, window=32), "score_draws": 3}
+    model: dict[str, Any] = {
+        "lmm": TINY,
+        "sampling": Sampling(frames=2, window=32),
+        "scoring": Scoring(draws=3),
+    }
     module = RankingModule(**model) if turned_from is None else Sharpness(turned_from, **model)
     trainer = Trainer(
         accelerator="cpu",

@@ -22,9 +22,9 @@ def save(path: Path, seed: int = 0) -> RankingModule:
         auto_configure_optimizers=False,
         trainer_defaults={"accelerator": "cpu", "barebones": True},
         args=[
-            *(f"--model.lmm.{setting}" for setting in lmm),
+            *(f"--model.lmm.embedded.{setting}" for setting in lmm),
             *(f"--model.sampling.{setting}" for setting in sampling),
-            "--model.anchors=3",
+            "--model.scoring.anchors=3",
         ],
     )
     module: RankingModule = cli.model
@@ -46,7 +46,7 @@ def test_it_scores_as_predict_does(
 ) -> None:
     path, module = trained
     requests = [Request(video) for video in videos(build_corpus(small_corpus, cache=tmp_path))[:3]]
-    items = ClipDataset(requests, module.sampling, module.score_draws).read(workers=0)
+    items = ClipDataset(requests, module.sampling, module.scoring.draws).read(workers=0)
     raw = torch.stack([module.rate_video(item.frames) for item in items])
     scores, errors = module.t_scores(raw)
     rows = list(Checkpoint(str(path)).annotate(requests))

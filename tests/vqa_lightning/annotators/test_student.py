@@ -9,10 +9,12 @@ from datamodules.labels import ClipDataset, Request
 from datamodules.labels.clips import distorted
 from datamodules.video import Sampling
 from vqa_lightning.annotators.student import Student
+from vqa_lightning.families import EmbeddedSizes
 from vqa_lightning.lmm import LMMConfig
+from vqa_lightning.scoring import Scoring
 from vqa_lightning.training import RankingModule
 
-TINY = LMMConfig(image_size=32, hidden_size=32, vision_layers=1, text_layers=1)
+TINY = LMMConfig(embedded=EmbeddedSizes(image_size=32, hidden_size=32, vision_layers=1, text_layers=1))
 
 
 @pytest.fixture(scope="module")
@@ -23,7 +25,7 @@ def requests(mixed_corpus: Path) -> list[Request]:
 
 def student(window: int | None) -> Student:
     torch.manual_seed(0)
-    module = RankingModule(lmm=TINY, sampling=Sampling(frames=2, window=window), score_draws=2)
+    module = RankingModule(lmm=TINY, sampling=Sampling(frames=2, window=window), scoring=Scoring(draws=2))
     module.configure_model()
     return Student(module.eval())
 

@@ -1,21 +1,26 @@
+from dataclasses import replace
+
 import pytest
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from datamodules.video import Sampling
-from vqa_lightning.budget.flops import StepFlops, step_flops, step_shape
+from vqa_lightning.budget.flops import Step, StepFlops, step_flops, step_shape
+from vqa_lightning.families import EmbeddedSizes
 from vqa_lightning.lmm import LMM, LMMConfig, TrainedParts
 from vqa_lightning.lmm.trained_parts import train_parts
 
 PAIRS = 2
 SIDE = 64
+STEP = Step(PAIRS, (SIDE, SIDE))
 
 
-def model(parts: str = "full", **settings: object) -> LMM:
+def model(parts: str = "full", family: str = "llava_onevision", **settings: object) -> LMM:
     torch.manual_seed(0)
-    sizes = {"image_size": SIDE, "patch_size": 8, "hidden_size": 64, "vision_layers": 4, "text_layers": 4}
-    lmm = LMM(LMMConfig(**{**sizes, **settings}), Sampling(frames=2, window=SIDE))  # type: ignore[arg-type]
+    sizes = EmbeddedSizes(family, SIDE, hidden_size=64, vision_layers=4, text_layers=4)
+    config = LMMConfig(embedded=sizes, **settings)  # type: ignore[arg-type]
+    lmm = LMM(config, Sampling(frames=2, window=SIDE))
     train_parts(lmm, TrainedParts(parts=parts, rank=4))  # type: ignore[arg-type]
     return lmm
 
@@ -40,7 +45,7 @@ def matrices(flops: StepFlops) -> int:
 @pytest.mark.parametrize("family", ["llava_onevision", "qwen3_vl", "smolvlm", "internvl"])
 def test_forward_is_what_torch_counts(family: str) -> None:
     lmm = model(family=family).requires_grad_(False)
-    flops = step_flops(lmm, step_shape(lmm, PAIRS, SIDE, SIDE))
+    flops = step_flops(lmm, step_shape(lmm, STEP))
     seen, _ = counted(lmm, backward=False)
     # Class tokens (one beside 64 patches) and rotary tables are not counted.
     assert matrices(flops) == pytest.approx(seen, rel=0.02)
@@ -49,7 +54,7 @@ def test_forward_is_what_torch_counts(family: str) -> None:
 @pytest.mark.parametrize("parts", ["full", "paper", "lora", "head"])
 def test_forward_and_backward_are_what_torch_counts(parts: str) -> None:
     lmm = model(parts)
-    flops = step_flops(lmm, step_shape(lmm, PAIRS, SIDE, SIDE))
+    flops = step_flops(lmm, step_shape(lmm, STEP))
     seen, _ = counted(lmm, backward=True)
     # The first decoder layer's queries, keys and values pass no gradient on where nothing before is trained:
     # 3 D^2 of 4 x 13 D^2 weights, 2 of their 4 operations, which the rule of 4 N counts.
@@ -59,7 +64,7 @@ def test_forward_and_backward_are_what_torch_counts(parts: str) -> None:
 
 def test_attention_is_what_torch_counts_less_what_is_masked() -> None:
     lmm = model("full")
-    shape = step_shape(lmm, PAIRS, SIDE, SIDE)
+    shape = step_shape(lmm, STEP)
     _, seen = counted(lmm, backward=True)
     tower = 4 * shape.clips * shape.pictures * shape.patches**2 * 64 * 4
     decoder = sum(4 * length**2 for length in shape.sequences) * 64 * 4
@@ -72,7 +77,7 @@ def test_what_is_trained_decides_the_cost_of_a_token() -> None:
     by_parts = {}
     for parts in ("head", "lora", "paper", "full"):
         lmm = model(parts)
-        by_parts[parts] = step_flops(lmm, step_shape(lmm, PAIRS, SIDE, SIDE))
+        by_parts[parts] = step_flops(lmm, step_shape(lmm, STEP))
     head, lora, paper, full = by_parts.values()
     assert (paper.language_model, full.language_model) == (2 * head.language_model, 3 * head.language_model)
     assert head.tower == lora.tower
@@ -82,10 +87,10 @@ def test_what_is_trained_decides_the_cost_of_a_token() -> None:
 
 def test_orders_and_judgements_decide_what_is_asked() -> None:
     lmm = model("full")
-    both = step_shape(lmm, PAIRS, SIDE, SIDE)
-    one = step_shape(lmm, PAIRS, SIDE, SIDE, both_orders=False)
-    words = step_shape(lmm, PAIRS, SIDE, SIDE, pointwise=False, both_orders=False)
-    scores = step_shape(lmm, PAIRS, SIDE, SIDE, pairwise=False)
+    both = step_shape(lmm, STEP)
+    one = step_shape(lmm, replace(STEP, both_orders=False))
+    words = step_shape(lmm, replace(STEP, judgements=["pairwise"], both_orders=False))
+    scores = step_shape(lmm, replace(STEP, judgements=["pointwise"]))
     assert [len(shape.sequences) for shape in (both, one, words, scores)] == [4, 4, 2, 4]
     assert both.sequences[0] == words.sequences[0] > scores.sequences[0] == one.sequences[-1]
     tokens = lmm.encode(torch.rand(1, 2, 3, SIDE, SIDE))
@@ -95,15 +100,16 @@ def test_orders_and_judgements_decide_what_is_asked() -> None:
 
 def test_the_entropy_of_all_positions_costs_the_vocabulary() -> None:
     lmm = model("full")
-    shape = step_shape(lmm, PAIRS, SIDE, SIDE)
-    extra = step_flops(lmm, shape, all_positions=True).total - step_flops(lmm, shape).total
+    shape = step_shape(lmm, STEP)
+    everywhere = step_shape(lmm, replace(STEP, all_positions=True))
+    extra = step_flops(lmm, everywhere).total - step_flops(lmm, shape).total
     assert extra == 6 * sum(shape.sequences) * lmm.family.head.weight.numel()
 
 
 @pytest.mark.parametrize("trained", [False, True])
 def test_the_motion_path_is_counted(trained: bool) -> None:
     lmm = model("paper", motion="r2plus1d_18", motion_trained=trained)
-    flops = step_flops(lmm, step_shape(lmm, 1, SIDE, SIDE))
+    flops = step_flops(lmm, step_shape(lmm, replace(STEP, pairs=1)))
     seen, _ = counted(lmm, backward=True, pairs=1)
     # As above; the backbone, most of it, is counted as it runs.
     assert matrices(flops) == pytest.approx(seen, rel=0.01)
@@ -111,6 +117,6 @@ def test_the_motion_path_is_counted(trained: bool) -> None:
 
 def test_the_meta_device_counts_the_same() -> None:
     lmm = model("lora")
-    here = step_flops(lmm, step_shape(lmm, PAIRS, SIDE, SIDE))
+    here = step_flops(lmm, step_shape(lmm, STEP))
     lmm.to("meta")
-    assert step_flops(lmm, step_shape(lmm, PAIRS, SIDE, SIDE)) == here
+    assert step_flops(lmm, step_shape(lmm, STEP)) == here

@@ -3,8 +3,9 @@ import torch
 from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 
+from datamodules.errors import InputError
 from datamodules.video import Sampling
-from vqa_lightning.budget.flops import StepShape, step_shape
+from vqa_lightning.budget.flops import Step, StepShape, step_shape
 from vqa_lightning.budget.memory import (
     GB,
     Budget,
@@ -13,7 +14,7 @@ from vqa_lightning.budget.memory import (
     estimate,
     training_hours,
 )
-from vqa_lightning.families import FAMILIES, InputError
+from vqa_lightning.families import FAMILIES, EmbeddedSizes
 from vqa_lightning.lmm import LMM, LMMConfig, TrainedParts
 from vqa_lightning.lmm.sharding import build_on_meta
 from vqa_lightning.lmm.trained_parts import hold, train_parts
@@ -25,16 +26,8 @@ PAIRS = 2
 def build(
     family: str = "llava_onevision", layers: int = 2, checkpointing: bool = False, **trained: object
 ) -> LMM:
-    config = LMMConfig(
-        family=family,
-        view="resize",
-        checkpointing=checkpointing,
-        image_size=SIDE,
-        patch_size=8,
-        hidden_size=64,
-        vision_layers=layers,
-        text_layers=layers,
-    )
+    sizes = EmbeddedSizes(family, SIDE, hidden_size=64, vision_layers=layers, text_layers=layers)
+    config = LMMConfig(view="resize", checkpointing=checkpointing, embedded=sizes)
     lmm = LMM(config, Sampling(frames=4, window=SIDE))
     # A CPU keeps an adapter's dropout in another type than a GPU.
     train_parts(lmm, TrainedParts(rank=4, dropout=0.0, **trained))  # type: ignore[arg-type]
@@ -43,11 +36,11 @@ def build(
 
 
 def shape(lmm: LMM, pairs: int = PAIRS) -> StepShape:
-    return step_shape(lmm, pairs, SIDE, SIDE)
+    return step_shape(lmm, Step(pairs, (SIDE, SIDE)))
 
 
 def budget(lmm: LMM, **settings: object) -> Budget:
-    return estimate(lmm, shape(lmm), (SIDE, SIDE), **settings)  # type: ignore[arg-type]
+    return estimate(lmm, shape(lmm), **settings)  # type: ignore[arg-type]
 
 
 def kept(lmm: LMM) -> int:

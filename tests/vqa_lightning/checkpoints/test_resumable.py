@@ -15,6 +15,7 @@ from datamodules.video import Sampling
 from vqa_lightning.checkpoints import ResumableModule
 from vqa_lightning.checkpoints.generators import generator_states, set_generators
 from vqa_lightning.checkpoints.resumable import read_checkpoint, trained_names
+from vqa_lightning.families import EmbeddedSizes
 from vqa_lightning.lmm import LMM, LMMConfig, TrainedParts
 from vqa_lightning.lmm.trained_parts import train_parts
 
@@ -34,7 +35,9 @@ class Scorer(ResumableModule):
 
     def configure_model(self) -> None:
         if "lmm" not in self._modules:
-            sizes = LMMConfig(image_size=32, hidden_size=32, vision_layers=1, text_layers=1)
+            sizes = LMMConfig(
+                embedded=EmbeddedSizes(image_size=32, hidden_size=32, vision_layers=1, text_layers=1)
+            )
             self.lmm = LMM(sizes, Sampling(frames=2, window=32))
             train_parts(self.lmm, self.parts)
 

@@ -7,8 +7,8 @@ import torch
 
 from datamodules.labels import LEVELS
 from datamodules.video import Sampling
-from vqa_lightning.families import FAMILIES
-from vqa_lightning.families.embedded import CHAT_TEMPLATE, EmbeddedSizes
+from vqa_lightning.families import FAMILIES, EmbeddedSizes
+from vqa_lightning.families.embedded import CHAT_TEMPLATE
 from vqa_lightning.lmm import LMM, LMMConfig
 from vqa_lightning.lmm.prompt import ANSWER, QUESTION, SYSTEM
 

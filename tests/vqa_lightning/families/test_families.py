@@ -10,9 +10,9 @@ from transformers import Qwen2Config
 from transformers.image_utils import PILImageResampling
 from transformers.video_utils import VideoMetadata
 
+from datamodules.errors import InputError
 from datamodules.labels import LEVELS, preference
-from vqa_lightning.families import FAMILIES, Family, InputError, load_family
-from vqa_lightning.families.embedded import EmbeddedSizes
+from vqa_lightning.families import FAMILIES, EmbeddedSizes, Family, load_family
 from vqa_lightning.lmm import LMM
 from vqa_lightning.lmm.prompt import ANSWER, QUESTION, SYSTEM
 from vqa_lightning.scaling import map_scores
@@ -205,7 +205,7 @@ class TestSizes:
 
     @pytest.mark.parametrize("name", ["smolvlm", "internvl"])
     def test_patches_that_cannot_be_joined_in_twos(self, name: str) -> None:
-        with pytest.raises(InputError, match="choose an even number"):
+        with pytest.raises(InputError, match="an even number of patches a side"):
             FAMILIES[name].embedded(EmbeddedSizes(image_size=24, patch_size=8, hidden_size=32), ["better"])
 
 

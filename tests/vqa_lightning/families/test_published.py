@@ -2,7 +2,8 @@ import pytest
 import torch
 from transformers import AutoModelForImageTextToText
 
-from vqa_lightning.families import FAMILIES, InputError
+from datamodules.errors import InputError
+from vqa_lightning.families import FAMILIES
 from vqa_lightning.families.published import PUBLISHED, published_config
 
 MILLIONS = {
@@ -30,5 +31,5 @@ def test_a_model_of_the_config_has_the_checkpoints_parameters(name: str) -> None
 
 
 def test_an_unknown_name() -> None:
-    with pytest.raises(InputError, match=r"sizes of 'nobody/nothing' .*Qwen/Qwen3-VL-2B-Instruct.*\.$"):
+    with pytest.raises(InputError, match=r"sizes .*Qwen/Qwen3-VL-2B-Instruct.*; got 'nobody/nothing'\.$"):
         published_config("nobody/nothing")

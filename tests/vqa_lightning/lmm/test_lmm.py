@@ -6,10 +6,11 @@ import torch
 
 from datamodules.errors import InputError
 from datamodules.video import Sampling
+from vqa_lightning.families import EmbeddedSizes
 from vqa_lightning.lmm import LMM, LMMConfig
 from vqa_lightning.lmm.feature_cache import FeatureCache
 
-TINY = LMMConfig(image_size=32, hidden_size=32, vision_layers=1, text_layers=1)
+TINY = LMMConfig(embedded=EmbeddedSizes(image_size=32, hidden_size=32, vision_layers=1, text_layers=1))
 SAMPLING = Sampling(frames=2, window=32)
 
 
@@ -121,4 +122,4 @@ class TestPretrained:
 @pytest.mark.parametrize("sizes", [{"patch_size": 7}, {"hidden_size": 40}])
 def test_sizes_that_do_not_fit(sizes: dict[str, int]) -> None:
     with pytest.raises(InputError, match="multiple"):
-        LMMConfig(**sizes)
+        EmbeddedSizes(**sizes)

@@ -168,5 +168,5 @@ def test_what_cannot_be_loaded_is_named(weights: Path, tmp_path: Path) -> None:
             build_motion(kind, 4, WIDTH, given)
     with pytest.raises(InputError, match=r"model\.lmm\.motion_trained True asks for a backbone"):
         build_motion("differences", 4, WIDTH, trained=True)
-    with pytest.raises(InputError, match=r"model\.sampling\.frames is 1"):
+    with pytest.raises(InputError, match=r"model\.sampling\.frames must be 2 or more .*; got 1"):
         build_motion("differences", 1, WIDTH)

@@ -13,6 +13,7 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.tensor import DTensor
 
 from datamodules.video import Sampling
+from vqa_lightning.families import EmbeddedSizes
 from vqa_lightning.lmm import LMM, LMMConfig
 from vqa_lightning.lmm.sharding import blocks, build_on_meta, build_sharded, shard
 from vqa_lightning.losses import OrderedProbit
@@ -21,11 +22,7 @@ SAMPLING = Sampling(segments=1, frames=2, window=24)
 SIZES = LMMConfig(
     motion="differences",
     checkpointing=True,
-    image_size=16,
-    patch_size=8,
-    hidden_size=64,
-    vision_layers=2,
-    text_layers=2,
+    embedded=EmbeddedSizes(image_size=16, hidden_size=64, vision_layers=2, text_layers=2),
 )
 
 
@@ -170,7 +167,7 @@ def test_meta_keeps_buffers_and_takes_no_memory(folder: Path) -> None:
     lmm = build_on_meta(lambda: build(folder, "checkpoint", weights=False))
     assert all(p.is_meta for p in lmm.parameters())
     assert not lmm.answer_ids.is_meta
-    assert len(blocks(lmm)) == SIZES.vision_layers + SIZES.text_layers
+    assert len(blocks(lmm)) == SIZES.embedded.vision_layers + SIZES.embedded.text_layers
 
 
 if __name__ == "__main__":

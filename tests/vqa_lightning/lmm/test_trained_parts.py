@@ -4,8 +4,9 @@ import pytest
 import torch
 from peft.tuners.lora import LoraLayer
 
+from datamodules.errors import InputError
 from datamodules.video import Sampling
-from vqa_lightning.families import FAMILIES, InputError
+from vqa_lightning.families import FAMILIES, EmbeddedSizes
 from vqa_lightning.lmm import LMM, LMMConfig, TrainedParts
 from vqa_lightning.lmm.trained_parts import Parts, hold, train_parts
 from vqa_lightning.training import RankingModule
@@ -19,12 +20,9 @@ TOWER = "model.model.vision_tower."
 DECODER = "model.model.language_model."
 
 
-def config(**settings: object) -> LMMConfig:
+def config(family: str = "llava_onevision", **settings: object) -> LMMConfig:
     return LMMConfig(
-        image_size=32,
-        hidden_size=32,
-        vision_layers=2,
-        text_layers=2,
+        embedded=EmbeddedSizes(family, 32, hidden_size=32, vision_layers=2, text_layers=2),
         motion="differences",
         **settings,  # type: ignore[arg-type]
     )

@@ -154,7 +154,7 @@ class TestConfidenceCrossEntropy:
 
     @pytest.mark.parametrize("bad", [{"warmup": -0.1}, {"start": 0.0}, {"end": -1.0}])
     def test_numbers_out_of_range(self, bad: dict[str, float]) -> None:
-        with pytest.raises(InputError, match=r"model\.pairwise_loss"):
+        with pytest.raises(InputError, match=r"model\.loss\.pairwise\."):
             ConfidenceCrossEntropy(**bad)  # type: ignore[arg-type]
 
 

@@ -9,6 +9,7 @@ from torch import Tensor
 from datamodules.errors import InputError
 from datamodules.labels import Consensus, preference
 from datamodules.video import Sampling
+from vqa_lightning.families import EmbeddedSizes
 from vqa_lightning.lmm import LMM, LMMConfig
 from vqa_lightning.scaling import map_scores
 from vqa_lightning.scoring import Anchors
@@ -20,7 +21,7 @@ SAMPLING = Sampling(frames=2, window=32)
 @pytest.fixture(scope="module")
 def lmm() -> LMM:
     torch.manual_seed(0)
-    sizes = LMMConfig(image_size=32, hidden_size=32, vision_layers=1, text_layers=2)
+    sizes = LMMConfig(embedded=EmbeddedSizes(image_size=32, hidden_size=32, vision_layers=1, text_layers=2))
     return LMM(sizes, SAMPLING).requires_grad_(False).eval()
 
 
@@ -97,7 +98,7 @@ class TestChoice:
         assert all(int(a) < int(b) for a, b in itertools.pairwise(chosen))
 
     def test_more_bins_than_videos(self) -> None:
-        with pytest.raises(InputError, match=r"has 2 annotated videos for 3 anchors: .*\.$"):
+        with pytest.raises(InputError, match=r"in the train split, 2; got 3: .*\.$"):
             calmest(Consensus(("a", "b"), np.arange(2.0), np.ones(2)), 3)
 
     def test_named_files(self, small_corpus: Path) -> None:
@@ -106,5 +107,5 @@ class TestChoice:
         assert [tuple(clip.shape) for clip in clips] == [(2, 3, 32, 32)] * 2
 
     def test_a_named_file_that_is_not_there(self) -> None:
-        with pytest.raises(InputError, match=r"^model\.anchors: nothing\.mp4 is missing\.$"):
+        with pytest.raises(InputError, match=r"^model\.scoring\.anchors: nothing\.mp4 is missing\.$"):
             named_clips(["nothing.mp4"], SAMPLING)

@@ -20,12 +20,13 @@ from datamodules.pairs import ANSWERS, PairCounts
 from datamodules.pairs.lost import told_of_lost_pairs
 from datamodules.round_data import RoundDataModule
 from datamodules.video import Sampling
+from vqa_lightning.families import EmbeddedSizes
 from vqa_lightning.lmm import LMMConfig
 from vqa_lightning.training import RankingModule
 from vqa_lightning.training.finite_steps import PATIENCE, DroppedSteps, drop_unless_finite
 from vqa_lightning.training.optimizers import MuonAdamW, local
 
-TINY = LMMConfig(image_size=32, hidden_size=32, vision_layers=1, text_layers=1)
+TINY = LMMConfig(embedded=EmbeddedSizes(image_size=32, hidden_size=32, vision_layers=1, text_layers=1))
 
 
 def stretched(clips: Tensor, strength: Tensor, times: Tensor | None, generator: torch.Generator) -> Tensor:

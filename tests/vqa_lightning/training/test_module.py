@@ -14,18 +14,20 @@ from datamodules.labels.levels import severity_levels
 from datamodules.pairs import SOURCES
 from datamodules.video import Sampling
 from vqa_lightning.annotators.student import Student
+from vqa_lightning.families import EmbeddedSizes
 from vqa_lightning.lmm import LMMConfig
+from vqa_lightning.losses import Losses
 from vqa_lightning.scaling import map_scores
-from vqa_lightning.scoring import ErrorModel
+from vqa_lightning.scoring import ErrorModel, Scoring
 from vqa_lightning.training import RankingModule
 
-TINY = LMMConfig(image_size=32, hidden_size=32, vision_layers=1, text_layers=1)
+TINY = LMMConfig(embedded=EmbeddedSizes(image_size=32, hidden_size=32, vision_layers=1, text_layers=1))
 SAMPLING = Sampling(frames=2, window=32)
 
 
 def tiny(**settings: object) -> RankingModule:
     torch.manual_seed(0)
-    module = RankingModule(lmm=TINY, sampling=SAMPLING, anchors=3, **settings)  # type: ignore[arg-type]
+    module = RankingModule(lmm=TINY, sampling=SAMPLING, scoring=Scoring(anchors=3), **settings)  # type: ignore[arg-type]
     module.configure_model()
     return module.eval()
 
@@ -69,7 +71,7 @@ class TestJudge:
     ) -> None:
         module = tiny(judgements=judgements, score_by=judgements[0])
         pairs = some_pairs(4, source)
-        losses = module._losses(pairs, module.judge(pairs.sides()))
+        losses = module.losses(pairs, module.judge(pairs.sides()))
         assert set(losses) == set(judgements)
         torch.stack(list(losses.values())).sum().backward()
         untouched = {name for name, p in module.named_parameters() if p.grad is None or not p.grad.any()}
@@ -90,7 +92,7 @@ class TestJudge:
         }
 
     def test_a_training_step_tells_of_every_pair_what_was_said(self) -> None:
-        module = tiny(source_weights={"synthetic": 0.5})
+        module = tiny(loss=Losses(source_weights={"synthetic": 0.5}))
         pairs = some_pairs(6)
         step = module.training_step(pairs)
         advantage, cost, confidence = step["answers"].unbind(dim=1)
@@ -162,7 +164,7 @@ class TestStudent:
         module = tiny()
         video = videos(build_corpus(small_corpus, cache=small_corpus / "cache", progress=False))[0]
         (row,) = Student(module).annotate([Request(video)])
-        clips = ClipDataset([Request(video)], SAMPLING, module.score_draws)[0].frames.float() / 255
+        clips = ClipDataset([Request(video)], SAMPLING, module.scoring.draws)[0].frames.float() / 255
         raw = module.rate(clips)
         assert row.score == pytest.approx(raw.mean().item(), abs=1e-5)
         assert row.stderr == pytest.approx(raw.std().item() / 2, abs=1e-5)
