@@ -52,7 +52,8 @@ def hard_real(
     found = np.array(list(_in_turns(queues, count)), dtype=np.int64).reshape(-1, 2)
     swap = generator.integers(2, size=len(found)).astype(bool)
     found[swap] = found[swap][:, ::-1]
-    return flagged_hard(scored_pairs(generator, consensus, *found.T, draws, labelling))
+    first, second = found.T
+    return flagged_hard(scored_pairs(generator, consensus, first, second, draws, labelling))
 
 
 def _in_turns(queues: Iterable[Iterator[tuple[int, int]]], count: int) -> Iterator[tuple[int, int]]:
