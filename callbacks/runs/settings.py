@@ -72,7 +72,7 @@ def flat(name: str, value: Any) -> Iterator[tuple[str, float | str]]:
 
     Example:
         >>> dict(flat("", {"data": {"batch_size": 4, "shares": [0.5, 0.5], "pairs": None}}))
-        {'data.batch_size': 4, 'data.splits.shares': '0.5, 0.5'}
+        {'data.batch_size': 4, 'data.shares': '0.5, 0.5'}
     """
     below = f"{name}." if name else ""
     if isinstance(value, Mapping):

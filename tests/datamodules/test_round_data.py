@@ -346,7 +346,7 @@ class TestGrowth:
             for row in human:
                 assert labels.setdefault((row["first"], row["second"]), row["levels"]) == row["levels"]
         train = [video.video_id for video in data.split("train")]
-        with pytest.raises(InputError, match=r"data\.videos|data\.counts\.human"):
+        with pytest.raises(InputError, match=r"data\.counts\.teacher needs two .* got 1"):
             self.begin(data, 3, lost=train[1:])
 
     def test_reference_pairs_grow_too(self, contents: Path) -> None:

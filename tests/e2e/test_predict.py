@@ -101,7 +101,7 @@ class TestScores:
         """The list of pairs and the teacher's file of its training are gone, and nothing asks for them."""
         (here / "mine.yaml").write_text(
             "data:\n  class_path: datamodules.RoundDataModule\n  init_args:\n    videos: null\n"
-            "    pairs: gone.parquet\n    simulators: [h264]\n    labels: gone/labels\n"
+            "    drawing: {imported: gone.parquet}\n    simulators: [h264]\n    labels: gone/labels\n"
             "    teachers: [{class_path: datamodules.ScoresFile, init_args: {path: gone.csv}}]\n"
         )
         main(words(tiny_checkpoint, videos, "--config=mine.yaml", "--output=a.csv"))

@@ -110,7 +110,7 @@ class TestJudge:
 
     def test_a_window_that_a_crop_would_pad_with_black_is_refused(self) -> None:
         module = RankingModule(lmm=replace(TINY, view="crop"), sampling=Sampling(frames=2, window=24))
-        with pytest.raises(InputError, match=r"model\.sampling\.window 24"):
+        with pytest.raises(InputError, match=r"model\.sampling\.window must be 32 or more .* got 24"):
             module.configure_model()
 
     def test_scoring_by_what_is_not_trained_is_refused(self) -> None:
