@@ -34,6 +34,7 @@ from datamodules.distortions import DISTORTIONS, apply, tone_curve
 from datamodules.distortions.compression import BANDS
 from datamodules.labels.levels import severity_levels
 from datamodules.pairs import SOURCES
+from vqa_lightning.families import EmbeddedSizes
 from vqa_lightning.lmm import LMMConfig
 from vqa_lightning.training import RankingModule
 
@@ -112,7 +113,8 @@ def seconds(call: Callable[[], object], device: torch.device, repeats: int) -> f
 def training_step_seconds(clips: Tensor, device: torch.device, repeats: int) -> float:
     """Return the seconds of the LMM's forward and backward on these clips (2 B, T, 3, H, W), as pairs."""
     settings = yaml.safe_load(ROUND.read_text())["model"]
-    module = RankingModule(lmm=LMMConfig(**settings["lmm"]))
+    sizes = EmbeddedSizes(**settings["lmm"]["embedded"])
+    module = RankingModule(lmm=LMMConfig(**{**settings["lmm"], "embedded": sizes}))
     module.configure_model()
     module.to(device).train()
     pairs = (clips.to(device) / 255).view(2, -1, *clips.shape[1:])

@@ -67,9 +67,10 @@ def fit(folder: Path, config: str, words: Sequence[str]) -> Path:
 def without_labels() -> list[str]:
     """Return the words that replace the human pairs of a round by as many more of the other pairs."""
     settings = yaml.safe_load(CONFIG.read_text())["data"]["init_args"]
-    others = {name: settings[name] for name in ("synthetic_pairs", "teacher_pairs")}
-    factor = 1 + settings["human_pairs"] / sum(others.values())
-    more = [f"--data.{name}={round(factor * count)}" for name, count in others.items()]
+    counts = settings["counts"]
+    others = {source: counts[source] for source in ("synthetic", "teacher")}
+    factor = 1 + counts["human"] / sum(others.values())
+    more = [f"--data.counts.{source}={round(factor * count)}" for source, count in others.items()]
     return [*more, "--data.counts.human=0", "--data.labelling.mos=null"]
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import yaml
+from jsonargparse import ArgumentParser
 from rich.console import Console
 from rich.table import Table
 
@@ -58,8 +59,10 @@ def main() -> None:
     )
     parser.add_argument("run", type=Path, help="a run folder, runs/NAME/version_N")
     run = parser.parse_args().run
-    config = yaml.safe_load((run / "config.yaml").read_text())
-    data = RoundDataModule(**config["data"].get("init_args", {}))
+    settings = yaml.safe_load((run / "config.yaml").read_text())["data"]
+    made = ArgumentParser()
+    made.add_subclass_arguments(RoundDataModule, "data")
+    data = made.instantiate(made.parse_object({"data": settings})).data
     data.setup("fit")
     scores = read_scores(run, data)
     report = data.split("report")

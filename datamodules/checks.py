@@ -39,9 +39,9 @@ def check_least(name: str, value: float, least: float) -> None:
         InputError: the value is less.
 
     Example:
-        >>> check_least("data.draws", 0, 1)
+        >>> check_least("data.drawing.draws", 0, 1)
         Traceback (most recent call last):
-        datamodules.errors.InputError: data.draws must be 1 or more; got 0.
+        datamodules.errors.InputError: data.drawing.draws must be 1 or more; got 0.
     """
     check_that(value >= least, name, f"{least} or more", value)
 

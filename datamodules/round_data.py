@@ -123,9 +123,9 @@ class RoundDataModule(VideoDataModule):
         counts, lists = self.counts, self.labelling.mos_lists
         if counts.reference and not eligible(self.simulators):
             raise InputError(
-                f"data.counts.reference must be 0; got {counts.reference}, but none of data.simulators "
-                f"({', '.join(self.simulators)}) leaves pixels in place: add one of the families sharpness, "
-                "noise, tone or compression."
+                "data.counts.reference must be 0 where none of data.simulators "
+                f"({', '.join(self.simulators)}) leaves pixels in place; got {counts.reference}: add one of "
+                "the families sharpness, noise, tone or compression."
             )
         if counts.human and not lists and self.videos is not None:
             raise InputError(

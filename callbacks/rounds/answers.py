@@ -41,7 +41,7 @@ class RoundAnswers:
         self.lost.update(batch.lost)
 
     def take_up(self, every: Tensor, lost: list[str], trainer: Trainer) -> None:
-        """Go on with what `of_every_process` and `lost_by_any` gave, to as many processes or to others."""
+        """Go on with what `of_every_process` and `lost_by_any` gave, also to another number of processes."""
         same = len(every) == trainer.world_size
         self.said = every[trainer.global_rank] if same else merged_answers(every)
         self.lost = set(lost)

@@ -2,7 +2,7 @@
 
 The probe is ladders of the select split, the same in all rounds. A model that labels its own training data
 can talk itself into anything. The order of severities within a ladder is known whatever the model says, so
-that a student that gets it worse than the student before is not believed.
+that a student that gets it worse than the last kept student, by more than chance, is not believed.
 """
 
 from collections.abc import Sequence

@@ -41,7 +41,7 @@ from vqa_lightning.training import RankingModule
 class SelfImprovement(Callback):
     """Annotates round 0 with the datamodule's teachers and every later round with the student.
 
-    After each round the student is judged by the probe, ladders of the select split (`rounds.judging`). A
+    After each round the student is judged by the probe, ladders of the select split (`callbacks.rounds`). A
     rejected student's scores are not used as labels, and the weights of the last kept student are put back.
 
     Args:
@@ -269,8 +269,8 @@ def _check_run(trainer: Trainer, data: RoundDataModule, epochs_per_round: int) -
     epochs = trainer.max_epochs
     if epochs is None or epochs < 1 or epochs % epochs_per_round:
         raise InputError(
-            f"trainer.max_epochs must be a multiple of SelfImprovement.epochs_per_round, {epochs_per_round}; "
-            f"got {epochs}."
+            "trainer.max_epochs must be a positive multiple of SelfImprovement.epochs_per_round, "
+            f"{epochs_per_round}; got {epochs}."
         )
     for split in ("train", "select", "report"):
         if not data.split(split):

@@ -55,8 +55,8 @@ class MOSList:
         known = None if self.name is None else BENCHMARKS.get(self.name)
         if known is None and self.name is not None:
             raise InputError(
-                f"data.mos has {self.path} as a list of {self.name}, which is no known set "
-                f"({', '.join(BENCHMARKS)}): leave the name out and set higher_is_better."
+                f"The name of {self.path} in data.labelling.mos must be one of {', '.join(BENCHMARKS)}; got "
+                f"{self.name}: leave the name out and set higher_is_better."
             )
         sign = known is None or known.higher_is_better
         return read_opinions(
@@ -85,7 +85,7 @@ def human_scores(mos: Floats, deviation: Floats, votes: Floats, video_ids: Seque
 
     s is the standard deviation of the votes on a video and not the standard error of their mean: a level says
     how much better a video looks, and by the standard error 73 to 87 % of random pairs would be superior or
-    inferior (VQEG-HD3, YouTube-UGC). The deviations are shrunk to their pooled mean (`consensus.shrink`), for
+    inferior (VQEG-HD3, YouTube-UGC). The deviations are shrunk to their pooled mean (`shrink`), for
     a few votes may happen to agree. What the standard error gives is the label's own doubt: a margin D / sD
     is known to 1 / sqrt(votes).
 
@@ -132,7 +132,7 @@ def read_mos(entry: MOSList, corpus: Sequence[Video]) -> tuple[HumanScores, dict
     if all(row is None for row in rows):
         raise InputError(
             f"The MOS list {entry.path} names none of the {len(corpus)} videos of the corpus (its first is "
-            f"{opinions.names[0]}, the corpus's {corpus[0].path}): name the list of these videos in data.mos."
+            f"{opinions.names[0]}, the corpus's {corpus[0].path}): name their list in data.labelling.mos."
         )
     known = [(video, row) for video, row in zip(corpus, rows, strict=True) if row is not None]
     absent = sorted(set(range(len(opinions.names))).difference(row for _, row in known))
@@ -162,6 +162,6 @@ def scores_among(lists: Sequence[HumanScores], video_ids: Sequence[str]) -> list
     if not known:
         raise InputError(
             "Fewer than two readable videos of the train split have a MOS: bring the files of data.videos "
-            "back, or set data.human_pairs to 0."
+            "back, or set data.counts.human to 0."
         )
     return known

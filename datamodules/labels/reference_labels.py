@@ -117,7 +117,7 @@ def reference_versions(
     A version's score is that of its source less its drop: the mean over the metrics of the
     `half_normal_scores` of what each says was lost, in units in which the median version loses `spread`. Its
     variance is that of the source plus the metrics' disagreement (their variance, divided by their number
-    less one), shrunk by `consensus.shrink`. That is the variance of the mean drop if the metrics' errors
+    less one), shrunk by `shrink`. That is the variance of the mean drop if the metrics' errors
     correlate at 1/3; METHOD's rule takes the teachers' likewise. Ranks and shrinkage are of all versions in
     the table: where every split is given the same table, they share one scale.
 
@@ -125,7 +125,7 @@ def reference_versions(
         table: of `LabelStore.read`, of one round; sources that were scored are versions without a drop.
         video_ids: the videos whose versions are returned.
         simulators: by name; those not `eligible` are passed over.
-        annotators: fingerprints of at least two full-reference metrics, perfect at `full_reference.PERFECT`.
+        annotators: fingerprints of at least two full-reference metrics, perfect at `PERFECT`.
         ladders: `drawn_ladders` of so many simulators for each video; what the table has of others is passed
             over. None: all.
         sources: teachers' scores of the sources, on any linear scale: they are standardised, and their

@@ -43,7 +43,7 @@ class LaterRounds:
 
 @dataclass(frozen=True)
 class PairCounts:
-    """How many pairs a round has, by the source of their label; the one place that knows.
+    """How many pairs a round has, by the source of their label.
 
     Args:
         synthetic: pairs of one video under two severities of a simulator.

@@ -18,12 +18,12 @@ NAMED = 5
 def told_of_lost_pairs(
     pairs: pa.Table, answers: Tensor, lost: Collection[str], videos: Mapping[str, Video]
 ) -> list[str]:
-    """One sentence for each kind of loss that occurred.
+    """Return one sentence for each kind of loss that occurred.
 
     Args:
         pairs: the round's table.
-        answers: (pairs, 3), columns `hard_pairs.ANSWERS`: the loss of a pair that was not met is nan, and inf
-            that of one that was and had no finite loss.
+        answers: (pairs, 3), columns `ANSWERS`; the loss is nan for a pair that was not met, and inf for a
+            pair that was met and had no finite loss.
         lost: ids of videos that could not be read (`PairBatch.lost`).
         videos: id -> Video.
     """

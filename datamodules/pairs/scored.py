@@ -40,7 +40,7 @@ def teacher_pairs(
     if len(consensus.video_ids) < 2:
         raise InputError(
             "data.counts.teacher needs two or more videos with teacher scores in the split; got "
-            f"{len(consensus.video_ids)}: name teachers that cover the videos, or set it to 0."
+            f"{len(consensus.video_ids)}: name teachers that cover the videos, or set the count to 0."
         )
     first, second = balanced(generator, consensus, count, labelling)
     return scored_pairs(generator, consensus, first, second, draws, labelling)
@@ -63,8 +63,8 @@ def reference_pairs(
     """
     if versions is None or len(set(versions.consensus.video_ids)) < 2:
         raise InputError(
-            "data.counts.reference needs two or more videos with scored versions in the split: name "
-            "simulators that change pixels in place in data.simulators, or set it to 0."
+            "data.counts.reference needs two or more videos with scored versions in the split; got fewer: "
+            "name simulators that change pixels in place in data.simulators, or set the count to 0."
         )
     first, second = balanced(generator, versions.consensus, count)
     return scored_pairs(generator, versions, first, second, draws, labelling, "reference")
@@ -187,8 +187,8 @@ def balanced(
     first, second, level = (np.concatenate(parts) for parts in zip(*kept, strict=True))
     if not len(first):
         raise InputError(
-            f"data.labelling.min_confidence must be met by a pair of the {n} scored videos; no pair has a "
-            f"level of probability {labelling.min_confidence}: lower it, or set data.counts.teacher to 0."
+            f"data.labelling.min_confidence must be at most what some pair of the {n} scored videos reaches; "
+            f"got {labelling.min_confidence}: lower it, or set data.counts.teacher to 0."
         )
     # Rank within its level: taking pairs in order of that rank takes each level in turn until one is used up.
     order = np.argsort(level, kind="stable")

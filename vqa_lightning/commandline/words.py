@@ -109,6 +109,9 @@ def with_checkpoint_below(words: list[str]) -> list[str]:
     remembered.pop("_instantiator", None)
     if words[0] == "fit":
         remembered = {name: value for name, value in remembered.items() if name in KEPT}
+        if "loss" in remembered:  # which sources count how much is no part of what the weights mean
+            remembered["loss"] = {**remembered["loss"]}
+            remembered["loss"].pop("source_weights", None)
     return [words[0], "--config", json.dumps({"model": remembered}), *words[1:]]
 
 

@@ -17,7 +17,6 @@ from datamodules.video.views import require_native
 from vqa_lightning.budget.flops import Step, step_shape
 from vqa_lightning.budget.memory import check_context, check_fits, estimate
 from vqa_lightning.lmm import LMM, LMMConfig, TrainedParts
-from vqa_lightning.lmm.feature_cache import require_frozen
 from vqa_lightning.lmm.trained_parts import hold, train_parts
 
 PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
@@ -44,8 +43,7 @@ def build_lmm(
         weights: False builds a published model without reading its weights.
 
     Raises:
-        InputError: the LMM cannot be built, sees more pixels than a window has, has nothing to train, or
-            would cache features of what is trained.
+        InputError: the LMM cannot be built, sees more pixels than a window has, or has nothing to train.
     """
     # In the stored type first: trained weights go on in float32 from the very weights that were published.
     stored = half and config.pretrained is not None
@@ -63,8 +61,6 @@ def build_lmm(
             f"model.trained.parts {trained.parts} with model.judgements {list(judgements)} and no motion "
             "path trains nothing: choose other parts, or add pointwise."
         )
-    if config.feature_cache is not None:
-        require_frozen(config.feature_cache, lmm.family.tower, lmm.family.projector)
     hold(lmm, frozen=torch.bfloat16 if half else torch.float32)
     return lmm
 

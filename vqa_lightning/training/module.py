@@ -23,7 +23,7 @@ from datamodules.video_data import VideoDataModule
 from vqa_lightning.budget.flops import Step
 from vqa_lightning.checkpoints.resumable import start_from
 from vqa_lightning.lmm import LMM, LMMConfig, TrainedParts
-from vqa_lightning.lmm.feature_cache import FeatureCache
+from vqa_lightning.lmm.feature_cache import FeatureCache, require_frozen
 from vqa_lightning.lmm.sharding import build_on_meta, build_sharded, shard
 from vqa_lightning.losses import Losses
 from vqa_lightning.scoring import Judgement, Scoring
@@ -99,6 +99,8 @@ class RankingModule(JudgingModule):
             return
         with torch.random.fork_rng(devices=[]):
             lmm = build_on_meta(lambda: self.build_lmm(half=self._half, weights=False))
+            if self.lmm_config.feature_cache is not None:
+                require_frozen(self.lmm_config.feature_cache, lmm.family.tower, lmm.family.projector)
             data = self.trainer.datamodule  # type: ignore[attr-defined]
             if isinstance(data, VideoDataModule):
                 side = self.sampling.window
@@ -172,7 +174,7 @@ class RankingModule(JudgingModule):
         """Return the loss of one batch, and what the model says of its pairs.
 
         Returns:
-            `loss`, and `answers` (B, 3) float32 with the columns `datamodules.pairs.hard.ANSWERS`: how far
+            `loss`, and `answers` (B, 3) float32 with the columns `datamodules.pairs.ANSWERS`: how far
             the right side is preferred by `score_by` (nan for pairs without an order), the pair's loss,
             summed over the judgements and not weighted (inf where it is not finite), and the largest
             probability among the levels that `score_by` predicts.

@@ -259,7 +259,7 @@ class TestRounds:
         ("settings", "sentence"),
         [
             ({"patience": 0}, "SelfImprovement.patience must be 1 or more; got 0"),
-            ({"epochs_per_round": 2}, "max_epochs must be a multiple of .*, 2; got 3"),
+            ({"epochs_per_round": 2}, "max_epochs must be a positive multiple of .*, 2; got 3"),
         ],
     )
     def test_what_cannot_be_is_one_sentence(

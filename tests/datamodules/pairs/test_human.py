@@ -157,7 +157,7 @@ class TestLists:
 
     def test_an_unknown_set_is_refused(self, tmp_path: Path) -> None:
         entry = write_list(tmp_path / "mos.csv", {"a.mp4": 1.0})
-        with pytest.raises(InputError, match="no known set"):
+        with pytest.raises(InputError, match=r"in data\.labelling\.mos must be one of"):
             MOSList(entry.path, name="KoNViD").read()
 
 
