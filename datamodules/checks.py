@@ -53,9 +53,9 @@ def check_above(name: str, value: float, bound: float) -> None:
         InputError: the value is the bound, less, or nan.
 
     Example:
-        >>> check_above("model.lr", 0.0, 0)
+        >>> check_above("data.score_every", 0.0, 0)
         Traceback (most recent call last):
-        datamodules.errors.InputError: model.lr must be more than 0; got 0.0.
+        datamodules.errors.InputError: data.score_every must be more than 0; got 0.0.
     """
     check_that(value > bound, name, f"more than {bound}", value)
 

@@ -279,7 +279,7 @@ REVISIONS = {
     "frame_rate": "cac2645d",
     "freeze": "3c87c63e",
 }
-"""Of each built-in simulator what its scores are kept under and its noise is seeded by, beside its name.
+"""For each built-in simulator, the digits that follow its name where scores are kept and noise is seeded.
 
 A simulator whose pixels change gets eight other digits, so that scores of its old clips do not count; a new
 comment or docstring changes nothing.

@@ -102,7 +102,8 @@ def check_checkpoint(path: Path, setting: str = "--ckpt_path") -> dict[str, Any]
         raise InputError(f"{setting} must be a .ckpt that fit wrote; got {path}, which is not a file.")
     try:
         checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-        ours = {"anchors", "scale_current"} <= checkpoint.keys()
+        settings = checkpoint.get("hyper_parameters", {})
+        ours = {"anchors", "scale_current"} <= checkpoint.keys() and "score_draws" not in settings  # of 0.1.0
     except Exception as error:  # torch.load raises what the damage happens to cause
         raise InputError(
             f"{setting} {path} is not a checkpoint that can be read: give one that fit wrote."
