@@ -131,7 +131,7 @@ def _flag(*parts: str) -> str:
 def _typed_flag(flag: str, given: str, words: Sequence[str]) -> str:
     """Return the flag `--callbacks.CLASS.SETTING` that was typed, where the whole list is complained of."""
     setting = flag.removeprefix("--trainer.callbacks")
-    if setting == flag:
+    if setting in ("", flag):
         return flag
     typed = [name for name, value in callback_flags(words) if name.endswith(setting) and value == given]
     return typed[0] if typed else flag
