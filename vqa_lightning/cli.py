@@ -35,7 +35,7 @@ from vqa_lightning.checkpoints.resuming import (
     clear_run,
 )
 from vqa_lightning.checkpoints.whole import WholeCheckpointIO
-from vqa_lightning.commandline.callback_settings import with_callback_settings
+from vqa_lightning.commandline.callback_settings import with_callback_settings, with_subcommand_first
 from vqa_lightning.commandline.mistakes import mistake, sentence, told_once
 from vqa_lightning.commandline.own_settings import HELP, add_own_settings
 from vqa_lightning.commandline.parser import Parser, ParserError
@@ -73,7 +73,8 @@ class RankingCLI(LightningCLI):
         try:
             self.config = parser.parse_args(with_callback_settings(parser, args))
         except ParserError as error:
-            error.parser = self._subcommand_parsers.get(args[0], parser) if args else parser
+            named = (self._subcommand_parsers[word] for word in args if word in self._subcommand_parsers)
+            error.parser = next(named, parser)
             raise
 
     def _parse_ckpt_path(self) -> None:
@@ -178,7 +179,7 @@ def main(args: Sequence[str] | None = None) -> None:
     put_last(Path.cwd().resolve())
     words = list(sys.argv[1:] if args is None else args)
     try:
-        words, again = with_newest_run(with_known_configs(words))
+        words, again = with_newest_run(with_known_configs(with_subcommand_first(words)))
         if words and words[0] in COMMANDS:
             run_command(words, Parser)
             return

@@ -30,7 +30,7 @@ def with_callback_settings(parser: ArgumentParser, words: Sequence[str]) -> list
 
     Args:
         parser: of the command line, all subcommands.
-        words: the subcommand and its arguments.
+        words: the subcommand and its arguments, in any order.
 
     Raises:
         InputError: no config lists the class, or a config lists it twice, or the class lacks the setting.
@@ -40,7 +40,7 @@ def with_callback_settings(parser: ArgumentParser, words: Sequence[str]) -> list
         return rest
     config = parser.parse_args([word for word in rest if word.partition("=")[0] != _PRINT])
     whole = yaml.safe_load(parser.dump(config, skip_none=False))
-    listed = whole[words[0]]["trainer"]["callbacks"] or []
+    listed = whole[config.subcommand]["trainer"]["callbacks"] or []
     listed = listed if isinstance(listed, list) else [listed]
     named = named_callbacks(listed)
     for flag, value in typed:
@@ -55,6 +55,19 @@ def with_callback_settings(parser: ArgumentParser, words: Sequence[str]) -> list
             settings = settings[step]
         settings[steps[-1]] = value
     return [*rest, "--trainer.callbacks", json.dumps(listed)]
+
+
+def with_subcommand_first(words: list[str]) -> list[str]:
+    """Move flags of callbacks that stand before the subcommand behind all other words."""
+    if not words or not words[0].startswith(PREFIX):
+        return words
+    typed, rest = _split(words)
+    return [*rest, *(f"{flag}={value}" for flag, value in typed)]
+
+
+def callback_flags(words: Sequence[str]) -> list[tuple[str, str]]:
+    """Return the flags that begin with `--callbacks.`, with their values."""
+    return [(flag, value) for flag, value in _split(words)[0]]
 
 
 def named_callbacks(listed: Sequence[Any]) -> dict[str, dict[str, Any]]:

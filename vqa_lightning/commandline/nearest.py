@@ -1,13 +1,16 @@
 """The nearest right name of a setting that a user has misspelt or typed at the wrong level."""
 
-from collections.abc import Iterable
+from collections.abc import Collection
 from difflib import SequenceMatcher
 
 _LEAST = 0.6
 """Likeness, from 0 to 1, below which a name is no help."""
 
+_BESIDE = 0.8
+"""Likeness of its last part from which a name in the same group is meant, whatever others are like."""
 
-def not_a_setting(typed: str, known: Iterable[str]) -> str:
+
+def not_a_setting(typed: str, known: Collection[str]) -> str:
     """Return the sentence on a flag that is no setting, with the nearest one that is.
 
     Args:
@@ -24,7 +27,7 @@ def not_a_setting(typed: str, known: Iterable[str]) -> str:
     return f"{typed} is not a setting; the nearest is --{name}."
 
 
-def nearest(typed: str, known: Iterable[str]) -> str | None:
+def nearest(typed: str, known: Collection[str]) -> str | None:
     """Return the known name that is most like a typed one; None if none is like it.
 
     The last part of a name counts twice, for whole settings are moved more often than they are renamed.
@@ -37,7 +40,10 @@ def nearest(typed: str, known: Iterable[str]) -> str | None:
         >>> nearest("epochs_per_round", ["callbacks.SelfImprovement.epochs_per_round", "trainer.max_epochs"])
         'callbacks.SelfImprovement.epochs_per_round'
     """
-    ranked = [(_likeness(typed, name), name) for name in known]
+    group, _, last = typed.rpartition(".")
+    beside = [name for name in known if group and name.rpartition(".")[0] == group]
+    ranked = [(ratio, name) for name in beside if (ratio := _ratio(last, name.rpartition(".")[2])) >= _BESIDE]
+    ranked = ranked or [(_likeness(typed, name), name) for name in known]
     best = max(ranked, key=lambda one: one[0], default=(0.0, ""))
     return best[1] if best[0] >= _LEAST else None
 

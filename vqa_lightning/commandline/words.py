@@ -145,6 +145,21 @@ def configs_of(words: Sequence[str]) -> Iterator[dict[str, Any]]:
             yield loaded
 
 
+def broken_config(words: Sequence[str]) -> str | None:
+    """Return the first config among the words that is no mapping, with the place where it is broken."""
+    for config in values_of(words, *_CONFIG):
+        try:
+            loaded = yaml.safe_load(config if _is_text(config) else Path(config).read_text())
+        except yaml.MarkedYAMLError as error:
+            mark = error.problem_mark
+            return f"{config} (line {mark.line + 1}, column {mark.column + 1})" if mark else config
+        except yaml.YAMLError:
+            return config
+        if not isinstance(loaded, dict):
+            return config
+    return None
+
+
 def configured(words: Sequence[str], part: str) -> dict[str, Any]:
     """Return what the configs among the words say of a part such as `model`, the last config winning."""
     parts = [config.get(part) for config in configs_of(words)]

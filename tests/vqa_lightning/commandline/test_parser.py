@@ -14,8 +14,14 @@ CONFIGS = {
     "group.yaml": "modle: {score_by: pointwise}",
     "data.yaml": "data: {class_path: RoundDataModule, init_args: {batchsize: 8}}",
     "callback.yaml": "trainer: {callbacks: {class_path: callbacks.SelfImprovement, init_args: {ladder: 3}}}",
+    "hard.yaml": "data: {class_path: RoundDataModule, init_args: {hard: {shares: 1}}}",
+    "rule.yaml": "data: {class_path: RoundDataModule, init_args: {hard: {rule: x}}}",
+    "broken.yaml": "a: b: c",
+    "empty.yaml": "",
     "trainer.yaml": "trainer: {max_epohcs: 3}",
 }
+
+RULE = "--data.hard.rule must be one of gmad, loss, confidence, random; got x."
 
 Told = Callable[..., str]
 
@@ -44,6 +50,11 @@ def told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
         (["--data.batchsize=8"], "data.batchsize", "data.batch_size"),
         (["batch_size", "8"], "batch_size", "data.batch_size"),
         (["--data.teacher", "5"], "data.teacher", "data.teachers"),
+        (["--data.counts.teachers", "3"], "data.counts.teachers", "data.counts.teacher"),
+        (["--data.hard.shares", "1"], "data.hard.shares", "data.hard.share"),
+        (["--data.labelling.blurr", ".3"], "data.labelling.blurr", "data.labelling.blur"),
+        (["--data.splits.sed", "1"], "data.splits.sed", "data.splits.seed"),
+        (["--config", "hard.yaml"], "data.hard.shares", "data.hard.share"),
         (["--data", "VideoDataModule", "--data.scoreevery", "1"], "data.scoreevery", "data.score_every"),
         (["--model.sampling.frame", "3"], "model.sampling.frame", "model.sampling.frames"),
         (["--modle.score_by", "x"], "modle.score_by", "model.score_by"),
@@ -87,6 +98,24 @@ def test_a_setting_of_the_embedded_model(words: list[str], told: Told) -> None:
         (["--data.batch_size", "x"], "--data.batch_size must be a whole number; got x."),
         (["--trainer.max_epochs", "x"], "--trainer.max_epochs must be a whole number or null; got x."),
         (["--data", "Foo"], "--data must be the import path of a class; got Foo."),
+        (["--data.hard.rule", "x"], RULE),
+        (["--config", "rule.yaml"], RULE),
+        (["--model.score_by", "x"], "--model.score_by must be one of pairwise, pointwise; got x."),
+        (["--data.counts", "3"], "--data.counts must be a mapping such as {a: 1}; got 3."),
+        (["--model.loss", "3"], "--model.loss must be a mapping such as {a: 1}; got 3."),
+        (["--data.teachers", "3"], "--data.teachers must be a list such as [a, b] or null; got 3."),
+        (
+            ["--callbacks.SelfImprovement.relabel", "nosuch"],
+            "--callbacks.SelfImprovement.relabel must be one of replace, blend, never; got nosuch.",
+        ),
+        (
+            ["--callbacks.SelfImprovement.ladders=four"],
+            "--callbacks.SelfImprovement.ladders must be a whole number; got four.",
+        ),
+        (["--config", "broken.yaml"], "--config must be a YAML mapping; got broken.yaml (line 1, column 5)."),
+        (["--config", "empty.yaml"], "--config must be a YAML mapping; got empty.yaml."),
+        (["other.yaml"], "other.yaml must follow a flag; a config is given by --config other.yaml."),
+        (["-x", "3"], "-x is not a setting; --help lists the settings."),
         (["--model.score_by"], "--model.score_by must be followed by a value; got none."),
         (
             ["--callbacks.ModelCheckpoint.mode"],
@@ -116,6 +145,13 @@ def test_a_wrong_value_is_named_with_what_must_be(words: list[str], sentence: st
 def test_the_other_commands_name_the_nearest_too(told: Told) -> None:
     sentence = told("compare", "--frist", "a.csv", "--second", "b.csv", "--labels", "c.csv")
     assert sentence == "--frist is not a setting; the nearest is --first."
+
+
+@pytest.mark.parametrize("flag", [["--callbacks.SelfImprovement.ladders", "four"], ["--callbacks.Foo.bar=4"]])
+def test_a_callbacks_flag_may_stand_before_the_subcommand(flag: list[str], told: Told) -> None:
+    before, after = told(*flag, "fit", "--config", "round.yaml"), told("fit", "--config", "round.yaml", *flag)
+    assert before == after
+    assert before.startswith("--callbacks.")
 
 
 def printed(capsys: pytest.CaptureFixture[str], *words: str) -> dict[str, Any]:
