@@ -41,9 +41,9 @@ from callbacks.rounds.scores import scores_of
 from datamodules.corpus import build_corpus, find_duplicates, join_contents, videos
 from datamodules.files import cache_folder
 from datamodules.labels import LabelStore, Request, annotate_missing
-from datamodules.labels.reference_labels import eligible
 from datamodules.procedural import read_truth, write_corpus
 from datamodules.round_data import EMBEDDED_CONTENTS, RoundDataModule
+from datamodules.simulators import comparable
 from datamodules.video import Video
 from vqa_lightning.metrics import bootstrap_interval, rank_accuracy, srcc
 
@@ -285,7 +285,7 @@ def main() -> None:
         requests = [
             Request(video, one, level + 1)
             for video in corpora["clips"]
-            for one in eligible(RoundDataModule().simulators).values()
+            for one in comparable(RoundDataModule().simulators).values()
             for level in range(len(one.levels))
         ]
         annotate_missing(xpsnr, requests, store, 0)

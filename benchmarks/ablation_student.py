@@ -22,8 +22,8 @@ from callbacks.rounds import SelfImprovement
 from datamodules.batches import PairBatch
 from datamodules.corpus import videos
 from datamodules.labels import Request
-from datamodules.labels.reference_labels import eligible
 from datamodules.round_data import RoundDataModule
+from datamodules.simulators import comparable
 from datamodules.teachers import Laplacian, Teacher
 from vqa_lightning.annotators.student import Student
 from vqa_lightning.metrics.order_consistency import OrderConsistency
@@ -171,7 +171,7 @@ def versions(data: RoundDataModule, split: str, sources_only: bool) -> list[Requ
     return requests + [
         Request(video, one, level + 1)
         for video in members
-        for one in eligible(data.simulators).values()
+        for one in comparable(data.simulators).values()
         for level in range(len(one.levels))
     ]
 

@@ -20,11 +20,10 @@ from callbacks.rounds.scores import scores_of
 from datamodules.codecs import Codec
 from datamodules.labels import ClipDataset, ClipItem, LabelStore, Request, annotate_missing
 from datamodules.labels.clips import distorted
-from datamodules.labels.reference_labels import eligible
 from datamodules.procedural.shots import develop, film
 from datamodules.procedural.similarity import structural_similarity
 from datamodules.procedural.uploads import draw_content
-from datamodules.simulators import SIMULATORS
+from datamodules.simulators import SIMULATORS, comparable
 from datamodules.video import Sampling, Video, luma
 from vqa_lightning.lmm import LMMConfig
 from vqa_lightning.training.defaults import default_sampling
@@ -131,12 +130,12 @@ def procedural_rows(videos: Sequence[Video]) -> list[Row]:
 def clip_rows(folds: Sequence[Sequence[Video]], store: LabelStore) -> list[Row]:
     """Return all versions of real clips, each for the student of its fold, with XPSNR where it applies."""
     judge = XPSNR()
-    comparable = eligible(SIMULATORS)
+    in_place = comparable(SIMULATORS)
     requests = [request for fold in folds for request in versions(fold)]
     compared = [
         request
         for request in requests
-        if request.simulator is not None and request.simulator.name in comparable
+        if request.simulator is not None and request.simulator.name in in_place
     ]
     annotate_missing(judge, compared, store, 0)
     truth = scores_of(store.read(round=0), judge.fingerprint)

@@ -38,8 +38,7 @@ from rich.table import Table
 
 from datamodules.corpus import build_corpus, find_duplicates, join_contents, videos
 from datamodules.labels import ClipItem, Request
-from datamodules.labels.reference_labels import COMPARABLE
-from datamodules.simulators import SIMULATORS
+from datamodules.simulators import COMPARABLE, SIMULATORS
 from datamodules.teachers import Laplacian
 from datamodules.teachers.full_reference import FullReference, xpsnr
 from datamodules.video import Video

@@ -265,9 +265,7 @@ def draw_rounds(folder: str, count: int) -> list[StepRow]:
         pq.write_table(corpus, Path(folder, "corpus.parquet"))
     with steps.timed("the train split as a list"):
         ids = [video.video_id for video in videos(corpus, "train")]
-    data = RoundDataModule(
-        "made up", counts=PAPER, later=LaterRounds(LATER, union=True), hard=HardPairs(share=1.0)
-    )
+    data = RoundDataModule("made up", counts=PAPER, later=LaterRounds(LATER, True, HardPairs(share=1.0)))
     data.corpus = corpus
     another = opinions(ids)
     consensus, student, *defenders = (another() for _ in range(2 + TEACHERS + 1))

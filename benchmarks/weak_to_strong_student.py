@@ -134,7 +134,8 @@ class Forking(SelfImprovement):
 
     def _become(self, control: Control, name: str, trainer: Trainer) -> None:
         data = trainer.datamodule  # type: ignore[attr-defined]
-        data.hard = replace(data.hard, share=control.hard_share, rule=control.hard)
+        hard = replace(data.later.hard, share=control.hard_share, rule=control.hard)
+        data.later = replace(data.later, hard=hard)
         self.relabel = control.relabel
         self.answers.names = {1: name}
         trainer.fit_loop.max_epochs = 2

@@ -67,9 +67,9 @@ def check_between(name: str, value: float, low: float, high: float) -> None:
         InputError: the value lies outside, or is nan.
 
     Example:
-        >>> check_between("data.hard.share", 1.5, 0, 1)
+        >>> check_between("data.later.hard.share", 1.5, 0, 1)
         Traceback (most recent call last):
-        datamodules.errors.InputError: data.hard.share must be from 0 to 1; got 1.5.
+        datamodules.errors.InputError: data.later.hard.share must be from 0 to 1; got 1.5.
     """
     check_that(low <= value <= high, name, f"from {low} to {high}", value)
 
@@ -81,9 +81,9 @@ def check_choice(name: str, value: object, choices: Iterable[object]) -> None:
         InputError: the value is another.
 
     Example:
-        >>> check_choice("data.hard.rule", "worst", ("gmad", "loss"))
+        >>> check_choice("data.later.hard.rule", "worst", ("gmad", "loss"))
         Traceback (most recent call last):
-        datamodules.errors.InputError: data.hard.rule must be one of gmad, loss; got 'worst'.
+        datamodules.errors.InputError: data.later.hard.rule must be one of gmad, loss; got 'worst'.
     """
     known = list(choices)
     check_that(value in known, name, f"one of {', '.join(map(str, known))}", repr(value))

@@ -5,14 +5,14 @@ what the annotators found; pairs then follow from (seed, round) and the loaders 
 """
 
 import warnings
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Sequence
+from dataclasses import replace
 from operator import add
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import torch
 from lightning.pytorch.trainer.states import TrainerFn
 from torch.utils.data import DataLoader
@@ -23,26 +23,33 @@ from datamodules.batches.device import distort
 from datamodules.batches.pair_loader import pair_loader
 from datamodules.checks import check_least
 from datamodules.codecs import Codec
-from datamodules.corpus import Splits, assign_splits, find_duplicates, join_contents, videos
+from datamodules.corpus import (
+    Splits,
+    assign_splits,
+    find_duplicates,
+    find_sources,
+    join_contents,
+    videos,
+)
 from datamodules.distortions import Distortion
 from datamodules.errors import InputError
 from datamodules.files import cache_folder
 from datamodules.labels import Annotator, Consensus, Labelling, LabelStore, Request, Versions
-from datamodules.labels.human_labels import HumanScores, MOSList, read_mos, scores_among
+from datamodules.labels.human_labels import HumanScores, MOSList, read_mos
 from datamodules.labels.label_store import default_labels
-from datamodules.labels.reference_labels import eligible, reference_requests, reference_versions
-from datamodules.pairs import PAIR_SCHEMA, SOURCES, Drawing, HardPairs, LaterRounds, PairCounts, read_pairs
+from datamodules.labels.references import CIRCUITS, References, reference_requests, reference_versions
+from datamodules.labels.seen_clips import SeenClips
+from datamodules.pairs import PAIR_SCHEMA, SOURCES, Drawing, LaterRounds, PairCounts, read_pairs
 from datamodules.pairs.counts import counted
 from datamodules.pairs.drawing import evaluation_pairs, shuffled
+from datamodules.pairs.fresh import Known, fresh_pairs
 from datamodules.pairs.hard import RoundBefore, find_hard
 from datamodules.pairs.relabelling import relabelled
-from datamodules.pairs.scored import human_pairs, reference_pairs, teacher_pairs
-from datamodules.pairs.synthetic import synthetic_pairs
 from datamodules.pairs.table import drawn_among
-from datamodules.procedural import MOS, write_corpus, write_mos
-from datamodules.simulators import bases, find_simulators
+from datamodules.procedural import MOS, REFERENCES, write_corpus, write_mos
+from datamodules.simulators import Simulator, find_simulators
 from datamodules.teachers.artefacts import Artefacts
-from datamodules.teachers.full_reference import FullReference, Metric
+from datamodules.teachers.full_reference import FullReference
 from datamodules.teachers.niqe import NIQE
 from datamodules.teachers.scores_file import ScoresFile
 from datamodules.video import Video
@@ -63,7 +70,7 @@ class RoundDataModule(VideoDataModule):
         workers: processes that read clips; 0 reads in the main process.
         counts: how many pairs a round has, by the source of their label.
         later: what the rounds after the first draw and keep.
-        hard: which pairs of later rounds are hard pairs.
+        references: what reference pairs compare, and by which metric.
         labelling: how scores become labels.
         splits: how the corpus is divided.
         drawing: how pairs and their clips are drawn.
@@ -83,7 +90,7 @@ class RoundDataModule(VideoDataModule):
         workers: int = 0,
         counts: PairCounts = PairCounts(),  # noqa: B008 - frozen, plain values, like all settings below
         later: LaterRounds = LaterRounds(),  # noqa: B008
-        hard: HardPairs = HardPairs(),  # noqa: B008
+        references: References = References(),  # noqa: B008
         labelling: Labelling = Labelling(),  # noqa: B008
         splits: Splits = Splits(),  # noqa: B008
         drawing: Drawing = Drawing(),  # noqa: B008
@@ -96,7 +103,7 @@ class RoundDataModule(VideoDataModule):
         counts.check_batches(batch_size, later)
         self.counts = counts
         self.later = later
-        self.hard = hard
+        self.references = references
         self.labelling = labelling
         self.splits = splits
         self.drawing = drawing
@@ -104,16 +111,19 @@ class RoundDataModule(VideoDataModule):
         self.teachers: Sequence[Annotator] = [NIQE(), Artefacts()] if teachers is None else teachers
         self.labels = LabelStore(labels or default_labels())
         self._check_sources()
-        # Small windows, for every version of every training video is compared.
-        metrics: tuple[Metric, ...] = ("ssim", "gmsd") if counts.reference else ()
-        self.references = [FullReference(metric, segments=2, window=128) for metric in metrics]
         imported = drawing.imported
         self.given_pairs = (
             PAIR_SCHEMA.empty_table() if imported is None else read_pairs(imported, self.ladder)
         )
+        self.sources: list[Video] = []
+        """Clean videos whose versions reference pairs compare."""
+        self.originals: dict[str, str] = {}
+        """Source -> the video that it was made of, for sources that are not clean."""
         self.human_scores: tuple[HumanScores, ...] = ()
         self.report_mos: tuple[dict[str, float], ...] = ()
         self.cache = ClipCache(drawing.cache_mb)
+        self.seen: SeenClips | None = None
+        """Features of clips, where a model without trained eyes keeps them."""
         self.round = 0
         self._pairs: pa.Table | None = None
         self._done = (0, 0)  # an epoch, and how many of its batches were trained on before the run went on
@@ -121,12 +131,6 @@ class RoundDataModule(VideoDataModule):
     def _check_sources(self) -> None:
         """Check that every source of pairs has what its labels are made of."""
         counts, lists = self.counts, self.labelling.mos_lists
-        if counts.reference and not eligible(self.simulators):
-            raise InputError(
-                "data.counts.reference must be 0 where none of data.simulators "
-                f"({', '.join(self.simulators)}) leaves pixels in place; got {counts.reference}: add one of "
-                "the families sharpness, noise, tone or compression."
-            )
         if counts.human and not lists and self.videos is not None:
             raise InputError(
                 f"data.labelling.mos must name a list for data.counts.human {counts.human}; got none: give "
@@ -147,6 +151,11 @@ class RoundDataModule(VideoDataModule):
                     f"data.teachers must have names of their own; {name!r} {taken}: give it another by "
                     "init_args.name, or take it out."
                 )
+
+    @property
+    def operators(self) -> dict[str, Simulator]:
+        """All that pairs may name: the simulators, and the circuits of reference pairs."""
+        return {**self.simulators, CIRCUITS.name: CIRCUITS} if self.counts.reference else self.simulators
 
     @property
     def ladder(self) -> dict[str, int]:
@@ -190,6 +199,10 @@ class RoundDataModule(VideoDataModule):
         if self.splits.duplicates and self.embedded is None:  # whose contents are known
             self.corpus = join_contents(self.corpus, find_duplicates(self.corpus))
         self.corpus = assign_splits(self.corpus, self.splits.shares, self.splits.seed)
+        if self.counts.reference:
+            rendered = None if self.embedded is None else self.embedded / REFERENCES
+            named, folder = self.references.videos or rendered, cache_folder() / "references"
+            self.sources, self.originals = find_sources(named, self.corpus, self.splits, folder)
         if self.counts.human:
             lists = self.labelling.mos_lists or [MOSList(str(self.find_videos().with_name(MOS)))]
             corpus = videos(self.corpus)
@@ -212,33 +225,40 @@ class RoundDataModule(VideoDataModule):
             raise InputError("no round has begun: add callbacks.SelfImprovement to trainer.callbacks.")
         return self._pairs
 
+    @property
+    def metric(self) -> FullReference | None:
+        """What labels reference pairs; None without such pairs.
+
+        It sees the very clips that a model with a window of its own is trained on.
+        """
+        if not self.counts.reference:
+            return None
+        return FullReference.of_clips(self.references.metric, self.sampling)
+
     def reference_requests(self) -> list[Request]:
-        """Return the training videos, and the versions of them that full-reference scores compare."""
-        return reference_requests(self.split("train"), self.simulators, self.drawing.reference_ladders)
+        """Return the versions of clean sources that a full-reference metric compares."""
+        return reference_requests(self.sources, self.references.versions)
 
     def reference_versions(self, table: pa.Table, consensus: Consensus) -> Versions | None:
-        """Return what the full-reference scores say of these versions; None without reference pairs.
-
-        The teachers say how good the sources are, where they label pairs; else nobody does.
+        """Return what the metric says of the versions of training sources; None without reference pairs.
 
         Args:
             table: round 0 of the label store.
-            consensus: what the teachers found.
+            consensus: what the teachers found; they say how good sources are that are not clean.
         """
-        if not self.references:
+        if self.metric is None:
             return None
-        train = [video.video_id for video in self.split("train")]
-        metrics = [metric.fingerprint for metric in self.references]
-        sources = consensus if self.counts.teacher else None
-        # The store is shared: what other runs left there must not move this run's ranks.
-        table = table.filter(pc.is_in(table["video_id"], pa.array(train, pa.string())))
-        return reference_versions(
-            table, train, self.simulators, metrics, ladders=self.drawing.reference_ladders, sources=sources
-        )
+        train = [source for source in self.sources if source.split == "train"]
+        quality = None
+        if self.originals and self.counts.teacher:
+            known = {name: source for source, name in self.originals.items()}
+            ids = tuple(known.get(name, name) for name in consensus.video_ids)
+            quality = replace(consensus, video_ids=ids)
+        return reference_versions(table, train, self.metric.fingerprint, self.references, quality=quality)
 
     def round_sizes(self, rounds: int) -> list[int]:
         """Return how many pairs each of the first rounds trains on, whatever will be hard; after `setup`."""
-        imported = len(self._imported(self._train()))
+        imported = len(self._imported(self._trained_on()[0]))
         return [self.counts.total(round, self.later) + imported for round in range(rounds)]
 
     def begin_round(
@@ -267,27 +287,29 @@ class RoundDataModule(VideoDataModule):
         Raises:
             InputError: too few videos are left to draw a kind of pairs from.
         """
-        train = self._train(lost)
+        train, sources = self._trained_on(lost)
+        either = [*train, *sources]
         imported = self._imported(train)
         known = consensus.restrict(train)
+        seed = (self.splits.seed, round)
         kept = hard = PAIR_SCHEMA.empty_table()
         if round:
-            before = self._round_before(train, answers, student or known, defenders)
+            before = self._round_before(either, answers, student or known, defenders)
             kept = relabelled(before.pairs, known, self.labelling) if before.kept else kept
-            wanted = {
-                one: int(self.hard.share * self.counts.drawn(one, round, self.later)) for one in SOURCES
-            }
-            seed = (self.splits.seed, round)
-            hard = find_hard(self.hard, wanted, before, known, self.labelling, self.drawing.draws, seed)
-        fresh = self._fresh_counts(round, pa.concat_tables([kept, hard]), len(imported))
-        generator = np.random.default_rng([self.splits.seed, round])
-        drawn = self._draw(fresh, generator, train, known, versions)
-        parts = [*drawn, kept, hard, imported]
-        if fresh["human"]:
-            own = np.random.default_rng([self.splits.seed, round, 2])
-            lists = scores_among(self.human_scores, train)
-            parts.append(human_pairs(own, lists, fresh["human"], self.drawing.draws))
-        self.resume_round(round, shuffled(parts, generator))
+            rule, drawn = self.later.hard, {one: self.counts.drawn(one, round, self.later) for one in SOURCES}
+            wanted = {one: int(rule.share * count) for one, count in drawn.items()}
+            hard = find_hard(rule, wanted, before, known, self.labelling, self.drawing.draws, seed)
+        fresh = fresh_pairs(
+            self._fresh_counts(round, pa.concat_tables([kept, hard]), len(imported)),
+            Known(train, known, None if versions is None else versions.restrict(sources), self.human_scores),
+            self.simulators,
+            self.drawing,
+            self.labelling,
+            self.references.within,
+            seed,
+        )
+        parts = [*fresh, kept, hard, imported]
+        self.resume_round(round, shuffled(parts, np.random.default_rng([*seed, len(SOURCES)])))
 
     def _round_before(
         self,
@@ -306,37 +328,17 @@ class RoundDataModule(VideoDataModule):
         fresh = {one: self.counts.trained(one, round, self.later) - have[one] for one in SOURCES}
         # Imported pairs whose videos are gone are replaced by pairs of the most frequent source.
         most = max(SOURCES, key=self.counts.of)
-        fresh[most] = max(fresh[most] + len(self._imported(self._train())) - imported, 0)
+        fresh[most] = max(fresh[most] + len(self._imported(self._trained_on()[0])) - imported, 0)
         return fresh
 
-    def _draw(
-        self,
-        fresh: Mapping[str, int],
-        generator: np.random.Generator,
-        train: Sequence[str],
-        known: Consensus,
-        versions: Versions | None,
-    ) -> Iterator[pa.Table]:
-        """Yield the fresh pairs of every source but people."""
-        drawing, labelling = self.drawing, self.labelling
-        if fresh["synthetic"]:
-            yield synthetic_pairs(
-                generator,
-                train,
-                fresh["synthetic"],
-                self.ladder,
-                drawing.draws,
-                bases=bases(self.simulators),
-                composed=drawing.composed,
-            )
-        if fresh["teacher"]:
-            yield teacher_pairs(generator, known, fresh["teacher"], drawing.draws, labelling)
-        if fresh["reference"]:
-            there = None if versions is None else versions.restrict(train)
-            yield reference_pairs(generator, there, fresh["reference"], drawing.draws, labelling)
-
-    def _train(self, lost: Collection[str] = ()) -> list[str]:
-        return [video.video_id for video in self.split("train") if video.video_id not in lost]
+    def _trained_on(self, lost: Collection[str] = ()) -> tuple[list[str], list[str]]:
+        """Return the ids of the videos that are trained on, and of the clean sources of versions."""
+        of_versions = [source for source in self.sources if source.split == "train"]
+        videos, sources = (
+            [video.video_id for video in some if video.video_id not in lost]
+            for some in (self.split("train"), of_versions)
+        )
+        return videos, sources
 
     def _imported(self, train: Collection[str]) -> pa.Table:
         return self.given_pairs.filter(drawn_among(self.given_pairs, train))
@@ -364,8 +366,8 @@ class RoundDataModule(VideoDataModule):
     def _loader(
         self, pairs: pa.Table, seed: int, *, training: bool = False, done: int = 0
     ) -> DataLoader[dict[str, Any]]:
-        known = {video.video_id: video for video in videos(self.corpus)}
-        dataset = PairDataset(pairs, known, self.sampling, self.simulators, self.cache)
+        known = {video.video_id: video for video in (*videos(self.corpus), *self.sources)}
+        dataset = PairDataset(pairs, known, self.sampling, self.operators, self.cache, self.seen)
         costs = None
         if self.sampling.window is None:
             frames = {name: self.frame_cost(video) for name, video in known.items()}
@@ -397,4 +399,4 @@ class RoundDataModule(VideoDataModule):
 
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
         """Distort pairs on the device that trains."""
-        return distort(batch, self.simulators) if isinstance(batch, PairBatch) else batch
+        return distort(batch, self.operators) if isinstance(batch, PairBatch) else batch

@@ -7,11 +7,12 @@ a simulator acts decides what may lie under both sides of its pairs.
 from collections.abc import Mapping, Sequence
 
 from datamodules.checks import check_choice
+from datamodules.circuits import Circuits
 from datamodules.codecs import CODECS, Codec
 from datamodules.distortions import DISTORTIONS, Distortion
 from datamodules.errors import InputError
 
-Simulator = Distortion | Codec
+Simulator = Distortion | Codec | Circuits
 
 SIMULATORS: dict[str, Simulator] = {**DISTORTIONS, **CODECS}
 """All built-in simulators."""
@@ -21,6 +22,20 @@ CAPTURED = ("sharpness", "noise", "tone", "geometry")
 
 DELIVERED = ("compression", "temporal")
 """Families of what happens to a video after its capture: known to make any captured video worse."""
+
+
+COMPARABLE = ("sharpness", "noise", "tone", "compression")
+"""Families whose pixels stay where the source has them, in space and in time."""
+
+
+def comparable(simulators: Mapping[str, Simulator]) -> dict[str, Simulator]:
+    """Return the simulators, by name, whose pixels compare with the source's.
+
+    Example:
+        >>> list(comparable(find_simulators(["jpeg", "jitter"])))
+        ['jpeg']
+    """
+    return {name: simulator for name, simulator in simulators.items() if simulator.family in COMPARABLE}
 
 
 def find_simulators(chosen: Sequence[str | Simulator] | None) -> dict[str, Simulator]:

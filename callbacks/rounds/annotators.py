@@ -71,7 +71,7 @@ def let_teachers_annotate(
         elif isinstance(annotator, ScoresFile):
             annotator.prepare([request.video for request in requests.sources])
         annotate(trainer, data, annotator, data.labels, 0, wanted)
-    for metric in data.references:
+    if (metric := data.metric) is not None:
         metric.device = trainer.strategy.root_device
         annotate(trainer, data, metric, data.labels, 0, data.reference_requests())
 

@@ -52,7 +52,7 @@ def begin_next_round(
 
 
 def _versions(data: RoundDataModule, consensus: Consensus) -> Versions | None:
-    return data.reference_versions(data.labels.read(round=0), consensus) if data.references else None
+    return data.reference_versions(data.labels.read(round=0), consensus) if data.counts.reference else None
 
 
 def save_pairs(trainer: Trainer, data: RoundDataModule, folder: Path) -> None:

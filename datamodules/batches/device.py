@@ -37,6 +37,8 @@ def distort(batch: PairBatch, simulators: Mapping[str, Simulator]) -> PairBatch:
     distorted = list(sides)
     difference = torch.full((count,), torch.inf, device=times.device)
     for here in _by_size(sides):
+        if not sides[here[0]].numel():
+            continue  # not read, for its features are known
         clips = sides if isinstance(sides, Tensor) else torch.stack([sides[side] for side in here])
         generators = [generator_for(keys[side], clips.device) for side in here]
         place = {side: index for index, side in enumerate(here)}

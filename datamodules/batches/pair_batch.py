@@ -38,10 +38,14 @@ class PairBatch(NamedTuple):
         done: (2, B, depth) bool, those that a worker has applied already: codecs, and what lies under them.
         levels: (B, 5) the label, inferior first.
         margin: (B,) D / sD where the label comes from scores, else nan.
+        places: (2, B) where each side stands on the scale of its source of labels, nan where that is not
+            known: between any two sides of one source, of whichever pairs, the margin is the difference.
         source: (B,) index into `pairs.SOURCES`.
         row: (B,) row in the round's pair table.
         seed: of the device pass, the same for all pairs of an epoch; with its row it decides what a pair
             looks like.
+        keys: of the 2 B clips, those of pair b at b and B + b: what `SeenClips` knows a clip by, empty where
+            its features are not kept. A clip whose features are known is empty.
         lost: ids of videos of which a clip could not be read; their pairs are not in the batch.
     """
 
@@ -52,9 +56,11 @@ class PairBatch(NamedTuple):
     done: Tensor
     levels: Tensor
     margin: Tensor
+    places: Tensor
     source: Tensor
     row: Tensor
     seed: int
+    keys: tuple[str, ...] = ()
     lost: tuple[str, ...] = ()
 
     def sides(self) -> Tensor | list[Tensor]:

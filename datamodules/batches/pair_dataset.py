@@ -6,6 +6,7 @@ one pass for each size of frames, and pairs whose sides then hardly differ are r
 """
 
 import logging
+import math
 from collections.abc import Mapping, Sequence
 from functools import cache
 from itertools import islice
@@ -19,11 +20,14 @@ from torch.utils.data import Dataset
 
 from datamodules.batches.clip_cache import ClipCache
 from datamodules.batches.pair_batch import PairBatch, together
+from datamodules.circuits import Circuits
 from datamodules.codecs import Codec, CodecCache
 from datamodules.distortions import generator_for
 from datamodules.errors import UnreadableVideo
 from datamodules.labels.clips import encoded
+from datamodules.labels.seen_clips import SeenClips, clip_key
 from datamodules.pairs import SOURCES
+from datamodules.pairs.table import PLACES
 from datamodules.simulators import Simulator
 from datamodules.video import Clip, Sampling, Video
 
@@ -32,6 +36,10 @@ _log = logging.getLogger(__name__)
 SAME = 1 / 255
 """Root-mean-square difference, on [0, 1], under which two sides of one source are the same to 8 bits (PSNR
 48.1 dB)."""
+
+
+UNREAD = Clip(torch.empty(0, dtype=torch.uint8), torch.empty(0, dtype=torch.float64))
+"""In place of a clip whose features are known."""
 
 
 class PairDataset(Dataset[dict[str, Any]]):
@@ -43,6 +51,7 @@ class PairDataset(Dataset[dict[str, Any]]):
         sampling: how clips are cut; without a window they are whole frames.
         simulators: those that the table names; the batch carries their positions.
         cache: where clips read before are kept.
+        seen: clips whose features are known: they are not read. None: all clips are read.
     """
 
     def __init__(
@@ -52,6 +61,7 @@ class PairDataset(Dataset[dict[str, Any]]):
         sampling: Sampling,
         simulators: Mapping[str, Simulator],
         cache: ClipCache,
+        seen: SeenClips | None = None,
     ) -> None:
         self.rows = pairs
         self.videos = videos
@@ -59,6 +69,7 @@ class PairDataset(Dataset[dict[str, Any]]):
         self.simulators = simulators
         self.position = {name: index for index, name in enumerate(simulators)}
         self.cache = cache
+        self.seen = seen
         self.codecs = CodecCache()
         both = (pairs["distortions_first"], pairs["distortions_second"])
         self.depth = max(1, *(pc.max(pc.list_value_length(side)).as_py() for side in both))
@@ -83,30 +94,42 @@ class PairDataset(Dataset[dict[str, Any]]):
         severities = torch.zeros(2, self.depth, dtype=torch.long)
         done = torch.zeros(2, self.depth, dtype=torch.bool)
         sides: list[Clip] = []
+        keys: list[str] = []
         lost: dict[str, str] = {}
         for side, name in enumerate(("first", "second")):
             applied = [(entry["name"], entry["level"]) for entry in row[f"distortions_{name}"]]
             for place, (simulator, level) in enumerate(applied):
                 simulators[side, place] = self.position[simulator]
                 severities[side, place] = level
-            codecs = [i for i, (one, _) in enumerate(applied) if isinstance(self.simulators[one], Codec)]
-            here = codecs[-1] + 1 if codecs else 0
+            in_workers = [isinstance(self.simulators[one], Codec | Circuits) for one, _ in applied]
+            here = len(applied) - in_workers[::-1].index(True) if any(in_workers) else 0
             done[side, :here] = True
+            # What is done on the device is not yet in the clip, and its noise is the pair's own.
+            whole = self.seen is not None and here == len(applied)
+            keys.append(self._key(row[name], row[f"draw_{name}"], applied) if whole else "")
             try:
+                if self.seen is not None and keys[-1] in self.seen:
+                    sides.append(UNREAD)
+                    continue
                 sides.append(self._read(row[name], row[f"draw_{name}"], tuple(applied[:here])))
             except UnreadableVideo as error:
                 lost[row[name]] = str(error)
         return {
             "clips": sides,
+            "keys": keys,
             "lost": lost,
             "simulators": simulators,
             "severities": severities,
             "done": done,
             "levels": torch.tensor(row["levels"]),
-            "margin": float("nan") if row["margin"] is None else row["margin"],
+            "margin": _number(row["margin"]),
+            "places": torch.tensor([_number(row[name]) for name in PLACES]),
             "source": SOURCES.index(row["source"]),
             "row": index,
         }
+
+    def _key(self, name: str, draw: int, applied: Sequence[tuple[str, int]]) -> str:
+        return clip_key(name, draw, [(self.simulators[one], level) for one, level in applied])
 
     def _read(self, name: str, draw: int, applied: tuple[tuple[str, int], ...]) -> Clip:
         video = self.videos[name]
@@ -114,7 +137,7 @@ class PairDataset(Dataset[dict[str, Any]]):
         frames = clip.frames
         for place, (simulator, level) in enumerate(applied):
             operator = self.simulators[simulator]
-            if isinstance(operator, Codec):
+            if isinstance(operator, Codec | Circuits):
                 frames = encoded(self.codecs, operator, frames, level, video.fps, self.sampling)
                 continue
             # Its noise belongs to the clip and to what is done to it: both sides of a pair share it, and
@@ -127,6 +150,16 @@ class PairDataset(Dataset[dict[str, Any]]):
             )
             frames = (changed[0] * 255).round().to(torch.uint8)
         return Clip(frames, clip.times)
+
+
+def _times(times: Sequence[Tensor]) -> Tensor:
+    """Stack times (T,); a clip that was not read has zeros."""
+    longest = max(times, key=len)
+    return torch.stack([one if len(one) else torch.zeros_like(longest) for one in times])
+
+
+def _number(value: float | None) -> float:
+    return math.nan if value is None else value
 
 
 @cache
@@ -159,7 +192,7 @@ class PairCollate:
         if not samples:
             raise UnreadableVideo("no pair can be read any more: check that data.videos is still there.")
         clips = [self._shown(sample, side) for side in (0, 1) for sample in samples]
-        times = [torch.stack([sample["clips"][side].times for sample in samples]) for side in (0, 1)]
+        times = [_times([sample["clips"][side].times for sample in samples]) for side in (0, 1)]
         sides = together(clips)
         return PairBatch(
             clips=sides.view(2, -1, *sides.shape[1:]) if isinstance(sides, Tensor) else sides,
@@ -169,13 +202,16 @@ class PairCollate:
             done=torch.stack([sample["done"] for sample in samples], dim=1),
             levels=torch.stack([sample["levels"] for sample in samples]),
             margin=torch.tensor([sample["margin"] for sample in samples]),
+            places=torch.stack([sample["places"] for sample in samples], dim=1),
             source=torch.tensor([sample["source"] for sample in samples]),
             row=torch.tensor([sample["row"] for sample in samples]),
             seed=self.seed,
+            keys=tuple(sample["keys"][side] for side in (0, 1) for sample in samples),
             lost=tuple(sorted(lost)),
         )
 
     def _shown(self, sample: dict[str, Any], side: int) -> Tensor:
         frames: Tensor = sample["clips"][side].frames
-        turned = self.mirror and (sample["row"] + self.seed // 2**20) % 2  # the other half in the next epoch
+        # The other half in the next epoch; a clip whose features are kept stays as it is.
+        turned = self.mirror and not any(sample["keys"]) and (sample["row"] + self.seed // 2**20) % 2
         return frames.flip(-1) if turned else frames

@@ -3,6 +3,7 @@
 Imports `datamodules.video` and `datamodules.files`.
 """
 
+from datamodules.corpus.clean_sources import find_sources
 from datamodules.corpus.duplicates import find_duplicates, join_contents
 from datamodules.corpus.splits import Splits, assign_splits
 from datamodules.corpus.table import build_corpus, videos
@@ -13,6 +14,7 @@ __all__ = [
     "assign_splits",
     "build_corpus",
     "find_duplicates",
+    "find_sources",
     "join_contents",
     "match_names",
     "videos",

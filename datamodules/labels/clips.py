@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from datamodules.circuits import Circuits
 from datamodules.codecs import Codec, CodecCache
 from datamodules.distortions import Distortion, generator_for
 from datamodules.errors import UnreadableVideo
@@ -24,8 +25,8 @@ class ClipItem(NamedTuple):
 
     Attributes:
         position: index of the request.
-        frames: uint8 (D, T, C, H, W), after the codec's round trip where the request names a codec.
-        sources: the frames before the round trip; the same tensor where the request names no codec.
+        frames: uint8 (D, T, C, H, W), after the round trip where the request names a codec or a circuit.
+        sources: the frames before the round trip; the same tensor where the request names neither.
         times: (D, T) in seconds.
         error: one sentence where the video cannot be read; frames and times are then empty.
     """
@@ -72,10 +73,10 @@ class ClipDataset(Dataset[ClipItem]):
         if self._video != request.video or request.span not in self._items:
             self._read_draws(request.video, [request.span])
         item = self._items[request.span]._replace(position=index)
-        if not isinstance(request.simulator, Codec) or item.error is not None:
+        if not isinstance(request.simulator, Codec | Circuits) or item.error is not None:
             return item
-        codec, level, fps = request.simulator, request.level, request.video.fps
-        clips = [encoded(self.codecs, codec, clip, level, fps, self.sampling) for clip in item.frames]
+        simulator, level, fps = request.simulator, request.level, request.video.fps
+        clips = [encoded(self.codecs, simulator, clip, level, fps, self.sampling) for clip in item.frames]
         return item._replace(frames=torch.stack(clips))
 
     def __getitems__(self, indices: Sequence[int]) -> list[ClipItem]:
@@ -124,14 +125,16 @@ class ClipDataset(Dataset[ClipItem]):
 
 
 def encoded(
-    cache: CodecCache, codec: Codec, clip: Tensor, level: int, fps: float, sampling: Sampling
+    cache: CodecCache, simulator: Codec | Circuits, clip: Tensor, level: int, fps: float, sampling: Sampling
 ) -> Tensor:
-    """Return a clip uint8 (T, C, H, W) after a codec's round trip, each of its segments by itself.
+    """Return a clip uint8 (T, C, H, W) after a codec's round trip or a circuit, each segment by itself.
 
     The frames between two segments were never seen: a codec must not predict one segment from the other.
     """
     segments = torch.split(clip, sampling.frames)
-    return torch.cat([cache.round_trip(codec, segment, level, fps) for segment in segments])
+    if isinstance(simulator, Circuits):
+        return torch.cat([simulator(segment, level, fps, cache) for segment in segments])
+    return torch.cat([cache.round_trip(simulator, segment, level, fps) for segment in segments])
 
 
 def distorted(frames: Tensor, times: Tensor, request: Request, first_draw: int = 0) -> Tensor:

@@ -32,6 +32,14 @@ class Consensus:
         spread = np.sqrt(self.variance[first] + self.variance[second])
         return np.asarray((self.score[second] - self.score[first]) / np.maximum(spread, 1e-6))
 
+    @property
+    def places(self) -> np.ndarray:
+        """The scores (n,) in standard deviations of a typical difference.
+
+        Where all variances are equal, the margin of two videos is the difference of their places.
+        """
+        return np.asarray(self.score / np.sqrt(np.maximum(2 * np.mean(self.variance), 1e-12)))
+
     def doubt(self, first: np.ndarray, second: np.ndarray) -> np.ndarray:
         """Return how little the scores of two videos say of them, (m,) from 0 to 1.
 

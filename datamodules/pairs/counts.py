@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 
 from datamodules.checks import check_least
 from datamodules.errors import InputError
+from datamodules.pairs.recorded import HardPairs
 from datamodules.pairs.table import SOURCES
 
 
@@ -23,6 +24,7 @@ class LaterRounds:
         shares: source (synthetic, teacher, reference, human) -> share of the first round's pairs of that
             source that each later round draws anew; 1 where no share is given.
         union: a round also trains on the pairs of all rounds before, the annotators' pairs labelled anew.
+        hard: which of the pairs that are drawn anew are hard pairs.
 
     Raises:
         InputError: a source is unknown, or a share is negative or not finite.
@@ -30,6 +32,7 @@ class LaterRounds:
 
     shares: dict[str, float] = field(default_factory=dict)
     union: bool = False
+    hard: HardPairs = HardPairs()  # noqa: RUF009 - frozen
 
     def __post_init__(self) -> None:
         """Check the shares."""

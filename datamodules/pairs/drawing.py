@@ -22,7 +22,6 @@ class Drawing:
         draws: different clips (times and windows) of each video that pairs are drawn from.
         composed: share of the synthetic pairs of compression and transmission that get one more distortion
             under both sides, at a random level.
-        reference_ladders: simulators whose versions of a training video get full-reference scores; null: all.
         imported: Parquet of pairs that are added to every round, as `vqa-lightning pairs import` writes it;
             pairs whose videos are not both in the train split are left out.
         cache_mb: megabytes of clips that each reading process keeps from one epoch to the next.
@@ -33,7 +32,6 @@ class Drawing:
 
     draws: int = 8
     composed: float = 0.0
-    reference_ladders: int | None = 4
     imported: str | None = None
     cache_mb: int = 512
 
@@ -41,8 +39,6 @@ class Drawing:
         """Check the values."""
         check_least("data.drawing.draws", self.draws, 1)
         check_between("data.drawing.composed", self.composed, 0, 1)
-        if self.reference_ladders is not None:
-            check_least("data.drawing.reference_ladders", self.reference_ladders, 1)
         check_least("data.drawing.cache_mb", self.cache_mb, 0)
 
 

@@ -1,4 +1,4 @@
-"""Hard pairs by what the student answered while it trained, and the settings `data.hard`."""
+"""Hard pairs by what the student answered while it trained, and the settings `data.later.hard`."""
 
 from dataclasses import dataclass
 from typing import Literal, get_args
@@ -53,11 +53,11 @@ class HardPairs:
 
     def __post_init__(self) -> None:
         """Check the values."""
-        check_between("data.hard.share", self.share, 0, 1)
-        check_choice("data.hard.rule", self.rule, get_args(Rule))
-        check_least("data.hard.bins", self.bins, 1)
+        check_between("data.later.hard.share", self.share, 0, 1)
+        check_choice("data.later.hard.rule", self.rule, get_args(Rule))
+        check_least("data.later.hard.bins", self.bins, 1)
         if self.gap is not None:
-            check_above("data.hard.gap", self.gap, 0)
+            check_above("data.later.hard.gap", self.gap, 0)
 
 
 def merged_answers(every: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ import torch
 
 from datamodules.labels import LEVELS, Consensus, hard_levels
 from datamodules.labels.labelling import Labelling, confident, labels_from_scores
-from datamodules.pairs.table import label_column, with_columns
+from datamodules.pairs.table import PLACES, label_column, with_columns
 
 Integers = npt.NDArray[np.int64]
 
@@ -43,7 +43,12 @@ def relabelled(pairs: pa.Table, consensus: Consensus, labelling: Labelling) -> p
     # A pair without scores has no margin: null, and not a number of another kind.
     new = pa.array(margin.numpy()).take(pa.array(np.cumsum(real) - 1, mask=~real))
     margins = pc.if_else(pa.array(real), new, pairs["margin"].combine_chunks())
-    return with_columns(pairs, margin=margins, levels=label_column(levels))
+    places = {}
+    for name, side in zip(PLACES, (first, second), strict=True):
+        own = np.array(pairs[name].to_numpy(), dtype=np.float32)
+        own[real] = consensus.places[side[real]]
+        places[name] = own
+    return with_columns(pairs, margin=margins, levels=label_column(levels), **places)
 
 
 def level_flow(pairs: pa.Table, consensus: Consensus, labelling: Labelling) -> Integers:

@@ -152,6 +152,8 @@ def read_released(path: Path, videos: Sequence[Video]) -> pa.Table:
                 "source": "human",
                 "hard": False,
                 "margin": None,
+                "place_first": None,
+                "place_second": None,
                 "levels": [float(name == level) for name in LEVELS],
                 **own,
             }

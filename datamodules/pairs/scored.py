@@ -46,30 +46,6 @@ def teacher_pairs(
     return scored_pairs(generator, consensus, first, second, draws, labelling)
 
 
-def reference_pairs(
-    generator: np.random.Generator, versions: Versions | None, count: int, draws: int, labelling: Labelling
-) -> pa.Table:
-    """Draw pairs of distorted versions of different videos, labelled by full-reference scores.
-
-    Args:
-        generator: draws the pairs.
-        versions: what the metrics say of the versions of the split's videos; None: nothing.
-        count: number of pairs; where the corpus has fewer, pairs come again.
-        draws: number of different clips of a video that pairs are drawn from.
-        labelling: how scores become labels.
-
-    Raises:
-        InputError: fewer than two videos have scored versions.
-    """
-    if versions is None or len(set(versions.consensus.video_ids)) < 2:
-        raise InputError(
-            "data.counts.reference needs two or more videos with scored versions in the split; got fewer: "
-            "name simulators that change pixels in place in data.simulators, or set the count to 0."
-        )
-    first, second = balanced(generator, versions.consensus, count)
-    return scored_pairs(generator, versions, first, second, draws, labelling, "reference")
-
-
 def human_pairs(
     generator: np.random.Generator, lists: Sequence[HumanScores], count: int, draws: int
 ) -> pa.Table:
@@ -89,7 +65,8 @@ def human_pairs(
     for (consensus, blur), share in zip(lists, counts, strict=True):
         first, second = balanced(generator, consensus, int(share))
         labelling = Labelling(blur=blur)
-        parts.append(scored_pairs(generator, consensus, first, second, draws, labelling, "human"))
+        nowhere = np.full(len(consensus.video_ids), np.nan)  # scales of two lists cannot be compared
+        parts.append(scored_pairs(generator, consensus, first, second, draws, labelling, "human", nowhere))
     return pa.concat_tables(parts)
 
 
@@ -101,6 +78,7 @@ def scored_pairs(
     draws: int,
     labelling: Labelling,
     source: str = "teacher",
+    places: npt.NDArray[Any] | None = None,
 ) -> pa.Table:
     """Label chosen pairs by their margins, and draw the clips that they show.
 
@@ -112,6 +90,7 @@ def scored_pairs(
         draws: number of different clips of a video that pairs are drawn from.
         labelling: how scores become labels.
         source: of the labels.
+        places: (n,) where the scored ones stand beside those of other pairs; None: by these scores.
     """
     if isinstance(scored, Versions):
         consensus, levels = scored.consensus, scored.levels
@@ -120,6 +99,7 @@ def scored_pairs(
         consensus, names = scored, np.array([""])
         which = levels = np.zeros(len(consensus.video_ids), dtype=np.int64)
     margin, labels = labels_from_scores(consensus, first, second, labelling)
+    places = consensus.places if places is None else places
 
     def side(chosen: npt.NDArray[Any]) -> pa.Array:
         return side_column(list(names), which[chosen][:, None], levels[chosen][:, None])
@@ -133,6 +113,8 @@ def scored_pairs(
         distortions_first=side(first),
         distortions_second=side(second),
         margin=pa.array(margin.numpy()),
+        place_first=pa.array(places[first].astype(np.float32)),
+        place_second=pa.array(places[second].astype(np.float32)),
         levels=label_column(labels),
     )
 

@@ -76,6 +76,5 @@ def synthetic_pairs(
         draw_second=draw,
         distortions_first=side(first),
         distortions_second=side(second),
-        margin=pa.nulls(count, pa.float32()),
         levels=label_column(severity_levels(torch.from_numpy(first), torch.from_numpy(second))),
     )

@@ -30,9 +30,14 @@ PAIR_SCHEMA = pa.schema(
         ("source", pa.string()),
         ("hard", pa.bool_()),
         ("margin", pa.float32()),  # D / sD where the label comes from scores, else null
+        ("place_first", pa.float32()),  # the score in typical sD, comparable among pairs of a source; or null
+        ("place_second", pa.float32()),
         ("levels", pa.list_(pa.float32(), len(LEVELS))),
     ]
 )
+
+PLACES = ("place_first", "place_second")
+"""Columns that say where each side stands on its source's scale: two of one source differ by their margin."""
 
 _KEY = ("first", "second", "draw_first", "draw_second", "source", "margin")
 _APPLIED = ("distortions_first", "distortions_second")
@@ -51,8 +56,12 @@ def read_pairs(path: str | Path, ladder: Mapping[str, int] | None = None) -> pa.
             pair names a distortion that is not in the ladder.
     """
     try:
-        table = pq.read_table(path).cast(PAIR_SCHEMA)
-    except (OSError, pa.ArrowInvalid, ValueError) as error:
+        table = pq.read_table(path)
+        for name in PLACES:  # tables of older runs, and of pairs that were imported, have none
+            if name not in table.column_names:
+                table = table.append_column(name, pa.nulls(len(table), pa.float32()))
+        table = table.select(PAIR_SCHEMA.names).cast(PAIR_SCHEMA)
+    except (OSError, pa.ArrowInvalid, KeyError, ValueError) as error:
         reason = str(error).splitlines()[0].rstrip(".")
         raise InputError(
             f"The pairs {path} cannot be read ({reason}): give a Parquet of a run's pairs folder, or one "
@@ -82,17 +91,22 @@ def read_pairs(path: str | Path, ladder: Mapping[str, int] | None = None) -> pa.
 
 
 def pair_table(source: str, **columns: object) -> pa.Table:
-    """Return a table of pairs of one source, not hard, from all other columns of `PAIR_SCHEMA`."""
+    """Return a table of pairs of one source, not hard, from the other columns of `PAIR_SCHEMA`.
+
+    Margins and places that are not given are null.
+    """
     count = len(columns["levels"])  # type: ignore[arg-type]
     own = {"source": pa.repeat(source, count), "hard": pa.repeat(False, count)}
-    return pa.table({name: {**columns, **own}[name] for name in PAIR_SCHEMA.names}, schema=PAIR_SCHEMA)
+    unknown = dict.fromkeys(("margin", *PLACES), pa.nulls(count, pa.float32()))
+    known = unknown | columns | own
+    return pa.table({name: known[name] for name in PAIR_SCHEMA.names}, schema=PAIR_SCHEMA)
 
 
 def with_columns(pairs: pa.Table, **columns: object) -> pa.Table:
     """Return the pairs with some columns replaced."""
     for name, column in columns.items():
         place = PAIR_SCHEMA.get_field_index(name)
-        pairs = pairs.set_column(place, PAIR_SCHEMA.field(place), pa.array(column))
+        pairs = pairs.set_column(place, PAIR_SCHEMA.field(place), pa.array(column, from_pandas=True))
     return pairs
 
 

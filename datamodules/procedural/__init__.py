@@ -3,7 +3,7 @@
 Imports only `datamodules.errors` and `datamodules.checks`.
 """
 
-from datamodules.procedural.corpus import VERSION, read_truth, write_corpus
+from datamodules.procedural.corpus import REFERENCES, VERSION, read_truth, write_corpus
 from datamodules.procedural.observers import MOS, write_mos
 
-__all__ = ["MOS", "VERSION", "read_truth", "write_corpus", "write_mos"]
+__all__ = ["MOS", "REFERENCES", "VERSION", "read_truth", "write_corpus", "write_mos"]

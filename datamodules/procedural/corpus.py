@@ -25,6 +25,7 @@ from datamodules.errors import InputError
 
 VERSION = 1  # raise it when a change of the generator changes the files
 MANIFEST, TRUTH = "manifest.csv", "truth.csv"
+REFERENCES = "references/references.csv"
 _JOURNAL, _RECIPE = "truth.partial.csv", "corpus.json"
 _SELECT, _REPORT = 0.1875, 0.3125  # shares of the contents; the rest trains
 _REPORT_AT_LEAST = 32  # from 96 contents on: fewer make the interval of a rank correlation useless

@@ -17,14 +17,19 @@ from torch import Tensor
 from datamodules.checks import check_choice
 from datamodules.errors import InputError
 from datamodules.labels import ClipItem
-from datamodules.labels.reference_labels import PERFECT
 from datamodules.teachers.teacher import Teacher
 from datamodules.video import Sampling
+
+PERFECT = 1.0
+"""Score of a source beside itself, by SSIM and by GMSD."""
 
 Metric = Literal["ssim", "gmsd"]
 
 SMALLEST_SIDE = 32
 """Pixels: leaves 7 x 7 blocks to SSIM, and 14 x 14 gradients to GMSD, which halves the frame first."""
+
+SEGMENTS = Sampling(segments=2, frames=8, window=256)
+"""What a metric compares where a model has no window of its own, or sees single frames."""
 
 _XPSNR_SMALLEST_SIDE = 48  # FFmpeg 8 divides by zero, which ends the process, below 45 x 45 pixels
 
@@ -157,6 +162,17 @@ class FullReference(Teacher):
     ) -> None:
         check_choice("The metric of FullReference", metric, ("ssim", "gmsd"))
         super().__init__(metric, Sampling(segments=segments, frames=frames, window=window), draws, device)
+
+    @classmethod
+    def of_clips(cls, metric: Metric, sampling: Sampling) -> "FullReference":
+        """Return the metric of the very clips that a model sees, or of `SEGMENTS` where it has no window.
+
+        Args:
+            metric: as above.
+            sampling: how the model's clips are cut.
+        """
+        cut = sampling if sampling.window is not None and sampling.frames > 1 else SEGMENTS
+        return cls(metric, cut.segments, cut.frames, cut.window)
 
     def compare(self, clips: Tensor, sources: Tensor) -> Tensor:
         """Score clips (B, T, C, H, W) in [0, 1] against sources of the same shape.

@@ -220,7 +220,7 @@ class TestGrowth:
     def test_as_it_was_every_round_is_as_long_as_the_first_and_has_a_tenth_of_hard_pairs(
         self, contents: Path
     ) -> None:
-        data = self.made(contents, hard=HardPairs(bins=1))
+        data = self.made(contents, later=LaterRounds(hard=HardPairs(bins=1)))
         for round in range(3):
             pairs = self.begin(data, round)
             assert self.sizes(pairs) == (60, 40)
@@ -234,7 +234,7 @@ class TestGrowth:
     def test_sizes_are_known_beforehand(
         self, contents: Path, union: bool, sizes: list[tuple[int, int]], hard: Rule
     ) -> None:
-        data = self.made(contents, later=LaterRounds(self.LATER, union), hard=HardPairs(share=1.0, rule=hard))
+        data = self.made(contents, later=LaterRounds(self.LATER, union, HardPairs(share=1.0, rule=hard)))
         assert data.round_sizes(3) == [sum(pair) for pair in sizes]
         assert [self.sizes(self.begin(data, round)) for round in range(3)] == sizes
 
@@ -276,7 +276,7 @@ class TestGrowth:
 
     @pytest.mark.parametrize("hard", ["gmad", "loss"])
     def test_no_round_trains_on_labels_that_are_not_sure_enough(self, contents: Path, hard: Rule) -> None:
-        settings = {"later": LaterRounds(self.LATER, union=True), "hard": HardPairs(share=1.0, rule=hard)}
+        settings = {"later": LaterRounds(self.LATER, True, HardPairs(share=1.0, rule=hard))}
         free, strict = (
             self.made(contents, labelling=Labelling(min_confidence=least), **settings) for least in (0.0, 0.8)
         )
@@ -287,7 +287,7 @@ class TestGrowth:
 
     @pytest.mark.parametrize("union", [False, True])
     def test_a_lost_video_is_in_no_pair_and_its_pairs_are_made_up(self, contents: Path, union: bool) -> None:
-        data = self.made(contents, later=LaterRounds(self.LATER, union), hard=HardPairs(share=1.0))
+        data = self.made(contents, later=LaterRounds(self.LATER, union, HardPairs(share=1.0)))
         lost = data.split("train")[0].video_id
         assert lost in self.begin(data, 0)["first"].to_pylist()
         pairs = self.begin(data, 1, lost={lost})
@@ -320,7 +320,7 @@ class TestGrowth:
     def test_fewer_hard_pairs_than_wanted_are_named(
         self, contents: Path, caplog: pytest.LogCaptureFixture
     ) -> None:
-        data = self.made(contents, hard=HardPairs(share=1.0))
+        data = self.made(contents, later=LaterRounds(hard=HardPairs(share=1.0)))
         self.begin(data, 0)
         with caplog.at_level("INFO"):
             self.begin(data, 1)

@@ -4,6 +4,7 @@ Imports `datamodules`. Any loss can be the `class_path` of `model.loss.pairwise`
 loss of one's own derives from `PairwiseLoss` or `PointwiseLoss`.
 """
 
+from vqa_lightning.losses.across import across_batch
 from vqa_lightning.losses.ordinal import OrderedProbit, PointwiseLoss
 from vqa_lightning.losses.pairwise import (
     ConfidenceCrossEntropy,
@@ -24,5 +25,6 @@ __all__ = [
     "OrdinalThurstone",
     "PairwiseLoss",
     "PointwiseLoss",
+    "across_batch",
     "position_entropy",
 ]

@@ -71,10 +71,10 @@ def outcomes(batch: PairBatch) -> Tensor:
 
 
 class OrdinalThurstone(PointwiseLoss):
-    """Thurstone's case V for pairs that an annotator labelled, the ordered probit for all others.
+    """Thurstone's case V for pairs that an annotator or a metric labelled, the ordered probit for all others.
 
-    An annotator's pair has a margin, which says more than its level; the cuts of that source stay as they
-    began. METHOD section 2.
+    Such a pair has a margin, which says more than its level; the cuts of these sources follow the scores
+    without pulling at them. METHOD section 2.
 
     Example:
         >>> from types import SimpleNamespace
@@ -88,7 +88,8 @@ class OrdinalThurstone(PointwiseLoss):
         """Return the loss of each pair (B,), float32."""
         by_level = self.level_cross_entropy(difference, batch)
         by_margin = margin_cross_entropy(difference.float(), batch.margin.nan_to_num())
-        return torch.where(batch.source == SOURCES.index("teacher"), by_margin, by_level)
+        scored = (batch.source == SOURCES.index("teacher")) | (batch.source == SOURCES.index("reference"))
+        return torch.where(scored, by_margin + self.fit_cuts(difference, batch), by_level)
 
 
 class BradleyTerry(PointwiseLoss):

@@ -17,11 +17,13 @@ class Losses:
     Args:
         pairwise: loss on the logits of the level words.
         pointwise: loss on the difference of the scores.
+        across: weight, beside the pointwise loss of a pair, of its sides' comparisons with all other sides of
+            the batch whose labels share a scale (`across_batch`); 0 leaves them out.
         source_weights: factor on the loss of a pair, by the source of its label (`synthetic`, `teacher`,
             `reference`, `human`); 1 for a source that is not named.
 
     Raises:
-        InputError: `source_weights` names an unknown source, or a factor is negative.
+        InputError: `source_weights` names an unknown source, or a weight is negative.
 
     Example:
         >>> Losses(source_weights={"teacher": 0.5}).weights()
@@ -30,10 +32,12 @@ class Losses:
 
     pairwise: Callable[[], PairwiseLoss] = LevelCrossEntropy
     pointwise: Callable[[], PointwiseLoss] = OrdinalThurstone
+    across: float = 1.0
     source_weights: dict[str, float] | None = None
 
     def __post_init__(self) -> None:
         """Check the factors."""
+        check_least("model.loss.across", self.across, 0)
         for source, weight in (self.source_weights or {}).items():
             check_choice("a source of model.loss.source_weights", source, SOURCES)
             check_least(f"model.loss.source_weights.{source}", weight, 0)

@@ -12,7 +12,7 @@ from datamodules.errors import InputError
 from datamodules.labels import preference
 from datamodules.round_data import RoundDataModule
 from vqa_lightning.lmm import Clips, Judged
-from vqa_lightning.losses import Losses
+from vqa_lightning.losses import Losses, across_batch
 from vqa_lightning.metrics.order_consistency import OrderConsistency
 from vqa_lightning.metrics.pair_accuracy import PairAccuracy
 from vqa_lightning.scoring import Judgement, Scoring, ScoringModule
@@ -47,6 +47,7 @@ class JudgingModule(ScoringModule):
         self.judgements = judgements
         self.pairwise_loss = loss.pairwise()
         self.pointwise_loss = loss.pointwise()
+        self.across = loss.across
         self.register_buffer("source_weight", torch.tensor(loss.weights()), persistent=False)
         self.level_temperature = LevelTemperature()
         self.accuracy: dict[Judgement, PairAccuracy] = {}
@@ -107,7 +108,12 @@ class JudgingModule(ScoringModule):
             )
             losses["pairwise"] = by_pair.view(orders, -1).mean(dim=0)
         if judged.scores is not None:
-            losses["pointwise"] = self.pointwise_loss(judged.scores[1] - judged.scores[0], batch)
+            by_pair = self.pointwise_loss(judged.scores[1] - judged.scores[0], batch)
+            if self.across and self.training:
+                beside = across_batch(judged.scores, batch)
+                both = (by_pair + self.across * beside) / (1 + self.across)
+                by_pair = torch.where(beside.isnan(), by_pair, both)
+            losses["pointwise"] = by_pair
         return losses
 
     def weighted(self, by_pair: Tensor, batch: PairBatch) -> Tensor:

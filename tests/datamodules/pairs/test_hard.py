@@ -221,10 +221,10 @@ class TestFind:
     @pytest.mark.parametrize(
         ("settings", "sentence"),
         [
-            ({"share": 1.1}, r"data\.hard\.share must be from 0 to 1; got 1\.1\."),
-            ({"rule": "hardest"}, r"data\.hard\.rule must be one of gmad, loss, .*; got 'hardest'\."),
-            ({"bins": 0}, r"data\.hard\.bins must be 1 or more; got 0\."),
-            ({"gap": 0.0}, r"data\.hard\.gap must be more than 0; got 0\.0\."),
+            ({"share": 1.1}, r"data\.later\.hard\.share must be from 0 to 1; got 1\.1\."),
+            ({"rule": "hardest"}, r"data\.later\.hard\.rule must be one of gmad, loss, .*; got 'hardest'\."),
+            ({"bins": 0}, r"data\.later\.hard\.bins must be 1 or more; got 0\."),
+            ({"gap": 0.0}, r"data\.later\.hard\.gap must be more than 0; got 0\.0\."),
         ],
     )
     def test_settings_out_of_range(self, settings: dict[str, Any], sentence: str) -> None:

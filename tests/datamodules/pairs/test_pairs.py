@@ -9,11 +9,11 @@ import pytest
 import torch
 
 from datamodules.errors import InputError
-from datamodules.labels import LEVELS, Consensus, Labelling, Versions, hard_levels
+from datamodules.labels import LEVELS, Consensus, Labelling, hard_levels
 from datamodules.labels.consensus import balance_of, cuts_for_balance
 from datamodules.pairs import PAIR_SCHEMA, read_pairs
 from datamodules.pairs.drawing import evaluation_pairs, shuffled
-from datamodules.pairs.scored import reference_pairs, teacher_pairs
+from datamodules.pairs.scored import teacher_pairs
 from datamodules.pairs.synthetic import synthetic_pairs
 
 LADDER = {"gaussian_blur": 5, "jitter": 3}
@@ -105,43 +105,6 @@ class TestCompositions:
         pairs = self.pairs(100, 0.0)
         for side in ("distortions_first", "distortions_second"):
             assert pc.max(pc.list_value_length(pairs[side])).as_py() == 1
-
-
-class TestReferencePairs:
-    def versions(self) -> Versions:
-        generator = np.random.default_rng(0)
-        ids = tuple(name for name in VIDEOS for _ in range(4))
-        scores = Consensus(ids, generator.normal(size=160), np.full(160, 0.3))
-        return Versions(
-            scores, ("gaussian_blur", "gaussian_blur", "jitter", "jitter") * 40, np.arange(160) % 2 + 1
-        )
-
-    def test_different_sources_balanced_levels_and_the_margin_of_their_versions(self) -> None:
-        versions = self.versions()
-        pairs = reference_pairs(np.random.default_rng(0), versions, 200, 8, Labelling(blur=0))
-        levels = Counter(hard_levels(torch.tensor(pairs["levels"].to_pylist())).tolist())
-        assert [levels[i] for i in range(5)] == [40] * 5
-        known = zip(
-            versions.consensus.video_ids,
-            versions.simulators,
-            versions.levels,
-            versions.consensus.score,
-            strict=True,
-        )
-        score = {(name, simulator, level): value for name, simulator, level, value in known}
-        for row in pairs.to_pylist():
-            assert row["source"] == "reference"
-            assert row["first"] != row["second"]
-            sides = [
-                score[row[side], entry["name"], entry["level"]]
-                for side in ("first", "second")
-                for entry in row[f"distortions_{side}"]
-            ]
-            assert row["margin"] == pytest.approx((sides[1] - sides[0]) / np.sqrt(0.6), abs=1e-5)
-
-    def test_without_scores_there_are_none(self) -> None:
-        with pytest.raises(InputError, match=r"data\.counts\.reference"):
-            reference_pairs(np.random.default_rng(0), None, 5, 8, Labelling())
 
 
 class TestReadPairs:

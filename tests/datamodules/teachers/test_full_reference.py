@@ -16,13 +16,13 @@ from datamodules.codecs import CODECS
 from datamodules.distortions import DISTORTIONS
 from datamodules.errors import InputError
 from datamodules.labels import LabelStore, Request, annotate_missing
-from datamodules.labels.reference_labels import PERFECT, eligible
-from datamodules.teachers.full_reference import FullReference, Metric, gmsd, ssim, xpsnr
+from datamodules.simulators import comparable
+from datamodules.teachers.full_reference import PERFECT, FullReference, Metric, gmsd, ssim, xpsnr
 from datamodules.video import Sampling, Video, probe, read_clip
 
 DATA = Path(__file__).resolve().parents[3].parent / "shared/data"
 needs_data = pytest.mark.skipif(not DATA.is_dir(), reason=f"the shared clips are not at {DATA}")
-LADDERS = tuple(eligible(DISTORTIONS))
+LADDERS = tuple(comparable(DISTORTIONS))
 
 PlaneMetric = Callable[[Tensor, Tensor], Tensor]
 

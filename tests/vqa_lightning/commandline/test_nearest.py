@@ -6,7 +6,7 @@ from vqa_lightning.commandline.nearest import nearest, not_a_setting
 
 KNOWN = (
     *("data.batch_size", "data.teachers", "data.later.shares"),
-    *("data.counts.teacher", "data.counts.reference", "data.hard.share"),
+    *("data.counts.teacher", "data.counts.reference", "data.later.hard.share"),
     *("data.labelling.blur", "data.labelling.teacher_weights", "data.drawing.reference_ladders"),
     *("model.lmm.embedded.patch_size", "model.loss.pairwise", "model.scoring.draws", "model.score_by"),
     *("trainer.max_epochs", "trainer.callbacks", "callbacks.SelfImprovement.ladders"),
@@ -24,8 +24,8 @@ KNOWN = (
         ("data.teacher_pairs", "data.counts.teacher"),
         ("data.reference_pairs", "data.counts.reference"),
         ("data.counts.teachers", "data.counts.teacher"),
-        ("data.hard.shares", "data.hard.share"),
-        ("data.hard_share", "data.hard.share"),
+        ("data.later.hard.shares", "data.later.hard.share"),
+        ("data.hard_share", "data.later.hard.share"),
         ("model.lmm.patchsize", "model.lmm.embedded.patch_size"),
         ("model.pairwise_loss", "model.loss.pairwise"),
         ("model.score_draws", "model.scoring.draws"),

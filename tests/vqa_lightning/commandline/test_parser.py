@@ -21,7 +21,7 @@ CONFIGS = {
     "trainer.yaml": "trainer: {max_epohcs: 3}",
 }
 
-RULE = "--data.hard.rule must be one of gmad, loss, confidence, random; got x."
+RULE = "--data.later.hard.rule must be one of gmad, loss, confidence, random; got x."
 
 Told = Callable[..., str]
 
@@ -51,10 +51,10 @@ def told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
         (["batch_size", "8"], "batch_size", "data.batch_size"),
         (["--data.teacher", "5"], "data.teacher", "data.teachers"),
         (["--data.counts.teachers", "3"], "data.counts.teachers", "data.counts.teacher"),
-        (["--data.hard.shares", "1"], "data.hard.shares", "data.hard.share"),
+        (["--data.later.hard.shares", "1"], "data.later.hard.shares", "data.later.hard.share"),
         (["--data.labelling.blurr", ".3"], "data.labelling.blurr", "data.labelling.blur"),
         (["--data.splits.sed", "1"], "data.splits.sed", "data.splits.seed"),
-        (["--config", "hard.yaml"], "data.hard.shares", "data.hard.share"),
+        (["--config", "hard.yaml"], "data.later.hard.shares", "data.later.hard.share"),
         (["--data", "VideoDataModule", "--data.scoreevery", "1"], "data.scoreevery", "data.score_every"),
         (["--model.sampling.frame", "3"], "model.sampling.frame", "model.sampling.frames"),
         (["--modle.score_by", "x"], "modle.score_by", "model.score_by"),
@@ -98,7 +98,7 @@ def test_a_setting_of_the_embedded_model(words: list[str], told: Told) -> None:
         (["--data.batch_size", "x"], "--data.batch_size must be a whole number; got x."),
         (["--trainer.max_epochs", "x"], "--trainer.max_epochs must be a whole number or null; got x."),
         (["--data", "Foo"], "--data must be the import path of a class; got Foo."),
-        (["--data.hard.rule", "x"], RULE),
+        (["--data.later.hard.rule", "x"], RULE),
         (["--config", "rule.yaml"], RULE),
         (["--model.score_by", "x"], "--model.score_by must be one of pairwise, pointwise; got x."),
         (["--data.counts", "3"], "--data.counts must be a mapping such as {a: 1}; got 3."),

@@ -1,0 +1,49 @@
+"""Which circuits a source goes through: drawn by its id, two strengths of many simulators and some chains."""
+
+import hashlib
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from datamodules.circuits.circuit import CHAINS, Circuits
+from datamodules.circuits.steps import DISTORTING, ENCODING, STRENGTHS
+
+OF_CHAINS = 0.2
+"""Share of a source's versions that are made by chains."""
+
+
+def drawn_circuits(circuits: Circuits, video_ids: Sequence[str], count: int) -> npt.NDArray[np.int64]:
+    """Draw the circuits of each source.
+
+    A fifth are chains. The others come in twos of one simulator, whose severities order them: first every
+    encoder, then the other simulators in a random order. What is drawn for a source follows from its id, so
+    that its scores serve every corpus that it is in.
+
+    Args:
+        circuits: what is drawn from.
+        video_ids: (n,) the sources.
+        count: of circuits for each source.
+
+    Returns:
+        (n, count) numbers, those of a source all different while it has fewer than the circuits of a kind.
+
+    Example:
+        >>> numbers = drawn_circuits(Circuits(), ["a"], 10)[0]
+        >>> [[step.name for step in Circuits().steps(number)] for number in numbers[:4]]
+        [['vp9'], ['vp9'], ['h265'], ['h265']]
+    """
+    drawn = np.empty((len(video_ids), count), dtype=np.int64)
+    chains = round(OF_CHAINS * count)
+    for row, name in zip(drawn, video_ids, strict=True):
+        seed = int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest())
+        generator = np.random.default_rng([circuits.seed, seed])
+        kinds = [*generator.permutation(list(ENCODING)), *generator.permutation(list(DISTORTING))]
+        strengths = {kind: generator.permutation(STRENGTHS) + 1 for kind in kinds}
+        for place in range(count - chains):
+            turn, which = divmod(place // 2, len(kinds))
+            kind = str(kinds[which])
+            row[place] = circuits.number(kind, strengths[kind][(2 * turn + place % 2) % STRENGTHS])
+        own = generator.permutation(CHAINS)
+        row[count - chains :] = [circuits.chain(own[place % CHAINS]) for place in range(chains)]
+    return drawn
