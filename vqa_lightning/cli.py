@@ -39,6 +39,7 @@ from vqa_lightning.commandline.callback_settings import with_callback_settings, 
 from vqa_lightning.commandline.mistakes import mistake, sentence, told_once
 from vqa_lightning.commandline.own_settings import HELP, add_own_settings
 from vqa_lightning.commandline.parser import Parser, ParserError
+from vqa_lightning.commandline.trainer_settings import check_trainer_settings
 from vqa_lightning.commandline.words import (
     names_teacher,
     run_name,
@@ -83,6 +84,7 @@ class RankingCLI(LightningCLI):
     def before_instantiate_classes(self) -> None:
         """Find the run to go on with, and refuse a checkpoint that does not fit."""
         config = self.config[self.subcommand]
+        check_trainer_settings(config.trainer)
         self.run = Path(config.trainer.default_root_dir or ".") / "runs" / run_name(config.config)
         self.version: str | None = None
         self.save_config_kwargs = {"force": config.force}

@@ -209,7 +209,7 @@ class TestResume:
         with pytest.raises(SystemExit) as ended:
             fit(small_corpus, "--callbacks.SelfImprovement.ladders=4", "--ckpt_path=last")
         assert ended.value.code == 2
-        assert "trainer.callbacks.SelfImprovement.ladders: 1 -> 4" in capsys.readouterr().err
+        assert "callbacks.SelfImprovement.ladders: 1 -> 4" in capsys.readouterr().err
 
     def test_without_a_run_there_is_nothing_to_go_on_with(
         self, here: Path, small_corpus: Path, capsys: pytest.CaptureFixture[str]

@@ -154,11 +154,12 @@ def changed_settings(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[
 
 
 def _by_class(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a configuration in which the callbacks that count stand under the names of their classes."""
-    listed = config["trainer"]["callbacks"] or []
+    """Return a configuration whose `callbacks` are those that count, by class as on the command line."""
+    trainer = dict(config["trainer"])
+    listed = trainer.pop("callbacks") or []
     named = {_class(one): one for one in (listed if isinstance(listed, list) else [listed])}
     counting = {name: one for name, one in named.items() if name not in WATCHING}
-    return {**config, "trainer": {**config["trainer"], "callbacks": counting}}
+    return {**config, "trainer": trainer, "callbacks": counting}
 
 
 def _class(value: Any) -> str | None:

@@ -31,11 +31,8 @@ class TestChangedSettings:
         ("settings", "changed"),
         [
             ({"blur": 0.5}, ["data.blur: None -> 0.5"]),
-            ({"ladders": 2}, ["trainer.callbacks.SelfImprovement.ladders: 1 -> 2"]),
-            (
-                {"callbacks": [{"class_path": "mine.Averages"}]},
-                ["trainer.callbacks.Averages: None -> Averages"],
-            ),
+            ({"ladders": 2}, ["callbacks.SelfImprovement.ladders: 1 -> 2"]),
+            ({"callbacks": [{"class_path": "mine.Averages"}]}, ["callbacks.Averages: None -> Averages"]),
             (
                 {"optimizer": {"class_path": "torch.optim.SGD", "init_args": {"lr": 0.1}}},
                 ["model.optimizer: None -> SGD"],

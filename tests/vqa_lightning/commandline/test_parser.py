@@ -97,6 +97,10 @@ def test_a_setting_of_the_embedded_model(words: list[str], told: Told) -> None:
     [
         (["--data.batch_size", "x"], "--data.batch_size must be a whole number; got x."),
         (["--trainer.max_epochs", "x"], "--trainer.max_epochs must be a whole number or null; got x."),
+        (
+            ["--trainer.devices", "[1"],
+            "--trainer.devices must be auto or a number or list of devices; got [1.",
+        ),
         (["--data", "Foo"], "--data must be the import path of a class; got Foo."),
         (["--data.later.hard.rule", "x"], RULE),
         (["--config", "rule.yaml"], RULE),
