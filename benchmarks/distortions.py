@@ -128,6 +128,7 @@ def training_step_seconds(clips: Tensor, device: torch.device, repeats: int) -> 
         done=torch.zeros(2, count, 1, dtype=torch.bool),
         levels=severity_levels(first, second).to(device),
         margin=torch.full((count,), torch.nan, device=device),
+        places=torch.full((2, count), torch.nan, device=device),
         source=torch.full((count,), SOURCES.index("synthetic"), device=device),
         row=torch.arange(count, device=device),
         seed=0,

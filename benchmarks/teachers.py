@@ -52,6 +52,7 @@ SETS = {
     "good, saturating": ("good", "saturating"),
 }
 
+
 def scores_of(fingerprint: str, columns: dict[str, object], scores: Floats) -> pa.Table:
     """Return one annotator's whole-clip scores as `LabelStore.read` gives them."""
     constant: dict[str, object] = {"draw": 0, "segment": None, "stderr": None, "round": 0}

@@ -113,10 +113,14 @@ def scored_pairs(
         distortions_first=side(first),
         distortions_second=side(second),
         margin=pa.array(margin.numpy()),
-        place_first=pa.array(places[first].astype(np.float32)),
-        place_second=pa.array(places[second].astype(np.float32)),
+        place_first=_place_column(places[first]),
+        place_second=_place_column(places[second]),
         levels=label_column(labels),
     )
+
+
+def _place_column(places: npt.NDArray[Any]) -> pa.Array:
+    return pa.array(places.astype(np.float32), from_pandas=True)  # not a number: null
 
 
 def balanced(

@@ -19,6 +19,7 @@ from datamodules.errors import InputError
 from datamodules.labels import Consensus, Labelling, Versions
 from datamodules.pairs import PAIR_SCHEMA, SOURCES, Drawing, HardPairs, LaterRounds, PairCounts, read_pairs
 from datamodules.pairs.recorded import Rule
+from datamodules.pairs.table import PLACES
 from datamodules.round_data import RoundDataModule
 from datamodules.video import Sampling
 from datamodules.video_data import VideoDataModule
@@ -385,4 +386,4 @@ def least_sure(pairs: pa.Table) -> float:
 
 
 def _without_label(row: dict[str, Any]) -> str:
-    return str([value for name, value in row.items() if name not in ("levels", "margin")])
+    return str([value for name, value in row.items() if name not in ("levels", "margin", *PLACES)])

@@ -39,5 +39,6 @@ def across_batch(scores: Tensor, batch: PairBatch) -> Tensor:
     together.fill_diagonal_(False)
     margin = torch.where(together, places - places[:, None], 0)
     cost = margin_cross_entropy(value - value[:, None], margin) * together
-    by_side = cost.sum(dim=1) / together.sum(dim=1)
-    return by_side.view(2, -1).mean(dim=0)
+    others = together.sum(dim=1)
+    by_side = cost.sum(dim=1) / others.clamp(min=1)  # 0 / 0 would make all gradients nan
+    return torch.where(others > 0, by_side, torch.nan).view(2, -1).mean(dim=0)

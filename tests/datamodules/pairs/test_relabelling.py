@@ -9,6 +9,7 @@ from datamodules.pairs.drawing import shuffled
 from datamodules.pairs.relabelling import flipped, level_flow, relabelled
 from datamodules.pairs.scored import teacher_pairs
 from datamodules.pairs.synthetic import synthetic_pairs
+from datamodules.pairs.table import PLACES
 
 LADDER = {"gaussian_blur": 5, "jitter": 3}
 VIDEOS = [f"v{i:02d}" for i in range(40)]
@@ -38,7 +39,7 @@ class TestRelabelled:
         place = {name: index for index, name in enumerate(VIDEOS)}
         after = relabelled(pairs, new, Labelling())
         assert after.schema == PAIR_SCHEMA
-        changed = ["margin", "levels"]
+        changed = ["margin", *PLACES, "levels"]
         assert after.drop_columns(changed).equals(pairs.drop_columns(changed))
         for before, row in zip(pairs.to_pylist(), after.to_pylist(), strict=True):
             if row["source"] == "synthetic":

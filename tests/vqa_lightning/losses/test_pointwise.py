@@ -39,6 +39,7 @@ def batch(
         done=nothing.bool(),
         levels=levels,
         margin=torch.tensor(margins),
+        places=torch.full((2, count), math.nan),
         source=torch.tensor([SOURCES.index(name) for name in names]),
         row=torch.arange(count),
         seed=0,
@@ -150,13 +151,13 @@ class TestOutcomes:
 
 
 class TestOrdinalThurstone:
-    def test_margins_of_annotators_and_levels_of_all_others(self) -> None:
+    def test_margins_of_annotators_and_metrics_and_levels_of_all_others(self) -> None:
         difference, pairs = some_pairs()
         found = OrdinalThurstone()(difference, pairs)
-        teacher = pairs.source == SOURCES.index("teacher")
-        by_margin = margin_cross_entropy(difference[teacher], pairs.margin[teacher])
-        assert torch.equal(found[teacher], by_margin)
-        assert torch.equal(found[~teacher], OrderedProbit()(difference, pairs)[~teacher])
+        scored = (pairs.source == SOURCES.index("teacher")) | (pairs.source == SOURCES.index("reference"))
+        by_margin = margin_cross_entropy(difference[scored], pairs.margin[scored])
+        assert torch.equal(found[scored], by_margin)
+        assert torch.equal(found[~scored], OrderedProbit()(difference, pairs)[~scored])
 
 
 class TestBradleyTerry:

@@ -25,6 +25,7 @@ def pairs(labels: Tensor, simulators: Tensor) -> PairBatch:
         done=torch.zeros(2, count, 1, dtype=torch.bool),
         levels=torch.eye(5)[labels],
         margin=torch.full((count,), math.nan),
+        places=torch.full((2, count), math.nan),
         source=torch.zeros(count, dtype=torch.long),
         row=torch.arange(count),
         seed=0,

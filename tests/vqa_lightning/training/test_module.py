@@ -46,6 +46,7 @@ def some_pairs(count: int, source: str = "synthetic") -> PairBatch:
         done=torch.zeros(2, count, 1, dtype=torch.bool),
         levels=severity_levels(first, second),
         margin=torch.full((count,), 1.0 if source == "teacher" else float("nan")),
+        places=torch.full((2, count), math.nan),
         source=torch.full((count,), SOURCES.index(source)),
         row=torch.arange(count),
         seed=0,
