@@ -67,7 +67,7 @@ def judge_pairs(trainer: Trainer, data: RoundDataModule, module: RankingModule) 
     found = []
     for batch in data.test_dataloader():
         pairs = trainer.strategy.batch_to_device(batch)  # Lightning's hooks, the device pass included
-        difference, levels = module.answers(pairs, module.judge(pairs.sides()))[module.score_by]
+        difference, levels = module.answers(pairs, module.judge(pairs.sides(), pairs.keys))[module.score_by]
         accuracy.update(difference, levels, pairs)
         found.append((pairs.levels, levels, difference, pairs.order(), pairs.simulator()))
     columns = (torch.cat(column).float().cpu() for column in zip(*found, strict=True))

@@ -56,9 +56,15 @@ def fresh_pairs(
     ladder = {name: len(simulator.levels) for name, simulator in simulators.items()}
     generator = {source: np.random.default_rng([*seed, place]) for place, source in enumerate(counts)}
     if count := counts["synthetic"]:
-        under, own = bases(simulators), generator["synthetic"]
-        composed = {"bases": under, "composed": drawing.composed}
-        yield synthetic_pairs(own, known.train, count, ladder, drawing.draws, **composed)
+        yield synthetic_pairs(
+            generator["synthetic"],
+            known.train,
+            count,
+            ladder,
+            drawing.draws,
+            bases=bases(simulators),
+            composed=drawing.composed,
+        )
     if count := counts["teacher"]:
         yield teacher_pairs(generator["teacher"], known.consensus, count, drawing.draws, labelling)
     if count := counts["reference"]:

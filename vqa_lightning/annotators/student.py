@@ -1,14 +1,15 @@
 """The model under training as an annotator, with the protocol and the loop of round 0's teachers."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor
 from torch.distributed.tensor import DTensor
 
 from datamodules.files import weights_hash
-from datamodules.labels import ClipItem, Request
+from datamodules.labels import Annotation, ClipDataset, ClipItem, Request
 from datamodules.labels.clips import distorted
+from datamodules.labels.seen_clips import SeenClips, clip_key
 from datamodules.teachers import Teacher
 from vqa_lightning.checkpoints.resumable import trained_names
 from vqa_lightning.training import RankingModule
@@ -43,11 +44,53 @@ class Student(Teacher):
         """Raw scores (B,) of clips (B, T, C, H, W) in [0, 1]."""
         return self.module.rate(clips)
 
-    @torch.inference_mode()
+    def annotate(self, requests: Sequence[Request], workers: int = 0) -> Iterator[Annotation]:
+        """Yield the mean score over draws of each request, as every teacher does.
+
+        Versions whose features this process knows from its last rounds are not read again.
+        """
+        known = self._knows if self.seen is not None and not workers else None
+        dataset = ClipDataset(requests, self.sampling, self.draws, self.pad, known)
+        yield from self.annotate_clips(requests, dataset.read(workers))
+
+    @property
+    def seen(self) -> SeenClips | None:
+        """Features of clips, where the model keeps them and scores by them alone."""
+        return self.module.lmm.seen if self.module.score_by == "pointwise" else None
+
+    def _keys(self, request: Request) -> list[str]:
+        applied = [] if request.simulator is None else [(request.simulator, request.level)]
+        return [clip_key(request.video.video_id, draw, applied) for draw in range(self.draws)]
+
+    def _knows(self, request: Request) -> bool:
+        assert self.seen is not None
+        return all(key in self.seen for key in self._keys(request))
+
+    @torch.no_grad()
+    def _by_features(self, requests: Sequence[Request], items: Sequence[ClipItem], seen: SeenClips) -> Tensor:
+        """Return the scores (V, draws) of V items, of which either all or none have clips."""
+        lmm = self.module.lmm
+        keys = [key for request in requests for key in self._keys(request)]
+        if items[0].frames.numel():
+            sides = [
+                distorted(item.frames.to(self.device), item.times.to(self.device), request)
+                for request, item in zip(requests, items, strict=True)
+            ]
+            for key, features in zip(keys, lmm.fixed_features(torch.cat(sides)), strict=True):
+                seen.keep(key, features.clone())
+        scores = lmm.score(lmm.tokens_of(torch.stack([seen[key] for key in keys])))
+        return scores.double().cpu().view(len(items), -1)
+
     def _scores(self, requests: Sequence[Request], items: Sequence[ClipItem]) -> Tensor:
+        if self.seen is not None:
+            return self._by_features(requests, items, self.seen)
+        return (
+            self._of_whole_frames(requests, items) if self.whole_frames else super()._scores(requests, items)
+        )
+
+    @torch.inference_mode()
+    def _of_whole_frames(self, requests: Sequence[Request], items: Sequence[ClipItem]) -> Tensor:
         """Whole frames one clip after the other, for only what is judged at once need be floats at once."""
-        if not self.whole_frames:
-            return super()._scores(requests, items)
         (request,), (item,) = requests, items
         scores = []
         for draw, (frames, times) in enumerate(zip(item.frames, item.times, strict=True)):

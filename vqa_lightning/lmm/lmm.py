@@ -15,13 +15,14 @@ from transformers import DynamicCache
 
 from datamodules.errors import InputError
 from datamodules.labels import LEVELS
+from datamodules.labels.seen_clips import SeenClips
 from datamodules.video import Sampling
 from datamodules.video.views import VIEWS, View, view
 from vqa_lightning.families import FAMILIES, Family, load_family
 from vqa_lightning.families.tokens import Tokens, join, stack
 from vqa_lightning.lmm.config import LMMConfig
 from vqa_lightning.lmm.feature_cache import FeatureCache
-from vqa_lightning.lmm.motion import build_motion
+from vqa_lightning.lmm.motion import FrameDifferences, VideoBackbone, build_motion
 from vqa_lightning.lmm.prefix import Prefix
 from vqa_lightning.lmm.prompt import ANSWER, QUESTION, QWEN_CHAT, SYSTEM
 from vqa_lightning.lmm.quality_tower import QualityTower
@@ -117,6 +118,8 @@ class LMM(nn.Module):
         self.register_buffer("answer_ids", torch.tensor(words, device="cpu"), persistent=False)
         self._prompts: dict[tuple[int, int], tuple[list[int], ...]] = {}
         self.cache: FeatureCache | None = None
+        self.seen: SeenClips | None = None
+        """Features of clips by what they show, where all that looks at pixels is `fixed`."""
 
     @property
     def seconds(self) -> list[float]:
@@ -170,7 +173,7 @@ class LMM(nn.Module):
         return kept + self.sampling.segments * len(self._by_segment)
 
     @property
-    def _by_segment(self) -> list[nn.Module]:
+    def _by_segment(self) -> list[QualityTower | FrameDifferences | VideoBackbone]:
         """What gives a token a segment, in the order of the tokens."""
         return [part for part in (self.quality_tower, self.motion) if part is not None]
 
@@ -179,37 +182,80 @@ class LMM(nn.Module):
         visual = [place for place, token in enumerate(block) if token in self.family.visual_ids]
         return block[: visual[0]], block[visual[-1] + 1 :]
 
-    def encode(self, clips: Clips) -> Tokens:
+    def encode(self, clips: Clips, keys: Sequence[str] = ()) -> Tokens:
         """Turn clips into the tokens that stand for them in the prompt.
 
         Args:
             clips: (N, T, 3, H, W) in [0, 1], or N clips of different sizes; shown to the tower by the view.
+            keys: what `seen` knows each clip by, "" for a clip that is not kept; a clip that is known may be
+                empty. Without keys all clips are looked at.
 
         Returns:
             The tokens of each clip, each kind in order of time: those of its pictures, of the quality tower,
             then of motion. Without pictures the others stand between what opens and what closes a video.
         """
+        if self.seen is not None and keys:
+            return self.tokens_of(self._known(clips, keys, self.seen))
+        return self._each_size(clips, self._encode)
+
+    def _each_size(self, clips: Clips, encode: Callable[[Tensor], Tokens]) -> Tokens:
         if isinstance(clips, Tensor):
-            return self._encode(clips)
+            return encode(clips)
         sizes = [tuple(clip.shape[-2:]) for clip in clips]
         groups = [[row for row, size in enumerate(sizes) if size == one] for one in dict.fromkeys(sizes)]
-        encoded = stack([self._encode(torch.stack([clips[row] for row in rows])) for rows in groups])
+        encoded = stack([encode(torch.stack([clips[row] for row in rows])) for rows in groups])
         order = [row for rows in groups for row in rows]
         return encoded.take([order.index(row) for row in range(len(order))])
 
-    def _encode(self, clips: Tensor) -> Tokens:
+    def _known(self, clips: Clips, keys: Sequence[str], seen: SeenClips) -> Tensor:
+        """Return the features (N, S, F) of clips, found or computed and kept."""
+        found: dict[int, Tensor] = {row: seen[key] for row, key in enumerate(keys) if key in seen}
+        sizes: dict[torch.Size, list[int]] = {}
+        for row in range(len(keys)):
+            if row not in found:
+                sizes.setdefault(clips[row].shape, []).append(row)
+        for rows in sizes.values():
+            made = self.fixed_features(torch.stack([clips[row] for row in rows]))
+            for row, features in zip(rows, made, strict=True):
+                found[row] = features
+                if keys[row]:
+                    seen.keep(keys[row], features.clone())
+        return torch.stack([found[row] for row in range(len(keys))])
+
+    @property
+    def fixed(self) -> bool:
+        """Whether training changes nothing that looks at pixels: `fixed_features` says all of a clip."""
+        return not self.pictures and all(part.fixed for part in self._by_segment)
+
+    @torch.no_grad()
+    def fixed_features(self, clips: Tensor) -> Tensor:
+        """Return what the frozen parts say (N, S, F) of clips (N, T, 3, H, W) in [0, 1]."""
+        return torch.cat([part.features(clips) for part in self._by_segment], dim=-1)
+
+    def tokens_of(self, features: Tensor) -> Tokens:
+        """Return the tokens of clips without pictures, from their `fixed_features`."""
         dtype = self.model.get_input_embeddings().weight.dtype
-        by_segment = [Tokens.alike(part(clips).to(dtype)) for part in self._by_segment]
-        if self.pictures:
-            seen = self._seen(clips)
-            return join(seen, *by_segment) if by_segment else seen
-        height, width = clips.shape[-2:]
-        size = self.family.size_for(height, width, len(self.seconds))
+        each = features.split([part.feature_width for part in self._by_segment], dim=-1)
+        by_segment = [
+            Tokens.alike(part.project(own).to(dtype))
+            for part, own in zip(self._by_segment, each, strict=True)
+        ]
+        # The words around the videos do not depend on the pictures' size: any will do.
+        side = self.sampling.window or self.family.patch
+        block = self.prompt_ids(self.family.size_for(side, side, len(self.seconds)))[1]
         opening, closing = (
-            [Tokens.alike(self._embed(ids)).expand(len(clips))] if ids else []
-            for ids in self._around(self.prompt_ids(size)[1])
+            [Tokens.alike(self._embed(ids)).expand(len(features))] if ids else []
+            for ids in self._around(block)
         )
         return join(*opening, *by_segment, *closing)
+
+    def _encode(self, clips: Tensor) -> Tokens:
+        if not self.pictures:
+            # Not `fixed_features`: a motion backbone may be trained.
+            return self.tokens_of(torch.cat([part.features(clips) for part in self._by_segment], dim=-1))
+        dtype = self.model.get_input_embeddings().weight.dtype
+        seen, by_segment = self._seen(clips), [part(clips) for part in self._by_segment]
+        return join(seen, *(Tokens.alike(tokens.to(dtype)) for tokens in by_segment)) if by_segment else seen
 
     def _seen(self, clips: Tensor) -> Tokens:
         """Show clips to the family's own tower."""
@@ -325,6 +371,7 @@ class LMM(nn.Module):
     def forward(
         self,
         clips: Clips,
+        keys: Sequence[str] = (),
         *,
         pairwise: bool = True,
         pointwise: bool = True,
@@ -335,12 +382,13 @@ class LMM(nn.Module):
 
         Args:
             clips: the 2 B clips, all first ones, then all second ones.
+            keys: of the clips, as `encode` has them.
             pairwise: ask for levels.
             pointwise: ask for scores. Asked in both orders, pairs give them for nothing.
             both_orders: ask each pair in both orders.
             entropy: also return the entropy over all positions.
         """
-        tokens = self.encode(clips)
+        tokens = self.encode(clips, keys)
         pairs = len(tokens) // 2
         first, second = list(range(pairs)), list(range(pairs, 2 * pairs))
         if not pairwise:

@@ -103,16 +103,28 @@ class FrameDifferences(nn.Module):
         super().__init__()
         self.frames = frames
         self.pairs = list(combinations(range(frames), 2))
-        self.projector = _projector(len(self.pairs) * CELLS**2, width)
+        self.feature_width = len(self.pairs) * CELLS**2
+        self.projector = _projector(self.feature_width, width)
 
-    def forward(self, clips: Tensor) -> Tensor:
-        """Return tokens (B, S, D) of clips (B, S K, 3, H, W) in [0, 1]."""
+    fixed = True
+    """Whether `features` always says the same of a clip."""
+
+    def features(self, clips: Tensor) -> Tensor:
+        """Return the differences (B, S, F) of clips (B, S K, 3, H, W) in [0, 1], logarithms of their size."""
         segments = luma(clips).unflatten(1, (-1, self.frames))  # type: ignore[no-untyped-call]
         early, late = (segments[:, :, [pair[side] for pair in self.pairs]] for side in (0, 1))
         energy = F.adaptive_avg_pool2d((late - early).abs().flatten(0, 1), CELLS)
         features = torch.log(energy + FLOOR) - torch.log(torch.tensor(FLOOR))
-        tokens: Tensor = self.projector(features.flatten(1).to(next(self.parameters()).dtype))
-        return tokens.view(*segments.shape[:2], -1)
+        return features.flatten(1).view(*segments.shape[:2], -1)
+
+    def project(self, features: Tensor) -> Tensor:
+        """Return tokens (B, S, D) of features (B, S, F)."""
+        tokens: Tensor = self.projector(features.to(next(self.parameters()).dtype))
+        return tokens
+
+    def forward(self, clips: Tensor) -> Tensor:
+        """Return tokens (B, S, D) of clips (B, S K, 3, H, W) in [0, 1]."""
+        return self.project(self.features(clips))
 
 
 class VideoBackbone(nn.Module):
@@ -141,7 +153,8 @@ class VideoBackbone(nn.Module):
         self.backbone = get_model(kind, weights=None)
         setattr(self.backbone, BACKBONES[kind].head, nn.Identity())
         self.prepare = get_model_weights(kind)["DEFAULT"].transforms()
-        self.projector = _projector(BACKBONES[kind].width, width)
+        self.feature_width = BACKBONES[kind].width
+        self.projector = _projector(self.feature_width, width)
         if weights is not None:
             _load(self.backbone, kind, weights)
         elif not trained:
@@ -157,17 +170,30 @@ class VideoBackbone(nn.Module):
         self.backbone.train(mode and self.trained)
         return self
 
-    def forward(self, clips: Tensor) -> Tensor:
-        """Return tokens (B, S, D) of clips (B, S K, 3, H, W) in [0, 1]."""
+    @property
+    def fixed(self) -> bool:
+        """Whether `features` always says the same of a clip."""
+        return not self.trained
+
+    def features(self, clips: Tensor) -> Tensor:
+        """Return what the backbone says (B, S, F) of clips (B, S K, 3, H, W) in [0, 1]."""
         segments = clips.unflatten(1, (-1, self.frames))  # type: ignore[no-untyped-call]
         nearest = torch.arange(self.clip_frames, device=clips.device) * self.frames // self.clip_frames
         prepared = self.prepare(segments[:, :, nearest].flatten(0, 1))
         # Half precision: on a CPU a trained R(2+1)D gave gradients that were no numbers.
         full = torch.autocast(clips.device.type, enabled=False)
         with full, torch.set_grad_enabled(self.trained and torch.is_grad_enabled()):
-            features = self.backbone(prepared.to(next(self.parameters()).dtype))
+            features: Tensor = self.backbone(prepared.to(next(self.parameters()).dtype))
+        return features.view(*segments.shape[:2], -1)
+
+    def project(self, features: Tensor) -> Tensor:
+        """Return tokens (B, S, D) of features (B, S, F)."""
         tokens: Tensor = self.projector(features)
-        return tokens.view(*segments.shape[:2], -1)
+        return tokens
+
+    def forward(self, clips: Tensor) -> Tensor:
+        """Return tokens (B, S, D) of clips (B, S K, 3, H, W) in [0, 1]."""
+        return self.project(self.features(clips))
 
 
 def _load(backbone: nn.Module, kind: str, weights: str) -> None:

@@ -16,7 +16,9 @@ QualityTowerName = Literal["efficientnet_lite0"]
 
 
 class QualityTower(nn.Module):
-    """The features of the first frame of each segment, standardised and projected to a token.
+    """The features of two frames of each segment, averaged, standardised and projected to a token.
+
+    The frames stand a third and two thirds into the segment: encoders spend most on the first.
 
     The network's weights are buffers that no checkpoint holds: the package that they come from is always
     there. Checkpoints do hold what features are standardised by, for the projector has learnt beside it.
@@ -35,29 +37,39 @@ class QualityTower(nn.Module):
     def __init__(self, frames: int, width: int) -> None:
         super().__init__()
         self.frames = frames
+        self.places = sorted({frames // 3, 2 * frames // 3})
         self.stages = EarlyStages(published_weights())
         for name, values in read_statistics()._asdict().items():
             self.register_buffer(name, values)
         self.cache: FeatureCache | FeatureMemory | None = None
+        self.feature_width = FEATURES
         self.projector = nn.Sequential(nn.Linear(FEATURES, width), nn.GELU(), nn.Linear(width, width))
 
     def features(self, clips: Tensor) -> Tensor:
         """Return the features (B, S, 576) of clips (B, S K, 3, H, W) in [0, 1], as they are."""
-        firsts = clips[:, :: self.frames]
-        return self._pooled(firsts) if self.cache is None else self.cache.features(firsts, self._alone)[0]
+        seen = clips.unflatten(1, (-1, self.frames))[:, :, self.places]  # type: ignore[no-untyped-call]
+        return self._pooled(seen) if self.cache is None else self.cache.features(seen, self._alone)[0]
 
-    def _pooled(self, firsts: Tensor) -> Tensor:
-        return quality_features(firsts.flatten(0, 1), self.stages).view(*firsts.shape[:2], FEATURES)
+    def _pooled(self, seen: Tensor) -> Tensor:
+        features = quality_features(seen.flatten(0, 2), self.stages)
+        return features.view(*seen.shape[:3], FEATURES).mean(dim=2)
 
-    def _alone(self, firsts: Tensor) -> Features:
-        return self._pooled(firsts), None
+    def _alone(self, seen: Tensor) -> Features:
+        return self._pooled(seen), None
 
     def standardised(self, features: Tensor) -> Tensor:
         """Return features (..., 576) in deviations from the mean, clipped at `LIMIT`."""
         return ((features - self.mean) / self.deviation).clamp(-LIMIT, LIMIT)
 
+    fixed = True
+    """Whether `features` always says the same of a clip."""
+
+    def project(self, features: Tensor) -> Tensor:
+        """Return tokens (B, S, D) of features (B, S, 576)."""
+        known = self.standardised(features).to(next(self.projector.parameters()).dtype)
+        tokens: Tensor = self.projector(known)
+        return tokens
+
     def forward(self, clips: Tensor) -> Tensor:
         """Return tokens (B, S, D) of clips (B, S K, 3, H, W) in [0, 1], of any height and width."""
-        features = self.standardised(self.features(clips))
-        tokens: Tensor = self.projector(features.to(next(self.projector.parameters()).dtype))
-        return tokens
+        return self.project(self.features(clips))

@@ -13,6 +13,7 @@ from lightning.pytorch.strategies import ModelParallelStrategy
 
 from datamodules.checks import check_choice, check_that
 from datamodules.errors import InputError
+from datamodules.labels.seen_clips import SeenClips
 from datamodules.video import Sampling
 from datamodules.video.views import require_native
 from vqa_lightning.budget.flops import Step, step_shape
@@ -105,7 +106,10 @@ def keep_features(lmm: LMM, config: LMMConfig) -> None:
     quality, gigabytes = lmm.quality_tower, config.feature_cache_gb
     if config.feature_cache == MEMORY:
         assert quality is not None
-        quality.cache = FeatureMemory(gigabytes, quality.stages)
+        if lmm.fixed:
+            lmm.seen = SeenClips(gigabytes * 1e9 / 2**20)
+        else:
+            quality.cache = FeatureMemory(gigabytes, quality.stages)
         return
     folder = Path(config.feature_cache)
     if lmm.pictures:

@@ -4,6 +4,8 @@ Evaluation asks every pair in both orders, whatever training does. From the pair
 temperature of the level words.
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -59,16 +61,18 @@ class JudgingModule(ScoringModule):
         """Share of the schedule's optimiser steps that are done, from 0 to 1."""
         return min(1.0, (self.global_step - self.schedule.first) / (self.schedule.steps or 1))
 
-    def judge(self, clips: Clips, *, both_orders: bool = True) -> Judged:
+    def judge(self, clips: Clips, keys: Sequence[str] = (), *, both_orders: bool = True) -> Judged:
         """Judge pairs.
 
         Args:
             clips: (2 B, T, 3, H, W) in [0, 1], or 2 B clips that differ in size: all first sides, then all
                 second ones (`PairBatch.sides`).
+            keys: of the clips, where the features of some are kept (`PairBatch.keys`).
             both_orders: also ask for the first clip beside the second.
         """
         judged: Judged = self.lmm(
             clips,
+            keys,
             pairwise="pairwise" in self.judgements,
             pointwise="pointwise" in self.judgements,
             both_orders=both_orders,
@@ -130,7 +134,7 @@ class JudgingModule(ScoringModule):
         self.consistency.reset()
 
     def _evaluate(self, batch: PairBatch, split: str) -> Judged:
-        judged = self.judge(batch.sides())
+        judged = self.judge(batch.sides(), batch.keys)
         loss = torch.stack([self.weighted(values, batch) for values in self.losses(batch, judged).values()])
         self.log(f"{split}/loss", loss.sum(), batch_size=len(batch.row), sync_dist=True)
         for judgement, answer in self.answers(batch, judged).items():

@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.optim.lr_scheduler import LRScheduler
 
 from datamodules.batches import PairBatch
+from datamodules.round_data import RoundDataModule
 from datamodules.video import Sampling
 from datamodules.video_data import VideoDataModule
 from vqa_lightning.budget.flops import Step
@@ -139,6 +140,8 @@ class RankingModule(JudgingModule):
         if self.init_from is not None and self._fits and self.trainer.ckpt_path is None:
             start_from(self, Path(self.init_from))
         keep_features(self.lmm, self.lmm_config)
+        if self._fits and isinstance(data := self.trainer.datamodule, RoundDataModule):  # type: ignore[attr-defined]
+            data.seen = self.lmm.seen
 
     @property
     def _half(self) -> bool:
@@ -182,7 +185,7 @@ class RankingModule(JudgingModule):
         """
         self.anchors.forget()
         self.scale_current = False
-        judged = self.judge(batch.sides(), both_orders=self.both_orders)
+        judged = self.judge(batch.sides(), batch.keys, both_orders=self.both_orders)
         by_pair = self.losses(batch, judged)
         losses = {name: self.weighted(values, batch) for name, values in by_pair.items()}
         loss = torch.stack(list(losses.values())).sum()
