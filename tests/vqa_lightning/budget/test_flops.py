@@ -119,7 +119,7 @@ def test_the_motion_path_is_counted(trained: bool) -> None:
 def test_the_quality_tower_is_counted(pictures: bool) -> None:
     lmm = model("full", quality_tower="efficientnet_lite0", pictures=pictures)
     flops = step_flops(lmm, step_shape(lmm, STEP))
-    seen, attention = counted(lmm, backward=True)
+    seen, _ = counted(lmm, backward=True)
     # As above; without pictures nothing is spent on the family's own tower.
     assert matrices(flops) == pytest.approx(seen, rel=0.03)
     assert (flops.tower == flops.projector == 0) is not pictures
