@@ -115,6 +115,16 @@ def test_the_motion_path_is_counted(trained: bool) -> None:
     assert matrices(flops) == pytest.approx(seen, rel=0.01)
 
 
+@pytest.mark.parametrize("pictures", [True, False])
+def test_the_quality_tower_is_counted(pictures: bool) -> None:
+    lmm = model("full", quality_tower="efficientnet_lite0", pictures=pictures)
+    flops = step_flops(lmm, step_shape(lmm, STEP))
+    seen, _ = counted(lmm, backward=True)
+    # As above; without pictures nothing is spent on the family's own tower.
+    assert matrices(flops) == pytest.approx(seen, rel=0.03)
+    assert (flops.tower == flops.projector == 0) is not pictures
+
+
 def test_the_meta_device_counts_the_same() -> None:
     lmm = model("lora")
     here = step_flops(lmm, step_shape(lmm, STEP))
