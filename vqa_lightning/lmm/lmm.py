@@ -198,6 +198,10 @@ class LMM(nn.Module):
             return self.tokens_of(self._known(clips, keys, self.seen))
         return self._each_size(clips, self._encode)
 
+    @property
+    def _dtype(self) -> torch.dtype:
+        return cast(Tensor, self.model.get_input_embeddings().weight).dtype
+
     def _each_size(self, clips: Clips, encode: Callable[[Tensor], Tokens]) -> Tokens:
         if isinstance(clips, Tensor):
             return encode(clips)
@@ -234,12 +238,10 @@ class LMM(nn.Module):
 
     def tokens_of(self, features: Tensor) -> Tokens:
         """Return the tokens of clips without pictures, from their `fixed_features`."""
-        dtype = self.model.get_input_embeddings().weight.dtype
-        each = features.split([part.feature_width for part in self._by_segment], dim=-1)
-        by_segment = [
-            Tokens.alike(part.project(own).to(dtype))
-            for part, own in zip(self._by_segment, each, strict=True)
-        ]
+        parts, dtype = self._by_segment, self._dtype
+        each = torch.split(features, [part.feature_width for part in parts], dim=-1)
+        projected = [part.project(own) for part, own in zip(parts, each, strict=True)]
+        by_segment = [Tokens.alike(tokens.to(dtype)) for tokens in projected]
         # The words around the videos do not depend on the pictures' size: any will do.
         side = self.sampling.window or self.family.patch
         block = self.prompt_ids(self.family.size_for(side, side, len(self.seconds)))[1]
@@ -253,7 +255,7 @@ class LMM(nn.Module):
         if not self.pictures:
             # Not `fixed_features`: a motion backbone may be trained.
             return self.tokens_of(torch.cat([part.features(clips) for part in self._by_segment], dim=-1))
-        dtype = self.model.get_input_embeddings().weight.dtype
+        dtype = self._dtype
         seen, by_segment = self._seen(clips), [part(clips) for part in self._by_segment]
         return join(seen, *(Tokens.alike(tokens.to(dtype)) for tokens in by_segment)) if by_segment else seen
 
