@@ -45,7 +45,7 @@ def predict(features: Tensor) -> Tensor:
     Example:
         >>> perfect, poor = [1.0, 5.0, 1.0, 1.0, 1.0, 1.0], [0.8, 5.0, 0.2, 0.5, 0.6, 0.7]
         >>> [round(score, 1) for score in predict(torch.tensor([perfect, poor])).tolist()]
-        [99.1, 30.2]
+        [100.0, 35.5]
     """
     model = _model(features.device)
     scaled = features * model.slopes + model.intercepts

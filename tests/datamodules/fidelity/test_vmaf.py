@@ -92,6 +92,7 @@ class TestFunction:
             vmaf(torch.zeros(shapes[0]), torch.zeros(shapes[1]))
 
     @pytest.mark.gpu
+    @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
     def test_a_device_says_what_the_processor_says(self) -> None:
         sources = torch.rand(2, 3, 96, 128)
         clips = (sources + 0.05 * torch.randn_like(sources)).clamp(0, 1)
