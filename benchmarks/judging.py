@@ -18,10 +18,10 @@ from labels import XPSNR, versions
 
 from callbacks.rounds.scores import scores_of
 from datamodules.codecs import Codec
+from datamodules.fidelity.ms_ssim import structural_similarity
 from datamodules.labels import ClipDataset, ClipItem, LabelStore, Request, annotate_missing
 from datamodules.labels.clips import distorted
 from datamodules.procedural.shots import develop, film
-from datamodules.procedural.similarity import structural_similarity
 from datamodules.procedural.uploads import draw_content
 from datamodules.simulators import SIMULATORS, comparable
 from datamodules.video import Sampling, Video, luma

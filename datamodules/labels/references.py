@@ -6,7 +6,7 @@ version's score. Where the sources are no clean ones, what the teachers say of t
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -17,11 +17,10 @@ from scipy.stats import rankdata
 from datamodules.checks import check_above, check_between, check_choice, check_least
 from datamodules.circuits import Circuits, drawn_circuits
 from datamodules.errors import InputError
+from datamodules.fidelity import Metric
 from datamodules.labels.annotation import Request
 from datamodules.labels.consensus import Consensus, Versions
 from datamodules.video import Video
-
-Metric = Literal["vmaf", "vmaf_neg", "ssim", "gmsd"]
 
 CIRCUITS = Circuits()
 """What versions are made by."""

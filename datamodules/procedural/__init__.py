@@ -1,6 +1,6 @@
 """The embedded corpus: procedural videos for runs without a user's clips, each of a hidden quality.
 
-Imports only `datamodules.errors` and `datamodules.checks`.
+Imports only `datamodules.errors`, `datamodules.checks`, `datamodules.video` and `datamodules.fidelity`.
 """
 
 from datamodules.procedural.corpus import REFERENCES, VERSION, read_truth, write_corpus

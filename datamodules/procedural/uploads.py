@@ -19,8 +19,8 @@ import torch
 import torch.nn.functional as F
 from av.bitstream import BitStreamFilterContext
 
+from datamodules.fidelity.ms_ssim import structural_similarity
 from datamodules.procedural.shots import Shot, develop, draw_shot, film
-from datamodules.procedural.similarity import structural_similarity
 from datamodules.video.colour import LUMA_WEIGHTS
 
 _SCENE, _CHAIN, _NOISE = range(3)  # streams of random numbers of one content

@@ -9,12 +9,12 @@ import pytest
 import torch
 
 from datamodules.errors import InputError
+from datamodules.fidelity.ms_ssim import structural_similarity
 from datamodules.opinions import read_opinions
 from datamodules.procedural import read_truth, write_corpus, write_mos
 from datamodules.procedural.corpus import _splits
 from datamodules.procedural.observers import OBSERVERS, opinion, vote
 from datamodules.procedural.shots import develop, film
-from datamodules.procedural.similarity import structural_similarity
 from datamodules.procedural.uploads import Chain, draw_chain, draw_content, write_content
 from vqa_lightning.metrics import srcc
 
