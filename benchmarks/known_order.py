@@ -121,7 +121,13 @@ def annotators(student: Path, given: Path | None, learnt: Sequence[Video]) -> di
     found: dict[str, Teacher] = {STUDENT: Checkpoint(str(student))}
     if given is not None:
         found[GIVEN] = Checkpoint(str(given))
-    teachers = [NIQE(), Artefacts(), FFmpegDetector("blockdetect"), FFmpegDetector("blurdetect"), SITI("si")]
+    teachers = [
+        NIQE("fitted"),
+        Artefacts(),
+        FFmpegDetector("blockdetect"),
+        FFmpegDetector("blurdetect"),
+        SITI("si"),
+    ]
     for teacher in (*teachers, Laplacian()):
         teacher.prepare(learnt)
         found[teacher.name] = teacher

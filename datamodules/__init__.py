@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from datamodules.benchmark_data import BenchmarkDataModule
     from datamodules.round_data import RoundDataModule
     from datamodules.teachers.artefacts import Artefacts
+    from datamodules.teachers.brisque import BRISQUE
     from datamodules.teachers.ffmpeg_filters import FFmpegDetector
     from datamodules.teachers.full_reference import FullReference
     from datamodules.teachers.laplacian import Laplacian
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ARNIQA",
+    "BRISQUE",
     "CLIPIQA",
     "NIQE",
     "SITI",
@@ -45,14 +47,15 @@ __all__ = [
 ]
 
 TEACHERS = (
-    "NIQE", "Artefacts", "ScoresFile", "Laplacian", "SITI", "FFmpegDetector", "CLIPIQA", "ARNIQA", "PyIQA",
-    "QAlign", "ExportedModel",
+    "NIQE", "BRISQUE", "Artefacts", "ScoresFile", "Laplacian", "SITI", "FFmpegDetector", "CLIPIQA", "ARNIQA",
+    "PyIQA", "QAlign", "ExportedModel",
 )  # fmt: skip
 """Names of the annotators that need no model of ours."""
 
 _HOMES = {
     "ARNIQA": "teachers.networks.arniqa",
     "Artefacts": "teachers.artefacts",
+    "BRISQUE": "teachers.brisque",
     "BenchmarkDataModule": "benchmark_data",
     "CLIPIQA": "teachers.networks.clip_iqa",
     "ExportedModel": "teachers.networks.exported",

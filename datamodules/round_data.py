@@ -49,6 +49,7 @@ from datamodules.pairs.table import drawn_among
 from datamodules.procedural import MOS, REFERENCES, write_corpus, write_mos
 from datamodules.simulators import Simulator, find_simulators
 from datamodules.teachers.artefacts import Artefacts
+from datamodules.teachers.brisque import BRISQUE
 from datamodules.teachers.full_reference import FullReference
 from datamodules.teachers.niqe import NIQE
 from datamodules.teachers.scores_file import ScoresFile
@@ -76,7 +77,7 @@ class RoundDataModule(VideoDataModule):
         drawing: how pairs and their clips are drawn.
         simulators: names of distortions and codecs (`vqa-lightning list`), or a user's own: a name, a
             function by its dotted path and levels, or a name, an encoder and levels; null: all distortions.
-        teachers: who annotates round 0; null: NIQE and Artefacts.
+        teachers: who annotates round 0; null: NIQE, BRISQUE and Artefacts.
         labels: folder or URL of the teachers' scores, shared by all runs; null: in the user's cache.
 
     Raises:
@@ -108,7 +109,8 @@ class RoundDataModule(VideoDataModule):
         self.splits = splits
         self.drawing = drawing
         self.simulators = find_simulators(simulators)
-        self.teachers: Sequence[Annotator] = [NIQE(), Artefacts()] if teachers is None else teachers
+        known = (NIQE(), BRISQUE(), Artefacts())
+        self.teachers: Sequence[Annotator] = known if teachers is None else teachers
         self.labels = LabelStore(labels or default_labels())
         self._check_sources()
         imported = drawing.imported
@@ -143,10 +145,9 @@ class RoundDataModule(VideoDataModule):
             )
         names = [teacher.name for teacher in self.teachers]
         for name in names:
-            if names.count(name) > 1 or name in RESERVED_NAMES:
-                taken = (
-                    "is the name of two teachers" if names.count(name) > 1 else "is a column of the report"
-                )
+            twice = names.count(name) > 1
+            if twice or name in RESERVED_NAMES:
+                taken = "is the name of two teachers" if twice else "is a column of the report"
                 raise InputError(
                     f"data.teachers must have names of their own; {name!r} {taken}: give it another by "
                     "init_args.name, or take it out."
@@ -206,9 +207,8 @@ class RoundDataModule(VideoDataModule):
         if self.counts.human:
             lists = self.labelling.mos_lists or [MOSList(str(self.find_videos().with_name(MOS)))]
             corpus = videos(self.corpus)
-            self.human_scores, self.report_mos = zip(
-                *(read_mos(entry, corpus) for entry in lists), strict=True
-            )
+            found = [read_mos(entry, corpus) for entry in lists]
+            self.human_scores, self.report_mos = zip(*found, strict=True)
 
     def split(self, name: str) -> list[Video]:
         """Return the readable videos of train, select or report."""

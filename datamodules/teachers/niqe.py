@@ -17,25 +17,28 @@ from datamodules.teachers.pristine import PristineModel, fit_pristine, load_pris
 from datamodules.teachers.teacher import Teacher
 from datamodules.video import Sampling, Video, luma
 
+PUBLISHED = Path(__file__).with_name("published") / "niqe.npz"
+"""The authors' pristine model; see the notice beside it."""
+
 FIT_VIDEOS = 256
-"""Videos of the train split that the default pristine model looks at."""
+"""Videos of the train split that a fitted pristine model looks at."""
 
 SHARPEST_VIDEOS = 0.5
-"""Share of these videos, the sharpest of all, whose patches make the default model: not all videos in the
-wild are pristine. Fixed before any score was seen."""
+"""Share of these videos, the sharpest of all, whose patches make the fitted model: not all videos in the wild
+are pristine. Fixed before any score was seen."""
 
 
 class NIQE(Teacher):
     """NIQE with the sign turned, so that higher is better.
 
-    The default pristine model is fitted to the sharpest videos of the train split, out of the 256 videos with
-    the smallest ids. Ids are hashes of content, so these videos are a random sample that hardly changes as a
-    large corpus grows. The fingerprint names the videos and not the numbers fitted to them, for the numbers
-    differ in the last digit between machines. For scores that stay the same whatever the corpus, name a
-    pristine model or pristine videos.
+    The pristine model is the authors'. A model of the user's own videos may be fitted to the sharpest videos
+    of the train split, out of the 256 videos with the smallest ids. Ids are hashes of content, so these
+    videos are a random sample that hardly changes as a large corpus grows. The fingerprint then names the
+    videos and not the numbers fitted to them, for the numbers differ in the last digit between machines.
 
     Args:
-        pristine: a model (.npz, .mat) or videos (a folder, file, glob or manifest); None: the train split.
+        pristine: "published": the authors' model. "fitted": one of the train split. Otherwise a model (.npz,
+            .mat), or videos to fit one to (a folder, file, glob or manifest).
         segments: single frames taken over the duration.
         window: frames larger than this are cut to a square of this side, in pixels.
         device: where frames are scored.
@@ -45,9 +48,11 @@ class NIQE(Teacher):
         InputError: `pristine` is neither a model nor names videos that can be read.
     """
 
+    version = 2
+
     def __init__(
         self,
-        pristine: str | None = None,
+        pristine: str = "published",
         segments: int = 4,
         window: int | None = 512,
         device: str | torch.device = "cpu",
@@ -57,14 +62,20 @@ class NIQE(Teacher):
         self.pristine = pristine
         self.model: PristineModel | None = None
         self._videos: list[Video] = []
-        if pristine is not None and Path(pristine).suffix.lower() in (".npz", ".mat"):
-            self.model = load_pristine(Path(pristine))
-        elif pristine is not None:
+        file = PUBLISHED if pristine == "published" else Path(pristine)
+        if file.suffix.lower() in (".npz", ".mat"):
+            self.model = load_pristine(file)
+        elif not self.fits_corpus:
             self._videos = videos(build_corpus(pristine, progress=False))
 
+    @property
+    def fits_corpus(self) -> bool:
+        """Whether the pristine model is one of the train split."""
+        return self.pristine == "fitted"
+
     def prepare(self, train: Sequence[Video]) -> None:
-        """Take note of the videos on which the default model is to be fitted."""
-        if self.pristine is None:
+        """Take note of the videos to which a model of the train split is to be fitted."""
+        if self.fits_corpus:
             readable = [video for video in train if video.status == "ok"]
             chosen = sorted(readable, key=lambda video: video.video_id)[:FIT_VIDEOS]
             if chosen != self._videos:
@@ -82,13 +93,14 @@ class NIQE(Teacher):
 
     @property
     def _sharpest(self) -> float:
-        return SHARPEST_VIDEOS if self.pristine is None else 1.0
+        return SHARPEST_VIDEOS if self.fits_corpus else 1.0
 
     @property
     def _fitted(self) -> PristineModel:
         if self.model is None:
             raise InputError(
-                "NIQE has no pristine model; prepare it with the train split, or name a model or videos."
+                "A fitted NIQE has no pristine model yet; prepare it with the train split, or leave "
+                "pristine at published."
             )
         return self.model
 

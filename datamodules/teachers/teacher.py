@@ -68,6 +68,11 @@ class Teacher(ABC):
         self._proven = False  # whether it has scored anything
         self._failed: set[str] = set()
 
+    @property
+    def fits_corpus(self) -> bool:
+        """Whether scores depend on the videos that `prepare` was given."""
+        return type(self).prepare is not Teacher.prepare
+
     @abstractmethod
     def score(self, clips: Tensor) -> Tensor:
         """Score clips (B, T, C, H, W) in [0, 1] on the teacher's device.

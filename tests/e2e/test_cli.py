@@ -91,7 +91,7 @@ class TestFit:
             "round", "pairs_synthetic", "pairs_teacher", "pairs_reference", "pairs_hard",
             "rank_accuracy", "level_accuracy", "flipped", "seconds",
         ]  # fmt: skip
-        for name in ("student", "niqe", "artefacts", "ensemble", "laplacian"):
+        for name in ("student", "niqe", "brisque", "artefacts", "ensemble", "laplacian"):
             assert -1 <= float(rows[0][f"severity_srcc_{name}"]) <= 1
             assert rows[0][f"truth_srcc_{name}"] == ""  # a user's own videos have none
         assert int(rows[0]["pairs_synthetic"]) == 16
@@ -105,6 +105,7 @@ class TestFit:
         shared = finished.parents[2] / "cache" / "vqa-lightning" / "labels" / "round=0"
         assert sorted(path.name.split("-")[0] for path in shared.iterdir()) == [
             "annotator=artefacts",
+            "annotator=brisque",
             "annotator=laplacian",
             "annotator=niqe",
         ]

@@ -66,12 +66,14 @@ def test_all_kinds_of_labels_in_one_round(here: Path, fit: Callable[..., None]) 
     assert {row["distortions_first"][0]["name"] for row in composed} == {"gaussian_blur"}
 
     stored = LabelStore(here / "labels").read(round=0)
-    assert set(stored["annotator"].to_pylist()) == {"ssim", "gmsd", "niqe", "artefacts", "laplacian"}
+    assert set(stored["annotator"].to_pylist()) == {
+        "ssim", "gmsd", "niqe", "brisque", "artefacts", "laplacian",
+    }  # fmt: skip
     versions = {name.split("-")[0] for name in stored["simulator"].to_pylist() if name is not None}
     assert {"gaussian_blur", "h264"} <= versions  # the report's ladders, one simulator a content
     with (run / "teachers.csv").open() as file:
         rows = list(csv.DictReader(file))
-    assert [row["teacher"] for row in rows] == ["niqe", "artefacts"]
+    assert [row["teacher"] for row in rows] == ["niqe", "brisque", "artefacts"]
     assert sum(float(row["weight"]) for row in rows) == pytest.approx(1, abs=1e-5)  # six decimals
 
 

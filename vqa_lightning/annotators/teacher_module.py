@@ -16,8 +16,8 @@ from datamodules.teachers import Teacher
 class TeacherModule(LightningModule):
     """Scores videos by a teacher, in the teacher's own unit, higher better.
 
-    A teacher that has to see good videos first, and was given none, is prepared with the corpus itself (NIQE
-    without `pristine`): its scores then compare the videos of that corpus.
+    A teacher that has to see good videos first is prepared with the corpus itself (NIQE with a fitted model):
+    its scores then compare the videos of that corpus.
 
     Args:
         teacher: a `datamodules.Teacher`; a file of scores needs no predicting.
@@ -45,10 +45,8 @@ class TeacherModule(LightningModule):
         """Prepare the teacher, and have the datamodule read clips as the teacher wants."""
         self.teacher.device = self.trainer.strategy.root_device
         self.teacher.prepare(videos(self.data.corpus))
-        if type(self.teacher).prepare is not Teacher.prepare:
-            rank_zero_info(
-                f"{self.teacher.name}: prepared with these videos, where no others are named for it"
-            )
+        if self.teacher.fits_corpus:
+            rank_zero_info(f"{self.teacher.name}: fitted to these videos")
         self.data.teacher = self.teacher
 
     def predict_step(self, batch: list[ClipItem]) -> tuple[list[Annotation], dict[str, str]]:

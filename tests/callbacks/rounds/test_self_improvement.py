@@ -186,7 +186,14 @@ class TestRounds:
             assert finished.answers.shape == (12, 3)
             assert finished.answers[:, 1].isfinite().all()
             assert finished.judged.given.shape == finished.judged.predicted.shape == (4, 5)
-            assert set(finished.scores) == {"student", "niqe", "artefacts", "laplacian", "ensemble"}
+            assert set(finished.scores) == {
+                "student",
+                "niqe",
+                "brisque",
+                "artefacts",
+                "laplacian",
+                "ensemble",
+            }
             assert pc.min(finished.student.table["stderr"]).as_py() > 0
         first, second = watch.finished
         np.testing.assert_array_equal(first.after.score, second.before.score)

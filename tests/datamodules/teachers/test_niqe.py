@@ -10,8 +10,9 @@ from torch import Tensor
 from datamodules.distortions import DISTORTIONS
 from datamodules.errors import InputError
 from datamodules.labels import Request
-from datamodules.teachers.niqe import NIQE
-from datamodules.teachers.niqe_features import asymmetric_gaussian, halve, patch_features
+from datamodules.teachers.natural_scenes import asymmetric_gaussian, halve
+from datamodules.teachers.niqe import NIQE, PUBLISHED
+from datamodules.teachers.niqe_features import patch_features
 from datamodules.teachers.pristine import LEAST_VIDEOS, fit_pristine, load_pristine, niqe
 from datamodules.video import Sampling, luma, probe, read_clip
 
@@ -42,12 +43,20 @@ class TestReference:
 
     def test_teacher_turns_the_sign(self, baboon: Tensor) -> None:
         clips = (baboon / 255).float()[None, None]
-        assert NIQE(str(MODEL)).score(clips).item() == pytest.approx(-5.7315, abs=1e-4)
+        assert NIQE().score(clips).item() == pytest.approx(-5.7315, abs=1e-4)
 
-    def test_both_model_files_are_the_same_model(self) -> None:
-        first, second = load_pristine(MODEL), load_pristine(MODEL.with_name("niqe_pris_params.npz"))
-        assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
-        assert NIQE(str(MODEL)).fingerprint == NIQE(str(MODEL.with_name("niqe_pris_params.npz"))).fingerprint
+    def test_the_model_that_comes_along_is_that_of_both_files(self) -> None:
+        for file in (MODEL, MODEL.with_name("niqe_pris_params.npz")):
+            teacher = NIQE(str(file))
+            assert teacher.model is not None
+            assert all(
+                torch.equal(a, b) for a, b in zip(load_pristine(PUBLISHED), teacher.model, strict=True)
+            )
+            assert teacher.fingerprint == NIQE().fingerprint
+
+    def test_the_notice_comes_along(self) -> None:
+        notice = MODEL.with_name("niqe_model_NOTICE.txt").read_text()
+        assert PUBLISHED.with_name("niqe_NOTICE.txt").read_text() == notice
 
 
 class TestParts:
@@ -58,11 +67,18 @@ class TestParts:
         size = rng.gamma(1 / shape, size=(4, 300, 300)) ** (1 / shape)
         left = rng.random(size.shape) < 2 / 5  # a side's share of the mass is its share of the scales
         values = torch.from_numpy(np.where(left, -2 * size, 3 * size))
-        fitted, lower, upper = asymmetric_gaussian(values)
+        found = asymmetric_gaussian(values)
+        fitted, (lower, upper) = found.shape, found.scales
         # 90 000 samples: about three standard errors of a moment fit.
         assert fitted.numpy() == pytest.approx(shape, rel=0.03)
         assert lower.numpy() == pytest.approx(2, rel=0.05)
         assert upper.numpy() == pytest.approx(3, rel=0.05)
+
+    def test_values_on_one_side_have_no_shape(self) -> None:
+        values = torch.rand(3, 96, 96, generator=torch.Generator().manual_seed(0)) + 0.1
+        values[2] = -values[2]
+        values[1, 0, 0] = -0.1
+        assert asymmetric_gaussian(values).shape.isfinite().tolist() == [False, True, False]
 
     def test_halving_keeps_constants_and_ramps(self) -> None:
         ramp = torch.arange(64, dtype=torch.float64)[None, None].expand(1, 32, 64)
@@ -99,7 +115,7 @@ class TestParts:
 class TestPristineFromVideos:
     def test_blur_and_noise_lie_farther_from_a_model_of_the_train_split(self) -> None:
         clips = DATA / "clips"
-        teacher = NIQE(segments=2)
+        teacher = NIQE("fitted", segments=2)
         teacher.prepare([probe(clips / name) for name in ("park_joy_480x270_10f.y4m", "foreman_cif.y4m")])
         source = probe(clips / "Seeking_30_480_1050.mp4")
         versions = [
@@ -133,9 +149,9 @@ class TestPristineFromVideos:
 class TestBadInput:
     def test_no_model(self) -> None:
         with pytest.raises(InputError, match="no pristine model"):
-            _ = NIQE().fingerprint
+            _ = NIQE("fitted").fingerprint
         with pytest.raises(InputError, match="no pristine model"):
-            NIQE().score(torch.rand(1, 1, 3, 96, 96))
+            NIQE("fitted").score(torch.rand(1, 1, 3, 96, 96))
 
     def test_a_path_without_videos(self, tmp_path: Path) -> None:
         with pytest.raises(InputError, match=str(tmp_path)):
