@@ -13,7 +13,8 @@ from functools import partial
 from typing import Any, cast
 
 import torch
-from scaling import adam_values, now
+from experiment import now
+from scaling import adam_values
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import DynamicCache

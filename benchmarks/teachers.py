@@ -11,7 +11,6 @@ The second is of the reference labels in a made-up world of sources, drops and t
 largest gap, of seven bins of margins, between Phi(margin) and the share of pairs whose second side is better.
 """
 
-import argparse
 import math
 from collections.abc import Callable, Iterable
 from itertools import combinations, pairwise
@@ -19,8 +18,8 @@ from itertools import combinations, pairwise
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+from experiment import arguments, table
 from rich.console import Console
-from rich.table import Table
 from scipy.stats import norm
 
 from datamodules.distortions import DISTORTIONS
@@ -153,39 +152,31 @@ def worst_bin(seed: int, noise: float, known: bool) -> float:
 
 def main() -> None:
     """Print both tables."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = arguments(__doc__)
     parser.add_argument("--seeds", type=int, default=12)
     seeds = range(parser.parse_args().seeds)
     console = Console(width=130)
 
-    table = Table(
-        title=f"SRCC with the truth, {len(seeds)} seeds; difference: weighted less best subset",
-        title_justify="left",
+    report = table(
+        f"SRCC with the truth, {len(seeds)} seeds; difference: weighted less best subset",
+        ["teachers"],
+        ("weighted", "equal, all", "best subset", "difference: mean", "worst", "best"),
     )
-    table.add_column("teachers")
-    for column in ("weighted", "equal, all", "best subset", "difference: mean", "worst", "best"):
-        table.add_column(column, justify="right")
     for name, kinds in SETS.items():
         ways = np.array([three_ways(seed, kinds) for seed in seeds])
         difference = ways[:, 0] - ways[:, 2]
         figures = (difference.mean(), difference.min(), difference.max())
-        table.add_row(
+        report.add_row(
             name, *(f"{value:.3f}" for value in ways.mean(axis=0)), *(f"{value:+.4f}" for value in figures)
         )
-    console.print(table)
+    console.print(report)
 
-    table = Table(
-        title=f"Reference labels: worst bin of |P(second better) - Phi(margin)|, {len(seeds)} seeds",
-        title_justify="left",
-    )
-    for column in ("sources", "metrics' noise", "mean", "largest"):
-        table.add_column(column, justify="left" if column == "sources" else "right")
+    title = f"Reference labels: worst bin of |P(second better) - Phi(margin)|, {len(seeds)} seeds"
+    report = table(title, ["sources"], ("metrics' noise", "mean", "largest"))
     for name, noise, known in (("unknown", 0.5, False), ("scored by teachers", 1.0, True)):
         gaps = [worst_bin(seed, noise, known) for seed in seeds]
-        table.add_row(name, f"{noise:.1f}", f"{np.mean(gaps):.3f}", f"{max(gaps):.3f}")
-    console.print(table)
+        report.add_row(name, f"{noise:.1f}", f"{np.mean(gaps):.3f}", f"{max(gaps):.3f}")
+    console.print(report)
 
 
 if __name__ == "__main__":
