@@ -36,9 +36,9 @@ from itertools import chain
 from pathlib import Path
 
 import torch
-from ablation import in_own_process, put, write_folds
+from ablation import put, write_folds
 from ablation_student import Job
-from experiment import arguments
+from experiment import arguments, in_own_process
 from judging import CORPUS_SEED, KeptClips, Row, clip_rows, procedural_rows, read_rows, write_rows
 from weak_to_strong_student import run_training
 from weak_to_strong_tables import judges_of, tables
