@@ -21,12 +21,8 @@ file.
 """
 
 import argparse
-import csv
 import json
-import os
-import subprocess
 import sys
-import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -35,12 +31,13 @@ from typing import Any
 import numpy as np
 import torch
 from ablation_student import BASELINE, Job, run_student
-from labels import XPSNR, Scores, across, drawn
+from experiment import XPSNR, Scores, arguments, folds, in_own_process, versions, write_manifest
+from labels import across, drawn
 
 from callbacks.rounds.scores import scores_of
 from datamodules.corpus import build_corpus, find_duplicates, join_contents, videos
 from datamodules.files import cache_folder
-from datamodules.labels import LabelStore, Request, annotate_missing
+from datamodules.labels import LabelStore, annotate_missing
 from datamodules.procedural import read_truth, write_corpus
 from datamodules.round_data import EMBEDDED_CONTENTS, RoundDataModule
 from datamodules.simulators import comparable
@@ -96,19 +93,9 @@ def write_folds(source: str, count: int, root: Path) -> list[Video]:
     """Write a manifest for each fold: contents to report on, one other to select by, the rest to train on."""
     table = build_corpus(source)
     corpus = videos(join_contents(table, find_duplicates(table)))
-    # Largest frames are dealt out first, so that every fold has large and small ones.
-    sizes = {video.content: video.width * video.height for video in corpus}
-    ordered = sorted(sizes, key=lambda content: (-sizes[content], content))
-    for fold in range(count):
-        held_out = set(ordered[fold::count])
-        select = next(content for content in ordered if content not in held_out)
-        with (root / f"fold_{fold}.csv").open("w", newline="") as file:
-            rows = csv.writer(file)
-            rows.writerow(("path", "content", "split"))
-            for video in corpus:
-                split = "report" if video.content in held_out else "train"
-                split = "select" if video.content == select else split
-                rows.writerow((Path(video.path).resolve(), video.content, split))
+    held_out = list(folds(corpus, count))
+    for fold, report in enumerate(held_out):
+        write_manifest(root / f"fold_{fold}.csv", corpus, report, held_out[0 if fold else 1][0])
     return corpus
 
 
@@ -122,22 +109,6 @@ def run(job: Job, root: Path, seconds: float) -> None:
         job.file(root).with_suffix(".log"),
         f"{job.corpus}, seed {job.seed}, {job.arm}",
     )
-
-
-def in_own_process(words: Sequence[str], log: Path, name: str) -> None:
-    """Run a command on one thread with its output in the log, and print how long the command took.
-
-    Raises:
-        SystemExit: it failed.
-    """
-    began = time.monotonic()
-    with log.open("w") as stream:
-        done = subprocess.run(
-            words, check=False, stdout=stream, stderr=stream, env={**os.environ, "OMP_NUM_THREADS": "1"}
-        )
-    if done.returncode:
-        raise SystemExit(f"{name}: failed, see {log}")
-    print(f"{name}: {time.monotonic() - began:.0f} s", flush=True)
 
 
 def figure(value: float, ends: Sequence[float] = ()) -> str:
@@ -253,9 +224,7 @@ def put(page: Path, tables: str, mark: str = "ablation") -> None:
 
 def main() -> None:
     """Train what is missing and print."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = arguments(__doc__)
     parser.add_argument("--seconds", type=float, default=75, help="of CPU time that a student trains")
     parser.add_argument("--seeds", type=int, default=3, help="and folds")
     parser.add_argument("--jobs", type=int, default=2, help="students trained side by side, one thread each")
@@ -282,13 +251,8 @@ def main() -> None:
     if "clips" in args.corpora:
         corpora["clips"] = write_folds(args.videos, args.seeds, root)
         xpsnr, store = XPSNR(), LabelStore(root / "xpsnr")
-        requests = [
-            Request(video, one, level + 1)
-            for video in corpora["clips"]
-            for one in comparable(RoundDataModule().simulators).values()
-            for level in range(len(one.levels))
-        ]
-        annotate_missing(xpsnr, requests, store, 0)
+        asked = versions(corpora["clips"], comparable(RoundDataModule().simulators).values())
+        annotate_missing(xpsnr, [request for request in asked if request.simulator], store, 0)
         judge = scores_of(store.read(round=0), xpsnr.fingerprint)
     jobs = [Job(arm, name, seed) for seed in range(args.seeds) for name in args.corpora for arm in args.arms]
     # The first of each corpus and seed leaves the teachers' labels behind for the others.

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from labels import folder_name
+from experiment import CONFIGS, QUIET, folder_name, versions
 from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.cli import LightningCLI
 from torch import Tensor
@@ -30,7 +30,7 @@ from vqa_lightning.metrics.order_consistency import OrderConsistency
 from vqa_lightning.metrics.pair_accuracy import PairAccuracy
 from vqa_lightning.training import RankingModule
 
-CONFIG = Path(__file__).resolve().parents[1] / "configs" / "round.yaml"
+CONFIG = CONFIGS / "round.yaml"
 BASELINE = "mean absolute Laplacian"
 
 PACE_STEPS = 12
@@ -117,10 +117,7 @@ def train(
         limit_val_batches=0,
         gradient_clip_val=clipped,
         default_root_dir=place,
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
+        **QUIET,
         callbacks=[FirstRound(), pace],
     )
     if known is not None:
@@ -162,18 +159,10 @@ def laplacian_answer(pairs: PairBatch) -> tuple[Tensor, None, None]:
     return second - first, None, None
 
 
-def versions(data: RoundDataModule, split: str, sources_only: bool) -> list[Request]:
+def asked_of(data: RoundDataModule, split: str, sources_only: bool) -> list[Request]:
     """Return the videos of a split and their versions that leave pixels in place."""
-    members = data.split(split)
-    requests = [Request(video) for video in members]
-    if sources_only:
-        return requests
-    return requests + [
-        Request(video, one, level + 1)
-        for video in members
-        for one in comparable(data.simulators).values()
-        for level in range(len(one.levels))
-    ]
+    simulators = {} if sources_only else comparable(data.simulators)
+    return versions(data.split(split), simulators.values())
 
 
 def keep(job: Job, root: Path, data: RoundDataModule, teacher: Teacher, answer: Answer, **more: Any) -> None:
@@ -182,7 +171,7 @@ def keep(job: Job, root: Path, data: RoundDataModule, teacher: Teacher, answer: 
     found: dict[str, Any] = {**job._asdict(), **more}
     for split, loader in (("select", data.val_dataloader()), ("report", data.test_dataloader())):
         found[split] = judge_pairs(loader, data, answer, orders)
-    rows = teacher.annotate(versions(data, "report", sources_only=job.corpus == "embedded"))
+    rows = teacher.annotate(asked_of(data, "report", sources_only=job.corpus == "embedded"))
     found["scores"] = [[row.video_id, row.simulator, row.level, row.score] for row in rows]
     hidden = job.file(root).with_suffix(".tmp")
     hidden.write_text(json.dumps(found))

@@ -7,12 +7,12 @@ meta device. Memory is for a training step (budget/memory.py), hours for one H10
 of its peak (vqa_lightning/budget/flops.py); neither is measured.
 """
 
-import argparse
 import tempfile
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from experiment import CONFIGS, arguments
 from lightning.pytorch import LightningDataModule
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from rich.console import Console
@@ -25,7 +25,6 @@ from vqa_lightning.budget.stand_in import write_stand_in
 from vqa_lightning.lmm.sharding import build_on_meta
 from vqa_lightning.training import RankingModule
 
-CONFIGS = Path(__file__).parents[1] / "configs"
 RUNS = {
     "llava_onevision_7b": {},
     "llava_onevision_7b, lora": {"trained.parts": "lora"},
@@ -70,9 +69,7 @@ def modules(words: list[str], folder: Path) -> tuple[RankingModule, RoundDataMod
 
 def main() -> None:
     """Print the table."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = arguments(__doc__)
     parser.add_argument("--height", type=int, default=1080)
     parser.add_argument("--width", type=int, default=1920)
     parser.add_argument("--pairs", type=int, default=500_000)

@@ -9,14 +9,13 @@ that keep up with training steps of 24 pairs in 0.2 s, a share of which (`--shar
 Reading the source video is not counted, nor waiting for the disk.
 """
 
-import argparse
 import tempfile
 import time
 from pathlib import Path
 
 import torch
+from experiment import arguments, table
 from rich.console import Console
-from rich.table import Table
 from torch import Tensor
 
 from datamodules.codecs import CODECS, Codec, CodecCache
@@ -57,27 +56,24 @@ def measure(codec: Codec, clip: Tensor, fps: float) -> tuple[float, float, float
 
 def main() -> None:
     """Print the table."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = arguments(__doc__)
     parser.add_argument("video", type=Path, help="a video of at least 960 x 540")
     parser.add_argument("--share", type=float, default=0.25, help="share of pairs with a codec (%(default)s)")
-    arguments = parser.parse_args()
+    given = parser.parse_args()
     torch.set_num_threads(1)
-    whole, fps = read_540p(arguments.video)
+    whole, fps = read_540p(given.video)
     windows = {"4 x 72 x 72": whole[:4, :, 234:306, 444:516].contiguous(), "8 x 960 x 540": whole}
-    needed = 2 * PAIRS * arguments.share / STEP_SECONDS
-    table = Table(
-        title=f"Codec round trips on one core; {PAIRS} pairs a {STEP_SECONDS} s step, "
-        f"{arguments.share:.0%} of them encoded: {needed:.0f} clips/s",
-        title_justify="left",
+    needed = 2 * PAIRS * given.share / STEP_SECONDS
+    report = table(
+        f"Codec round trips on one core; {PAIRS} pairs a {STEP_SECONDS} s step, "
+        f"{given.share:.0%} of them encoded: {needed:.0f} clips/s",
+        ("window", "codec"),
+        ("cold, clips/s", "warm, clips/s", "bytes/clip", "workers cold", "warm"),
     )
-    for column in ("window", "codec", "cold, clips/s", "warm, clips/s", "bytes/clip", "workers cold", "warm"):
-        table.add_column(column, justify="left" if column in ("window", "codec") else "right")
     for window, clip in windows.items():
         for codec in CODECS.values():
             cold, warm, size = measure(codec, clip, fps)
-            table.add_row(
+            report.add_row(
                 window,
                 codec.name,
                 f"{cold:.1f}",
@@ -86,8 +82,8 @@ def main() -> None:
                 f"{needed / cold:.1f}",
                 f"{needed / warm:.1f}",
             )
-        table.add_section()
-    Console(width=110).print(table)
+        report.add_section()
+    Console(width=110).print(report)
 
 
 if __name__ == "__main__":

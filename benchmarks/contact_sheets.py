@@ -7,11 +7,11 @@ What shows only in time (temporal and geometric ones) has a row for the source a
 each of eight consecutive frames. Tiles are native pixels, neither scaled nor smoothed.
 """
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+from experiment import arguments
 from PIL import Image, ImageDraw  # comes with torchvision
 from torch import Tensor
 
@@ -83,9 +83,7 @@ def draw_sheet(simulator: Distortion | Codec, paths: Sequence[Path]) -> Image.Im
 
 def main() -> None:
     """Write the sheets."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = arguments(__doc__)
     parser.add_argument("--videos", type=Path, default=Path("../shared/data/clips"), help="a folder of clips")
     parser.add_argument(
         "--names",

@@ -10,7 +10,6 @@ batch of all simulators in equal parts, and its share of a training step of conf
 backward of the same clips, without the optimiser).
 """
 
-import argparse
 import io
 import time
 import warnings
@@ -24,6 +23,7 @@ import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 import yaml  # type: ignore[import-untyped]
+from experiment import arguments
 from PIL import Image, ImageEnhance, ImageFilter
 from rich.console import Console
 from rich.table import Table
@@ -215,9 +215,7 @@ def print_share(clips: Tensor, names: Sequence[str], device: torch.device, repea
 
 def main() -> None:
     """Print the table of each device."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = arguments(__doc__)
     parser.add_argument("--setting", choices=("embedded", "real"), default="embedded")
     parser.add_argument("--simulators", nargs="+", choices=list(DISTORTIONS), default=list(DISTORTIONS))
     parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="of torch on the CPU")

@@ -21,7 +21,6 @@ left when nothing is unseen. The choice was made by the same tables of the selec
 Each student's answers are kept under `--root`: an interrupted run goes on, a finished one prints at once.
 """
 
-import argparse
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -35,7 +34,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import torch
 from ablation_student import train
-from labels import folder_name
+from experiment import arguments, folder_name
 from rich.console import Console
 from rich.table import Table
 from scipy.optimize import minimize, minimize_scalar
@@ -251,9 +250,7 @@ def _reliability(chance: Floats) -> Reliability:
 
 def main() -> None:
     """Train what is missing, print the tables and draw the plot."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = arguments(__doc__)
     parser.add_argument("--seeds", type=int, default=1, help="students of each group")
     parser.add_argument("--steps", type=int, default=400, help="of the optimiser")
     parser.add_argument("--split", choices=("select", "report"), default="report", help="that is judged")

@@ -11,11 +11,7 @@ on the held-out contents, the mean over the folds, with the MOS and with the hid
 of a paired bootstrap over contents. A model that was trained before is not trained again.
 """
 
-import argparse
 import csv
-import os
-import subprocess
-import sys
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -23,9 +19,9 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import yaml
+from experiment import CONFIGS, arguments, fit, with_interval
 from rich.console import Console
 from rich.table import Table
-from rounds import with_interval
 
 from datamodules.corpus import Splits
 from datamodules.files import cache_folder
@@ -37,7 +33,7 @@ from datamodules.teachers import Laplacian
 from vqa_lightning.annotators.checkpoint_teacher import Checkpoint
 from vqa_lightning.metrics import bootstrap_interval, srcc
 
-CONFIG = Path(__file__).resolve().parents[1] / "configs" / "finetune.yaml"
+CONFIG = CONFIGS / "finetune.yaml"
 BEFORE, TUNED, CONTROL, BASELINE = (
     "checkpoint",
     "tuned on MOS",
@@ -48,30 +44,14 @@ BEFORE, TUNED, CONTROL, BASELINE = (
 Floats = npt.NDArray[np.float64]
 
 
-def fit(folder: Path, config: str, words: Sequence[str]) -> Path:
-    """Train by a shipped config in an own process, unless the folder holds the run; return its checkpoint."""
-    checkpoint = folder / "runs" / Path(config).stem / "version_0" / "checkpoints" / "last.ckpt"
-    if not (folder / "done").exists():
-        folder.mkdir(parents=True)
-        call = [sys.executable, "-m", "vqa_lightning", "fit", "--config", config, *words]
-        quiet = ["--trainer.enable_progress_bar", "false", "--trainer.default_root_dir", str(folder)]
-        with (folder / "log").open("w") as log:
-            alone = {**os.environ, "OMP_NUM_THREADS": "1"}
-            done = subprocess.run([*call, *quiet], check=False, stdout=log, stderr=log, env=alone)
-        if done.returncode:
-            raise SystemExit(f"{folder}: fit failed; see the log there, and delete the folder.")
-        (folder / "done").touch()
-    return checkpoint
-
-
-def without_labels() -> list[str]:
-    """Return the words that replace the human pairs of a round by as many more of the other pairs."""
+def without_labels() -> dict[str, object]:
+    """Return the settings that replace the human pairs of a round by as many more of the other pairs."""
     settings = yaml.safe_load(CONFIG.read_text())["data"]["init_args"]
     counts = settings["counts"]
     others = {source: counts[source] for source in ("synthetic", "teacher")}
     factor = 1 + counts["human"] / sum(others.values())
-    more = [f"--data.counts.{source}={round(factor * count)}" for source, count in others.items()]
-    return [*more, "--data.counts.human=0", "--data.labelling.mos=null"]
+    more = {f"data.counts.{source}": round(factor * count) for source, count in others.items()}
+    return {**more, "data.counts.human": 0, "data.labelling.mos": "null"}
 
 
 def score(annotator: Annotator, data: RoundDataModule) -> dict[str, float]:
@@ -105,11 +85,11 @@ def run_fold(folder: Path, videos: Path, mos: Path, given: Path | None) -> dict[
         mos: the list.
         given: a checkpoint to begin with; None: one is trained first.
     """
-    words = [f"--data.videos={videos}", "--data.splits.duplicates=false"]
-    before = given or fit(folder / "before", "round.yaml", [*words, "--trainer.max_epochs=1"])
-    words.append(f"--model.init_from={before.resolve()}")
-    tuned = fit(folder / "tuned", "finetune.yaml", [*words, f"--data.labelling.mos=[{mos}]"])
-    control = fit(folder / "control", "finetune.yaml", [*words, *without_labels()])
+    settings = {"data.videos": videos, "data.splits.duplicates": "false"}
+    before = given or fit(folder / "before", "round.yaml", settings | {"trainer.max_epochs": 1})[0]
+    settings["model.init_from"] = before.resolve()
+    tuned, _ = fit(folder / "tuned", "finetune.yaml", settings | {"data.labelling.mos": f"[{mos}]"})
+    control, _ = fit(folder / "control", "finetune.yaml", settings | without_labels())
     data = RoundDataModule(str(videos), splits=Splits(duplicates=False))
     data.setup("fit")
     files = {BEFORE: before, TUNED: tuned, CONTROL: control}
@@ -168,9 +148,7 @@ def report(
 
 def main() -> None:
     """Train what is missing and print."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = arguments(__doc__)
     parser.add_argument("--ckpt_path", type=Path, help="trained by round.yaml on the embedded corpus")
     parser.add_argument("--folds", type=int, default=4, help="in which contents are held out in turn")
     parser.add_argument("--jobs", type=int, default=2, help="folds side by side, one thread each")

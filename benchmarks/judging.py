@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from labels import XPSNR, versions
+from experiment import XPSNR, versions
 
 from callbacks.rounds.scores import scores_of
 from datamodules.codecs import Codec
@@ -131,7 +131,7 @@ def clip_rows(folds: Sequence[Sequence[Video]], store: LabelStore) -> list[Row]:
     """Return all versions of real clips, each for the student of its fold, with XPSNR where it applies."""
     judge = XPSNR()
     in_place = comparable(SIMULATORS)
-    requests = [request for fold in folds for request in versions(fold)]
+    requests = [request for fold in folds for request in versions(fold, SIMULATORS.values())]
     compared = [
         request
         for request in requests

@@ -21,11 +21,7 @@ P(the better one scores higher) by the published standard errors where there are
 scores are kept under `--root`: an interrupted run goes on, and a finished one prints in a minute.
 """
 
-import argparse
 import math
-import os
-import subprocess
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -38,6 +34,7 @@ import yaml
 from ablation import write_folds
 from ablation_student import CONFIG
 from crf_ladders import CODECS, Ladder, encode_ladders
+from experiment import arguments, fit, table, with_interval
 from rich.console import Console
 from rich.table import Table
 from scipy.special import ndtr
@@ -88,32 +85,19 @@ class Rank(NamedTuple):
 
 
 def train(root: Path, manifest: Path, pairs: int, seed: int) -> Path:
-    """Fit the student of a fold on one thread unless it lies there already; return its checkpoint."""
-    finished = root / "finished"
-    if not finished.is_file():
-        root.mkdir(exist_ok=True)
-        config = yaml.safe_load(CONFIG.read_text())
-        self_improvement = config["trainer"]["callbacks"][0]
-        self_improvement["init_args"]["calibration_simulators"] = ["av1"]
-        (root / CONFIG.name).write_text(yaml.safe_dump(config))
-        words = ["fit", "--config", str(root / CONFIG.name), "--trainer.accelerator", "cpu"]
-        words += ["--trainer.enable_progress_bar", "false", "--trainer.default_root_dir", str(root)]
-        words += ["--seed_everything", str(seed), "--data.splits.seed", str(seed)]
-        words += ["--data.videos", str(manifest)]
-        words += ["--data.counts.synthetic", str(3 * pairs // 4), "--data.counts.teacher", str(pairs // 4)]
-        log = root / "log.txt"
-        with log.open("w") as stream:
-            done = subprocess.run(
-                [sys.executable, "-m", "vqa_lightning", *words],
-                check=False,
-                stdout=stream,
-                stderr=stream,
-                env={**os.environ, "OMP_NUM_THREADS": "1"},
-            )
-        if done.returncode:
-            raise SystemExit(f"{manifest.stem}: the fit failed, see {log}")
-        finished.touch()
-    return max(root.glob("runs/*/version_*/checkpoints/last.ckpt"), key=lambda path: path.stat().st_mtime)
+    """Fit the student of a fold unless it lies there already; return its checkpoint."""
+    root.mkdir(exist_ok=True)
+    config = yaml.safe_load(CONFIG.read_text())
+    config["trainer"]["callbacks"][0]["init_args"]["calibration_simulators"] = ["av1"]
+    (root / CONFIG.name).write_text(yaml.safe_dump(config))
+    settings = {
+        "trainer.accelerator": "cpu",
+        "seed_everything": seed,
+        "data.splits.seed": seed,
+        "data.videos": manifest,
+    }
+    settings |= {"data.counts.synthetic": 3 * pairs // 4, "data.counts.teacher": pairs // 4}
+    return fit(root, str(root / CONFIG.name), settings)[0]
 
 
 def annotators(student: Path, given: Path | None, learnt: Sequence[Video]) -> dict[str, Teacher]:
@@ -164,17 +148,12 @@ def rank(scores: Mapping[str, Score], ladder: Ladder) -> list[Rank]:
     ]
 
 
-def cell(value: float, ends: tuple[float, float]) -> str:
-    """Return `0.71 [0.65, 0.77]`."""
-    return f"{value:.2f} [{ends[0]:.2f}, {ends[1]:.2f}]"
-
-
 def share_cell(ranks: Sequence[Rank]) -> str:
     """Return the share of the pairs in order, with its interval."""
     difference = np.array([one.difference for one in ranks])
     order = np.ones(len(ranks))
     ends = bootstrap_interval(rank_accuracy, difference, order, groups=[one.content for one in ranks])
-    return cell(rank_accuracy(difference, order), ends)
+    return with_interval(rank_accuracy(difference, order), ends, 2)
 
 
 def srcc_cell(scores: Mapping[str, Score], ladders: Sequence[Ladder]) -> str:
@@ -185,24 +164,22 @@ def srcc_cell(scores: Mapping[str, Score], ladders: Sequence[Ladder]) -> str:
     ]
     values = np.nan_to_num(found)
     ends = bootstrap_interval(np.mean, values, groups=[ladder.source.content for ladder in ladders])
-    return cell(float(values.mean()), ends)
+    return with_interval(float(values.mean()), ends, 2)
 
 
 def ladder_table(scores: Scores, ladders: Sequence[Ladder], title: str) -> Table:
     """Return a table with one row an annotator for each codec, and for all codecs."""
-    table = Table(title=title, title_justify="left", caption_justify="left")
-    for column in ("codec", "annotator", "adjacent", "all", "SRCC with CRF"):
-        table.add_column(column)
+    found = table(title, ("codec", "annotator", "adjacent", "all", "SRCC with CRF"))
     for codecs in (*((codec,) for codec in CODECS), CODECS):
         chosen = [ladder for ladder in ladders if ladder.codec in codecs]
         heading = codecs[0].name if len(codecs) == 1 else "all"
         for name, own in scores.items():
             ranks = [one for ladder in chosen for one in rank(own, ladder)]
             shares = share_cell([one for one in ranks if one.adjacent]), share_cell(ranks)
-            table.add_row(heading, name, *shares, srcc_cell(own, chosen))
+            found.add_row(heading, name, *shares, srcc_cell(own, chosen))
             heading = ""
-        table.add_section()
-    return table
+        found.add_section()
+    return found
 
 
 def counted(scores: Scores, ladders: Sequence[Ladder]) -> str:
@@ -227,9 +204,7 @@ def pair_tables(scores: Scores, corpus: Sequence[Video]) -> Iterator[Table]:
     for better, other in PAIRS:
         if not {better, other} <= ids.keys():
             continue
-        table = Table("annotator", title=f"{better} over {other}", title_justify="left")
-        for column in ("better", "other", "in order", "P(better)"):
-            table.add_column(column, justify="right")
+        pair = table(f"{better} over {other}", ["annotator"], ("better", "other", "in order", "P(better)"))
         for name, own in scores.items():
             one, two = own[ids[better]], own[ids[other]]
             shown, probability = [f"{side.value:.4g}" for side in (one, two)], ""
@@ -237,15 +212,13 @@ def pair_tables(scores: Scores, corpus: Sequence[Video]) -> Iterator[Table]:
                 shown = [f"{side.value:.1f} ± {side.stderr:.1f}" for side in (one, two)]
                 joint = math.hypot(one.stderr, two.stderr)
                 probability = f"{ndtr((one.value - two.value) / joint):.3f}"
-            table.add_row(name, *shown, "yes" if one.value > two.value else "no", probability)
-        yield table
+            pair.add_row(name, *shown, "yes" if one.value > two.value else "no", probability)
+        yield pair
 
 
 def main() -> None:
     """Train and encode what is missing, score, and print."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = arguments(__doc__)
     parser.add_argument("--ckpt_path", type=Path, help="a checkpoint that has seen none of the videos")
     parser.add_argument("--videos", default="../shared/data/clips")
     parser.add_argument("--folds", type=int, default=4)
@@ -287,8 +260,8 @@ def main() -> None:
     console = Console(width=100)
     console.print(ladder_table(scores, ladders, title))
     console.print(counted(scores, ladders))
-    for table in pair_tables(scores, corpus):
-        console.print(table)
+    for pair in pair_tables(scores, corpus):
+        console.print(pair)
 
 
 if __name__ == "__main__":

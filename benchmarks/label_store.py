@@ -7,7 +7,6 @@ each step is then timed in a fresh process, with its peak memory since the start
 asks of the store, which scores are there, is timed in a process of its own.
 """
 
-import argparse
 import hashlib
 import multiprocessing
 import resource
@@ -18,8 +17,8 @@ from contextlib import contextmanager
 from typing import TypeVar
 
 import numpy as np
+from experiment import arguments, table
 from rich.console import Console
-from rich.table import Table
 
 from datamodules.labels import Annotation, Consensus, Labelling, LabelStore, fit_consensus
 from datamodules.labels.annotation import PART_ROWS
@@ -100,28 +99,23 @@ def in_fresh_process(step: Callable[..., Result], *arguments: object) -> Result:
 
 def main() -> None:
     """Print the table."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = arguments(__doc__)
     parser.add_argument("--videos", type=int, default=1_000_000)
     parser.add_argument("--teachers", type=int, default=5)
     parser.add_argument("--pairs", type=int, default=500_000)
-    arguments = parser.parse_args()
-    sizes = (arguments.videos, arguments.teachers)
-    table = Table(title=f"{sizes[0]} videos x {sizes[1]} teachers", title_justify="left")
-    table.add_column("step")
-    for column in ("seconds", "peak memory, MB"):
-        table.add_column(column, justify="right")
+    given = parser.parse_args()
+    sizes = (given.videos, given.teachers)
+    report = table(f"{sizes[0]} videos x {sizes[1]} teachers", ["step"], ("seconds", "peak memory, MB"))
     with tempfile.TemporaryDirectory() as folder:
         in_fresh_process(write_store, folder, *sizes)
-        steps = in_fresh_process(begin_round, folder, *sizes, arguments.pairs)
+        steps = in_fresh_process(begin_round, folder, *sizes, given.pairs)
         seconds = sum(second for _, second, _ in steps)
         for name, second, peak in steps:
-            table.add_row(name, f"{second:.1f}", f"{peak:.0f}")
-        table.add_row("all of these", f"{seconds:.1f}", f"{steps[-1][2]:.0f}", end_section=True)
-        for name, second, peak in in_fresh_process(resume, folder, *sizes, arguments.pairs):
-            table.add_row(name, f"{second:.1f}", f"{peak:.0f}")
-    Console().print(table)
+            report.add_row(name, f"{second:.1f}", f"{peak:.0f}")
+        report.add_row("all of these", f"{seconds:.1f}", f"{steps[-1][2]:.0f}", end_section=True)
+        for name, second, peak in in_fresh_process(resume, folder, *sizes, given.pairs):
+            report.add_row(name, f"{second:.1f}", f"{peak:.0f}")
+    Console().print(report)
 
 
 if __name__ == "__main__":

@@ -17,31 +17,32 @@ out,
 The mean absolute Laplacian stands beside them. Intervals are 95 % of a bootstrap over contents.
 """
 
-import argparse
-import csv
 import hashlib
 import itertools
-import os
-import re
-import subprocess
-import sys
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from experiment import (
+    XPSNR,
+    Scores,
+    arguments,
+    fit,
+    folder_name,
+    folds,
+    table,
+    versions,
+    with_interval,
+    write_manifest,
+)
 from rich.console import Console
-from rich.table import Table
 
 from datamodules.corpus import build_corpus, find_duplicates, join_contents, videos
-from datamodules.fidelity.xpsnr import xpsnr
-from datamodules.labels import ClipItem, Request
 from datamodules.simulators import COMPARABLE, SIMULATORS
 from datamodules.teachers import Laplacian
-from datamodules.teachers.full_reference import FullReference
 from datamodules.video import Video
 from vqa_lightning.annotators.student import Student
 from vqa_lightning.metrics import srcc
@@ -61,82 +62,22 @@ ARMS = {
 }
 """Shares of synthetic, teacher and reference pairs, and of the synthetic ones that are composed."""
 
-Scores = dict[tuple[str, str | None, int], float]
 
-
-class XPSNR(FullReference):
-    """The judge: XPSNR against the source, on windows that hold what the student sees of a clip."""
-
-    def __init__(self) -> None:
-        super().__init__("ssim", segments=2, window=256)
-        self.name = "xpsnr"
-
-    def score_items(self, clips: torch.Tensor, items: Sequence[ClipItem]) -> torch.Tensor:
-        """Return decibels, at most 100: equal clips have infinitely many."""
-        sources = torch.stack([item.sources for item in items])
-        pairs = zip(self.apart((clips * 255).round().byte()), self.apart(sources), strict=True)
-        return torch.tensor([min(xpsnr(clip, source), 100.0) for clip, source in pairs])
-
-
-def folds(corpus: list[Video]) -> Iterator[set[str]]:
-    """Return the contents of each fold, largest frames dealt out first so that every fold has all sizes."""
-    sizes: dict[str, int] = {}
-    for video in corpus:
-        sizes[video.content] = max(sizes.get(video.content, 0), video.width * video.height)
-    ordered = sorted(sizes, key=lambda content: (-sizes[content], content))
-    for fold in range(len(GROUPS)):
-        yield set(ordered[fold :: len(GROUPS)])
-
-
-def train(root: Path, manifest: Path, arm: str, group: Sequence[str], pairs: int, seed: int) -> float:
-    """Fit one student on one thread unless it lies there already; return the seconds that it took."""
-    spent = root / "seconds.txt"
-    if spent.is_file():
-        return float(spent.read_text())
+def settings(arm: str, group: Sequence[str], pairs: int, seed: int) -> dict[str, object]:
+    """Return what the command line says of a student: its labels, and the families that it does not see."""
     synthetic, teacher, reference, composed = ARMS[arm]
     simulators = [name for name, one in SIMULATORS.items() if one.family not in group]
-    words = ["fit", "--config", "round.yaml", "--trainer.max_epochs", "1", "--trainer.accelerator", "cpu"]
-    words += ["--trainer.enable_progress_bar", "false", "--trainer.default_root_dir", str(root)]
-    words += ["--seed_everything", str(seed), "--data.splits.seed", str(seed), "--data.videos", str(manifest)]
-    words += ["--data.counts.synthetic", str(round(synthetic * pairs))]
-    words += ["--data.counts.teacher", str(round(teacher * pairs))]
-    words += ["--data.counts.reference", str(round(reference * pairs))]
-    words += ["--data.drawing.composed", str(composed), "--data.simulators", f"[{', '.join(simulators)}]"]
-    began = time.monotonic()
-    with (root / "log.txt").open("w") as log:
-        subprocess.run(
-            [sys.executable, "-m", "vqa_lightning", *words],
-            check=True,
-            stdout=log,
-            stderr=log,
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
-        )
-    seconds = time.monotonic() - began
-    spent.write_text(f"{seconds:.1f}")
-    return seconds
-
-
-def folder_name(arm: str) -> str:
-    """Return the arm's name without characters that a shell would trip over."""
-    return "_".join(re.findall(r"\w+", arm))
-
-
-def versions(contents: Sequence[Video]) -> list[Request]:
-    """Return the videos and all their versions by every simulator."""
-    return [
-        Request(video, simulator, level)
-        for video in contents
-        for simulator, level in [
-            (None, 0),
-            *((one, level + 1) for one in SIMULATORS.values() for level in range(len(one.levels))),
-        ]
-    ]
-
-
-def read_student(root: Path) -> Student:
-    """Return the student at the end of the newest run under `root`."""
-    checkpoint = sorted(root.glob("runs/*/version_*/checkpoints/last.ckpt"))[-1]
-    return Student(RankingModule.load_from_checkpoint(checkpoint, map_location="cpu").eval())
+    return {
+        "trainer.max_epochs": 1,
+        "trainer.accelerator": "cpu",
+        "seed_everything": seed,
+        "data.splits.seed": seed,
+        "data.counts.synthetic": round(synthetic * pairs),
+        "data.counts.teacher": round(teacher * pairs),
+        "data.counts.reference": round(reference * pairs),
+        "data.drawing.composed": composed,
+        "data.simulators": f"[{', '.join(simulators)}]",
+    }
 
 
 def ladder_accuracy(scores: Scores, video: Video, held_out: bool, group: Sequence[str]) -> float:
@@ -188,14 +129,12 @@ def interval(draw: Any, count: int = 1000) -> str:
         return ""
     generator = np.random.default_rng(0)
     low, high = np.nanquantile([draw(generator) for _ in range(count)], [0.025, 0.975])
-    return f"{value:.2f} [{low:.2f}, {high:.2f}]"
+    return with_interval(value, (low, high), 2)
 
 
 def main() -> None:
     """Train and print."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = arguments(__doc__)
     parser.add_argument("--videos", default="../shared/data/clips")
     parser.add_argument("--pairs", type=int, default=9600, help="of all kinds, for each student")
     parser.add_argument("--jobs", type=int, default=2, help="students trained side by side, one thread each")
@@ -204,9 +143,9 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(1)
 
-    table = build_corpus(args.videos)
-    corpus = videos(join_contents(table, find_duplicates(table)))
-    held_out = list(folds(corpus))
+    listed = build_corpus(args.videos)
+    corpus = videos(join_contents(listed, find_duplicates(listed)))
+    held_out = list(folds(corpus, len(GROUPS)))
     # Students of other contents, lengths or seeds are others.
     contents_hash = hashlib.sha256(repr([sorted(fold) for fold in held_out]).encode()).hexdigest()
     root = args.root / f"{contents_hash[:8]}-{args.pairs}-{args.seed}"
@@ -214,46 +153,36 @@ def main() -> None:
     for fold, contents in enumerate(held_out):
         folder = (root / f"fold_{fold}").resolve()
         folder.mkdir(parents=True, exist_ok=True)
-        others = sorted({video.content for video in corpus} - contents)
-        with (folder / "manifest.csv").open("w", newline="") as file:
-            rows = csv.writer(file)
-            rows.writerow(("path", "content", "split"))
-            for video in corpus:
-                others_split = "select" if video.content == others[0] else "train"
-                split = "report" if video.content in contents else others_split
-                rows.writerow((Path(video.path).resolve(), video.content, split))
-        for arm in ARMS:
-            place = folder / folder_name(arm)
-            place.mkdir(exist_ok=True)
-            jobs.append((place, folder / "manifest.csv", arm, GROUPS[fold], args.pairs, args.seed))
+        others = sorted({video.content for video in corpus}.difference(contents))
+        manifest = folder / "manifest.csv"
+        write_manifest(manifest, corpus, contents, others[0])
+        jobs += [
+            (
+                arm,
+                folder / folder_name(arm),
+                {"data.videos": manifest, **settings(arm, GROUPS[fold], args.pairs, args.seed)},
+            )
+            for arm in ARMS
+        ]
     with ThreadPoolExecutor(args.jobs) as pool:
-        seconds = list(pool.map(lambda job: train(*job), jobs))
+        runs = list(pool.map(lambda job: fit(job[1], "round.yaml", job[2]), jobs))
 
     judge, scores = {}, {name: {} for name in ("laplacian", *ARMS)}  # type: dict, dict[str, Scores]
-    requests = versions(corpus)
+    requests = versions(corpus, SIMULATORS.values())
     for row in XPSNR().annotate([request for request in requests if request.simulator is not None]):
         judge[row.video_id, row.simulator, row.level] = row.score
     for row in Laplacian(window=256).annotate(requests):
         scores["laplacian"][row.video_id, row.simulator, row.level] = row.score
-    in_fold = []
-    for fold, contents in enumerate(held_out):
-        members = [video for video in corpus if video.content in contents]
-        in_fold.append(members)
-        for arm in ARMS:
-            student = read_student((root / f"fold_{fold}" / folder_name(arm)).resolve())
-            for row in student.annotate(versions(members)):
-                scores[arm][row.video_id, row.simulator, row.level] = row.score
+    in_fold = [[video for video in corpus if video.content in contents] for contents in held_out]
+    for number, ((arm, *_), (checkpoint, _)) in enumerate(zip(jobs, runs, strict=True)):
+        student = Student(RankingModule.load_from_checkpoint(checkpoint, map_location="cpu").eval())
+        for row in student.annotate(versions(in_fold[number // len(ARMS)], SIMULATORS.values())):
+            scores[arm][row.video_id, row.simulator, row.level] = row.score
 
-    report = Table(title=f"{len(corpus)} videos, {args.pairs} pairs a student, seed {args.seed}")
-    for column in (
-        "labels",
-        "within, trained",
-        "within, held out",
-        "across, trained",
-        "across, held out",
-        "s",
-    ):
-        report.add_column(column)
+    report = table(
+        f"{len(corpus)} videos, {args.pairs} pairs a student, seed {args.seed}",
+        ("labels", "within, trained", "within, held out", "across, trained", "across, held out", "s"),
+    )
     for name, own in scores.items():
         cells = []
         for which in (False, True):
@@ -275,7 +204,7 @@ def main() -> None:
                 return float(np.nanmean(found))
 
             cells.append(interval(pooled, 200))
-        spent = [s for job, s in zip(jobs, seconds, strict=True) if job[2] == name]
+        spent = [seconds for (arm, *_), (_, seconds) in zip(jobs, runs, strict=True) if arm == name]
         report.add_row(name, *cells, f"{np.mean(spent):.0f}" if spent else "")
     Console(width=130).print(report)
 

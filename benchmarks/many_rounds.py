@@ -9,7 +9,6 @@ all of them, so whatever grows after the first few is kept by mistake. With `--u
 pairs of all rounds before, and may grow by these.
 """
 
-import argparse
 import contextlib
 import csv
 import gc
@@ -21,9 +20,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from experiment import arguments, table
 from lightning.pytorch import Trainer
 from rich.console import Console
-from rich.table import Table
 
 from callbacks.rounds import FinishedRound, RoundListener
 from datamodules.procedural import write_corpus
@@ -111,9 +110,7 @@ def run(folder: Path, rounds: int, union: bool) -> list[list[float]]:
 
 def main() -> None:
     """Print the table."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = arguments(__doc__)
     parser.add_argument("--rounds", type=int, default=max(SHOWN))
     parser.add_argument("--union", action="store_true")
     given = parser.parse_args()
@@ -125,9 +122,8 @@ def main() -> None:
             rows = np.array(run(Path(folder), given.rounds, given.union))
         finally:
             os.chdir(here)
-    table = Table(title=f"{given.rounds} rounds", title_justify="left")
-    for column in ("round", "seconds", "resident memory, MB", "open files", "Python objects"):
-        table.add_column(column, justify="right")
+    columns = ("round", "seconds", "resident memory, MB", "open files", "Python objects")
+    report = table(f"{given.rounds} rounds", right=columns)
     for number, seconds, resident, files, objects in rows:
         if number in SHOWN:
             cells = (
@@ -137,8 +133,8 @@ def main() -> None:
                 f"{files:.0f}",
                 f"{objects:.0f}",
             )
-            table.add_row(*cells)
-    Console().print(table)
+            report.add_row(*cells)
+    Console().print(report)
     late = rows[round(SETTLED * len(rows)) :]
     risen = (late[:, 2].max() - late[0, 2]) / 1e6
     print(f"after round {late[0, 0]:.0f} memory was never more than {risen:.1f} MB above what it was then")

@@ -16,11 +16,6 @@ initial weights; their answers are pooled. Intervals are 95 % of a bootstrap ove
 those of a whole run, corpus, labels and scores included.
 """
 
-import argparse
-import os
-import subprocess
-import sys
-import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
@@ -28,8 +23,8 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 import torch
+from experiment import arguments, fit, folder_name, table, with_interval
 from rich.console import Console
-from rich.table import Table
 from torch.utils.data import DataLoader
 
 from datamodules.batches import PairDataset
@@ -45,53 +40,32 @@ from vqa_lightning.training import RankingModule
 
 SIMULATORS = ["stutter", "jitter", "frame_rate"]
 SAMPLING = Sampling(segments=1, frames=4, window=72)
-ARMS = {
-    "first frame": "--model.sampling.frames 1 --model.lmm.motion null",
-    "all frames": "--model.lmm.motion null",
-    "differences": "--model.lmm.motion differences",
-    "r2plus1d_18, random": "--model.lmm.motion r2plus1d_18",
-    "r2plus1d_18, trained": "--model.lmm.motion r2plus1d_18 --model.lmm.motion_trained true",
+ARMS: dict[str, dict[str, object]] = {
+    "first frame": {"model.sampling.frames": 1, "model.lmm.motion": "null"},
+    "all frames": {"model.lmm.motion": "null"},
+    "differences": {"model.lmm.motion": "differences"},
+    "r2plus1d_18, random": {"model.lmm.motion": "r2plus1d_18"},
+    "r2plus1d_18, trained": {"model.lmm.motion": "r2plus1d_18", "model.lmm.motion_trained": "true"},
 }
 
 
-def train(root: Path, arm: str, seed: int, videos: str | None, pairs: int, accelerator: str) -> float:
-    """Fit one model on one thread unless it lies there already; return the seconds that it took."""
-    root.mkdir(parents=True, exist_ok=True)
-    spent = root / "seconds.txt"
-    if spent.is_file():
-        return float(spent.read_text())
-    words = [
-        "fit",
-        "--config",
-        "round.yaml",
-        "--trainer.max_epochs",
-        "1",
-        "--trainer.accelerator",
-        accelerator,
-    ]
-    words += ["--trainer.enable_progress_bar", "false", "--trainer.default_root_dir", str(root)]
-    words += ["--model.lmm.view", "crop", "--model.scoring.draws", "2", "--seed_everything", str(seed)]
-    words += [
-        "--model.sampling.segments",
-        str(SAMPLING.segments),
-        "--model.sampling.window",
-        str(SAMPLING.window),
-    ]
-    words += ["--model.sampling.frames", str(SAMPLING.frames), *ARMS[arm].split()]
-    words += ["--data.videos", "null" if videos is None else videos, "--data.counts.teacher", "0"]
-    words += ["--data.counts.synthetic", str(pairs), "--data.simulators", f"[{', '.join(SIMULATORS)}]"]
-    began = time.monotonic()
-    with (root / "log.txt").open("w") as log:
-        subprocess.run(
-            [sys.executable, "-m", "vqa_lightning", *words],
-            check=True,
-            stdout=log,
-            stderr=log,
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
-        )
-    seconds = time.monotonic() - began
-    spent.write_text(f"{seconds:.1f}")
-    return seconds
+def settings(arm: str, seed: int, videos: str | None, pairs: int, accelerator: str) -> dict[str, object]:
+    """Return what the command line says of a model."""
+    return {
+        "trainer.max_epochs": 1,
+        "trainer.accelerator": accelerator,
+        "seed_everything": seed,
+        "model.lmm.view": "crop",
+        "model.scoring.draws": 2,
+        "model.sampling.segments": SAMPLING.segments,
+        "model.sampling.window": SAMPLING.window,
+        "model.sampling.frames": SAMPLING.frames,
+        **ARMS[arm],
+        "data.videos": "null" if videos is None else videos,
+        "data.counts.teacher": 0,
+        "data.counts.synthetic": pairs,
+        "data.simulators": f"[{', '.join(SIMULATORS)}]",
+    }
 
 
 class Answers(NamedTuple):
@@ -109,9 +83,8 @@ class Answers(NamedTuple):
 
 
 @torch.no_grad()
-def judge(root: Path, data: RoundDataModule, device: str) -> Answers:
-    """Ask the newest model under `root` about pairs of the report split."""
-    checkpoint = sorted(root.glob("runs/*/version_*/checkpoints/last.ckpt"))[-1]
+def judge(checkpoint: Path, data: RoundDataModule, device: str) -> Answers:
+    """Ask a model about pairs of the report split."""
     module = RankingModule.load_from_checkpoint(checkpoint, map_location=device).eval()
     known = {video.video_id: video for video in videos(data.corpus, "report")}
     pairs = evaluation_pairs(list(known), data.ladder, data.counts.evaluation, seed=0)
@@ -135,18 +108,15 @@ def judge(root: Path, data: RoundDataModule, device: str) -> Answers:
     return Answers(rights, simulator, contents[row])
 
 
-def with_interval(answers: Answers, chosen: npt.NDArray[np.bool_]) -> str:
-    """Return `.71 [.65, .77]`."""
+def accuracy(answers: Answers, chosen: npt.NDArray[np.bool_]) -> str:
+    """Return the rank accuracy with its interval."""
     right, contents = answers.right[chosen], answers.content[chosen]
-    low, high = bootstrap_interval(np.mean, right, groups=contents)
-    return f"{right.mean():.3f} [{low:.3f}, {high:.3f}]"
+    return with_interval(right.mean(), bootstrap_interval(np.mean, right, groups=contents))
 
 
 def main() -> None:
     """Train and print."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = arguments(__doc__)
     affordable = [arm for arm in ARMS if torch.cuda.is_available() or "r2plus1d" not in arm]
     parser.add_argument("--videos", help="by default the embedded corpus")
     parser.add_argument("--pairs", type=int, default=2400, help="for each model, 24 a step")
@@ -160,40 +130,38 @@ def main() -> None:
 
     accelerator = "cpu" if args.device == "cpu" else "gpu"
     corpus = "embedded" if args.videos is None else Path(args.videos).name
-    places = {
-        (arm, seed): (
-            args.root / f"{corpus}-{args.pairs}" / arm.replace(", ", "_").replace(" ", "_") / str(seed)
-        )
-        for arm in args.arms
-        for seed in args.seeds
-    }
+    root = (args.root / f"{corpus}-{args.pairs}").resolve()
     with ThreadPoolExecutor(args.jobs) as pool:
-        jobs = [
-            pool.submit(train, place.resolve(), arm, seed, args.videos, args.pairs, accelerator)
-            for (arm, seed), place in places.items()
-        ]
-        seconds = dict(zip(places, [job.result() for job in jobs], strict=True))
+        jobs = {
+            (arm, seed): pool.submit(
+                fit,
+                root / folder_name(arm) / str(seed),
+                "round.yaml",
+                settings(arm, seed, args.videos, args.pairs, accelerator),
+            )
+            for arm in args.arms
+            for seed in args.seeds
+        }
+        runs = {key: job.result() for key, job in jobs.items()}
 
     data = RoundDataModule(args.videos, simulators=list(SIMULATORS), counts=PairCounts(teacher=0))
     data.setup("fit")
-    table = Table(
-        title=f"{args.pairs // 24} steps of 24 pairs, seeds {args.seeds}: rank accuracy on the report split",
-        title_justify="left",
+    report = table(
+        f"{args.pairs // 24} steps of 24 pairs, seeds {args.seeds}: rank accuracy on the report split",
+        ("motion", "all pairs", *SIMULATORS, "pairs", "contents", "s"),
     )
-    for column in ("motion", "all pairs", *SIMULATORS, "pairs", "contents", "s"):
-        table.add_column(column)
     for arm in args.arms:
-        asked = [judge(places[arm, seed].resolve(), data, args.device) for seed in args.seeds]
+        asked = [judge(runs[arm, seed][0], data, args.device) for seed in args.seeds]
         pooled = Answers(*(np.concatenate(column) for column in zip(*asked, strict=True)))
-        table.add_row(
+        report.add_row(
             arm,
-            with_interval(pooled, pooled.simulator >= 0),
-            *(with_interval(pooled, pooled.simulator == index) for index in range(len(SIMULATORS))),
+            accuracy(pooled, pooled.simulator >= 0),
+            *(accuracy(pooled, pooled.simulator == index) for index in range(len(SIMULATORS))),
             f"{len(args.seeds)} x {len(asked[0].right)}",
             str(len(set(pooled.content))),
-            f"{np.mean([seconds[arm, seed] for seed in args.seeds]):.0f}",
+            f"{np.mean([runs[arm, seed][1] for seed in args.seeds]):.0f}",
         )
-    Console(width=150).print(table)
+    Console(width=150).print(report)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,6 @@
 Run: python benchmarks/near_duplicates.py [--videos ../shared/data/clips]
 """
 
-import argparse
 import tempfile
 from collections.abc import Sequence
 from itertools import combinations
@@ -11,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from experiment import arguments, table
 from rich.console import Console
 from rich.table import Table
 
@@ -28,11 +28,8 @@ def nearness(corpus: Sequence[Video], groups: Sequence[Sequence[str]]) -> Table:
     label = np.array([group_of.get(video.video_id, -1 - place) for place, video in enumerate(corpus)])
     names = [Path(video.path).name for video in corpus]
 
-    report = Table(
-        title=f"Near-duplicates: share of differing bits, threshold {THRESHOLD}", title_justify="left"
-    )
-    report.add_column("videos")
-    report.add_column("distance", justify="right")
+    title = f"Near-duplicates: share of differing bits, threshold {THRESHOLD}"
+    report = table(title, ["videos"], ["distance"])
     inside = label[first] == label[second]
     for number in range(len(groups)):
         members = [name for name, own in zip(names, label, strict=True) if own == number]
@@ -47,16 +44,14 @@ def nearness(corpus: Sequence[Video], groups: Sequence[Sequence[str]]) -> Table:
 
 def main() -> None:
     """Print the table."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = arguments(__doc__)
     parser.add_argument("--videos", default="../shared/data/clips")
-    arguments = parser.parse_args()
+    given = parser.parse_args()
     torch.set_num_threads(1)
-    table = build_corpus(arguments.videos)
+    listed = build_corpus(given.videos)
     with tempfile.TemporaryDirectory() as folder:
-        groups = find_duplicates(table, cache=Path(folder), workers=1)
-    Console(width=110).print(nearness(videos(table), groups))
+        groups = find_duplicates(listed, cache=Path(folder), workers=1)
+    Console(width=110).print(nearness(videos(listed), groups))
 
 
 if __name__ == "__main__":

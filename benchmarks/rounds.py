@@ -8,15 +8,14 @@ severity, and by how much the last student exceeds each of the others. Intervals
 contents.
 """
 
-import argparse
 import csv
 from pathlib import Path
 
 import numpy as np
 import yaml
+from experiment import arguments, table, with_interval
 from jsonargparse import ArgumentParser
 from rich.console import Console
-from rich.table import Table
 
 from callbacks.rounds.scores import Scores, ensemble_scores, scores_of, severity_srcc
 from datamodules.labels import LabelStore, fit_consensus
@@ -47,16 +46,9 @@ def read_scores(run: Path, data: RoundDataModule) -> dict[str, Scores]:
     return found
 
 
-def with_interval(value: float, interval: tuple[float, float]) -> str:
-    """Return `.312 [.010, .540]`."""
-    return f"{value:.3f} [{interval[0]:.3f}, {interval[1]:.3f}]"
-
-
 def main() -> None:
     """Print the table."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = arguments(__doc__)
     parser.add_argument("run", type=Path, help="a run folder, runs/NAME/version_N")
     run = parser.parse_args().run
     settings = yaml.safe_load((run / "config.yaml").read_text())["data"]
@@ -72,14 +64,8 @@ def main() -> None:
     if data.embedded is not None:
         hidden = read_truth(data.embedded)
         truth = np.array([hidden[content] for content in contents])
-    table = Table(title=f"{run}: report split, {len(set(contents))} contents", title_justify="left")
-    for column in (
-        "annotator",
-        "across contents, truth",
-        "last student above it by",
-        "within content, severity",
-    ):
-        table.add_column(column)
+    columns = ("annotator", "across contents, truth", "last student above it by", "within content, severity")
+    found = table(f"{run}: report split, {len(set(contents))} contents", columns)
     last = [name for name in scores if name.startswith("student")][-1]
     across = {name: np.array([own[v.video_id, None, 0] for v in report]) for name, own in scores.items()}
     for name, own in scores.items():
@@ -98,8 +84,8 @@ def main() -> None:
         known = np.isfinite(within)
         groups = [content for content, there in zip(contents, known, strict=True) if there]
         interval = bootstrap_interval(np.mean, within[known], groups=groups)
-        table.add_row(name, *cells, with_interval(float(within[known].mean()), interval))
-    Console(width=120).print(table)
+        found.add_row(name, *cells, with_interval(float(within[known].mean()), interval))
+    Console(width=120).print(found)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,6 @@ process of a run executes it. Every group of rows is one fresh process; seconds 
 work on the machine does not change; memory is the process's highest during the step, imports included.
 """
 
-import argparse
 import os
 import tempfile
 import time
@@ -20,9 +19,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
+from experiment import arguments, table
 from label_store import RANKS, fingerprints, in_fresh_process, video_ids
 from rich.console import Console
-from rich.table import Table
 
 from callbacks.rounds.scores import scores_of
 from datamodules.batches import PairDataset
@@ -306,22 +305,18 @@ def draw_rounds(folder: str, count: int) -> list[StepRow]:
 
 def main() -> None:
     """Print the table."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = arguments(__doc__)
     parser.add_argument("--rows", type=int, default=10_000_000, help="of the label store")
     parser.add_argument("--videos", type=int, default=3_000_000, help="that pairs are drawn from")
     given = parser.parse_args()
     os.environ["OMP_NUM_THREADS"] = "1"
     a_video = len(annotators()) * (1 + 2 * HELD_OUT * len(SIMULATOR.levels))
     annotated = int(given.rows / a_video)
-    table = Table(
-        title=f"{annotated} videos scored by {len(annotators())} annotators; pairs of {given.videos} videos",
-        title_justify="left",
+    report = table(
+        f"{annotated} videos scored by {len(annotators())} annotators; pairs of {given.videos} videos",
+        ["step"],
+        ("CPU seconds", "memory, MB", "MB on disk", "files"),
     )
-    table.add_column("step")
-    for column in ("CPU seconds", "memory, MB", "MB on disk", "files"):
-        table.add_column(column, justify="right")
     with (
         tempfile.TemporaryDirectory() as store,
         tempfile.TemporaryDirectory() as folder,
@@ -336,9 +331,9 @@ def main() -> None:
     for group in groups:
         for name, seconds, peak, size, files in group:
             cells = ("", "") if np.isnan(seconds) else (f"{seconds:.1f}", f"{peak:.0f}")
-            table.add_row(name, *cells, size, files)
-        table.add_section()
-    Console(width=120).print(table)
+            report.add_row(name, *cells, size, files)
+        report.add_section()
+    Console(width=120).print(report)
 
 
 if __name__ == "__main__":

@@ -8,13 +8,13 @@ and activations apart. One of operations, and of GPU-hours at two assumed shares
 for the pairs of three rounds, and for scoring every video once.
 """
 
-import argparse
 import tempfile
 from functools import partial
 from pathlib import Path
 
 import torch
-from budget import CONFIGS, modules
+from budget import modules
+from experiment import CONFIGS, arguments
 from rich.console import Console
 from rich.table import Table
 from scoring import ANCHORS, published_lmm
@@ -74,9 +74,7 @@ def hours(flops: float, count: float, utilisations: list[float]) -> list[str]:
 
 def main() -> None:
     """Print both tables."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = arguments(__doc__)
     parser.add_argument("--videos", type=int, default=3_000_000)
     parser.add_argument("--utilisation", type=float, nargs=2, default=[0.2, 0.5])
     given = parser.parse_args()

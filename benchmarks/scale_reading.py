@@ -7,7 +7,6 @@ the 540p clip scaled up and encoded anew, for there is no real one. Sampling is 
 llava_onevision_0.5b.yaml and llava_onevision_7b.yaml (whole frames) and of round.yaml (windows).
 """
 
-import argparse
 import tempfile
 import time
 from collections.abc import Callable
@@ -18,6 +17,7 @@ from pathlib import Path
 import av
 import numpy as np
 import torch
+from experiment import arguments
 from rich.console import Console
 from rich.table import Table
 
@@ -74,9 +74,7 @@ def costs(video: Video) -> dict[str, str]:
 
 def main() -> None:
     """Print the table."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = arguments(__doc__)
     parser.add_argument("videos", nargs="*", type=Path, default=[CLIPS / name for name in REAL])
     given = parser.parse_args()
     torch.set_num_threads(1)

@@ -8,13 +8,12 @@ method ends, the slope of the log posterior bounds them, whose curvature is nowh
 Seconds are of CPU time, or of a GPU that is waited for; runs take turns, medians with quartiles.
 """
 
-import argparse
-import time
 from collections.abc import Callable
 from functools import partial
 
 import numpy as np
 import torch
+from experiment import arguments, now, with_quartiles
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor
@@ -26,14 +25,6 @@ STEPS = 50
 RATES = (0.01, 0.03, 0.1, 0.2, 0.3, 0.5, 1.0)
 BEST_RATE = 0.5
 """That came nearest to the optimum here after so many steps."""
-
-
-def now(device: torch.device) -> float:
-    """Return seconds, once a GPU has done all that it was given; of CPU time without one."""
-    if device.type == "cpu":
-        return time.process_time()
-    torch.cuda.synchronize(device)
-    return time.perf_counter()
 
 
 def log_posterior(preferences: Tensor, values: Tensor, link: Link) -> Tensor:
@@ -79,9 +70,7 @@ def slope(preferences: Tensor, values: Tensor, link: Link) -> float:
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = arguments(__doc__)
     parser.add_argument("--matrices", type=int, default=10_000)
     parser.add_argument("--items", type=int, default=6)
     parser.add_argument("--repeats", type=int, default=7)
@@ -112,9 +101,8 @@ def main() -> None:
         bound = f"< {slope(preferences, exact, link):.0e}"
         found = (bound, bound), (f"{float(errors[best].max()):.2f}", f"{float(errors[best].mean()):.3f}")
         for (name, taken), error in zip(seconds.items(), found, strict=True):
-            low, middle, high = np.quantile(taken, [0.25, 0.5, 0.75])
-            times = f"{middle / np.median(ours):.1f}"
-            table.add_row(link, name, f"{middle:.3f} [{low:.3f}, {high:.3f}]", times, *error)
+            times = f"{np.median(taken) / np.median(ours):.1f}"
+            table.add_row(link, name, with_quartiles(np.array(taken), 3), times, *error)
     Console(width=100).print(table)
 
 

@@ -26,11 +26,12 @@ from typing import Any
 
 import numpy as np
 import torch
+from experiment import QUIET, arguments, now, with_quartiles
 from lightning.pytorch import Callback, LightningModule, Trainer, seed_everything
 from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
-from scaling import adam_values, now
+from scaling import adam_values
 from scoring_ways import PARTS, WAYS, Clock, Operations, Setting, bordered, operations
 
 from callbacks.scores import ScoreWriter
@@ -175,8 +176,8 @@ def measure(setting: Setting, turns: int, console: Console) -> None:
     models = {name: rows[:, 1:3].sum(axis=1) for name, rows in taken.items()}
     for other in AGAINST:
         console.print(
-            f"{other} / {OURS}: {spread(working[other] / working[OURS])} beyond decoding, "
-            f"{spread(models[other] / models[OURS])} in tower and language model."
+            f"{other} / {OURS}: {with_quartiles(working[other] / working[OURS])} beyond decoding, "
+            f"{with_quartiles(models[other] / models[OURS])} in tower and language model."
         )
     console.print(bounds({setting.name: counted}))
 
@@ -197,12 +198,6 @@ def adam_error(setting: Setting) -> float:
     exact, _ = map_scores(matrices, "logit")
     with torch.enable_grad():
         return float((adam_values(matrices) - exact)[:, -1].abs().max())
-
-
-def spread(values: np.ndarray) -> str:
-    """Return `1.02 [1.00, 1.05]`: median and quartiles."""
-    low, middle, high = np.quantile(values, [0.25, 0.5, 0.75])
-    return f"{middle:.2f} [{low:.2f}, {high:.2f}]"
 
 
 class Meter(Callback):
@@ -242,10 +237,7 @@ def growth(setting: Setting, given: argparse.Namespace, console: Console) -> Non
         Trainer(
             accelerator="gpu" if setting.device.type == "cuda" else "cpu",
             devices=1,
-            logger=False,
-            enable_checkpointing=False,
-            enable_progress_bar=False,
-            enable_model_summary=False,
+            **QUIET,
             callbacks=[ScoreWriter(str(Path(folder) / "scores.csv")), meter],
         ).predict(setting.module, VideoDataModule(str(videos), workers=0), return_predictions=False)
     table = Table("videos", "seconds since", "resident, MB", title=f"{setting.name}: predict", box=SIMPLE)
@@ -276,9 +268,7 @@ def bounds(counted: Mapping[str, Operations]) -> Table:
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = arguments(__doc__)
     parser.add_argument("--videos", type=Path, help="default: real clips where present, else procedural ones")
     parser.add_argument("--checkpoint", type=Path, help="of an embedded model, beside the random ones")
     parser.add_argument("--models", nargs="*", default=PUBLISHED, help="published sizes, run on a GPU")

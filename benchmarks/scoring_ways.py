@@ -13,7 +13,8 @@ from functools import partial
 from typing import Any, cast
 
 import torch
-from scaling import adam_values, now
+from experiment import now
+from scaling import adam_values
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import DynamicCache
@@ -126,13 +127,18 @@ def released_together(setting: Setting, video: Video, clock: Clock) -> Tensor:
     return released(setting, video, clock, together=setting.draws)
 
 
-def without_prefixes(setting: Setting, video: Video, clock: Clock) -> Tensor:
-    """Show every video to the tower once, and whole prompts to the language model."""
-    lmm, anchors = setting.module.lmm, setting.module.anchors
+def encoded(setting: Setting, video: Video, clock: Clock) -> Tokens:
+    """Show each clip of a video to the tower once."""
     with clock("decode"):
         clips = setting.decode(video, setting.draws)
     with clock("vision"):
-        tokens = setting.encode(clips)
+        return setting.encode(clips)
+
+
+def without_prefixes(setting: Setting, video: Video, clock: Clock) -> Tensor:
+    """Show every video to the tower once, and whole prompts to the language model."""
+    lmm, anchors = setting.module.lmm, setting.module.anchors
+    tokens = encoded(setting, video, clock)
     with clock("prefill"):
         wins = anchors.matrix.new_empty(setting.draws, anchors.count)
         for places, held, _ in anchors.read(lmm):
@@ -146,10 +152,7 @@ def without_prefixes(setting: Setting, video: Video, clock: Clock) -> Tensor:
 def anchor_first(setting: Setting, video: Video, clock: Clock, *, both_orders: bool = False) -> Tensor:
     """Score our way, in one order or in both."""
     lmm, anchors = setting.module.lmm, setting.module.anchors
-    with clock("decode"):
-        clips = setting.decode(video, setting.draws)
-    with clock("vision"):
-        tokens = setting.encode(clips)
+    tokens = encoded(setting, video, clock)
     with clock("prefill"):
         wins = anchors.wins(lmm, tokens, setting.prefers, both_orders=both_orders)
     with clock("optimum"):
@@ -163,10 +166,7 @@ def both_orders(setting: Setting, video: Video, clock: Clock) -> Tensor:
 
 def pointwise(setting: Setting, video: Video, clock: Clock) -> Tensor:
     """Score by the other judgement, which needs no anchors and has another scale."""
-    with clock("decode"):
-        clips = setting.decode(video, setting.draws)
-    with clock("vision"):
-        tokens = setting.encode(clips)
+    tokens = encoded(setting, video, clock)
     with clock("prefill"):
         return setting.module.lmm.score(tokens)
 

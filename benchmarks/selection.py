@@ -7,10 +7,10 @@ another distribution, the same with shares of four sources, and to fill all bins
 sum of absolute histogram differences (at most 18) of a random choice, of the choice, and the proven bound.
 """
 
-import argparse
 import time
 
 import numpy as np
+from experiment import arguments
 from rich.console import Console
 from rich.table import Table
 
@@ -32,34 +32,32 @@ def made_up(
 
 def main() -> None:
     """Print the table."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = arguments(__doc__)
     parser.add_argument("--candidates", type=int, default=20000)
     parser.add_argument("--count", type=int, default=2000)
     parser.add_argument("--bins", type=int, default=10)
-    arguments = parser.parse_args()
+    given = parser.parse_args()
     generator = np.random.default_rng(0)
     loadings = generator.normal(size=(FACTORS, METRICS))
-    pool = made_up(generator, loadings, arguments.candidates, np.zeros(METRICS), 1.0)
+    pool = made_up(generator, loadings, given.candidates, np.zeros(METRICS), 1.0)
     other = made_up(generator, loadings, 1000, 0.8 * generator.normal(size=METRICS), 0.7)
-    sources = generator.choice(list(POOL), arguments.candidates, p=list(POOL.values())).tolist()
+    sources = generator.choice(list(POOL), given.candidates, p=list(POOL.values())).tolist()
 
-    title = f"{arguments.count} of {arguments.candidates}, {METRICS} metrics, {arguments.bins} bins"
+    title = f"{given.count} of {given.candidates}, {METRICS} metrics, {given.bins} bins"
     table = Table("target", "random", "chosen", "bound", "random / chosen", "seconds", title=title)
-    uniform = np.full((METRICS, arguments.bins), 1 / arguments.bins)
+    uniform = np.full((METRICS, given.bins), 1 / given.bins)
     for name, target, shares in (
         ("other set", other, None),
         ("other set, shares", other, SHARES),
         ("uniform", None, None),
     ):
-        edges = bin_edges(pool, target, arguments.bins)
+        edges = bin_edges(pool, target, given.bins)
         wanted = uniform if target is None else histograms(target, edges)
-        drawn = generator.choice(arguments.candidates, arguments.count, replace=False)
+        drawn = generator.choice(given.candidates, given.count, replace=False)
         random = np.abs(histograms(pool[drawn], edges) - wanted).sum()
         began = time.perf_counter()
         labels = sources if shares else None
-        chosen = select(pool, arguments.count, edges=edges, target=wanted, labels=labels, shares=shares)
+        chosen = select(pool, given.count, edges=edges, target=wanted, labels=labels, shares=shares)
         seconds = time.perf_counter() - began
         least = chosen.differences.sum()
         values = (f"{random:.3f}", f"{least:.3f}", f"{chosen.bound:.3f}", f"{random / least:.1f}")

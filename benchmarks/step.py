@@ -22,7 +22,6 @@ import argparse
 import gc
 import shutil
 import tempfile
-import time
 from collections import defaultdict
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -31,6 +30,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from experiment import QUIET, arguments, now, with_quartiles
 from lightning.pytorch import Callback, LightningModule, Trainer, seed_everything
 from lightning.pytorch.profilers import SimpleProfiler
 from rich.console import Console
@@ -91,14 +91,6 @@ class Setting:
             both_orders=both_orders,
             optimizer=partial(torch.optim.AdamW, lr=1e-5),
         )
-
-
-def now(device: torch.device) -> float:
-    """Return seconds, once a GPU has done all that it was given; of CPU time without one."""
-    if device.type == "cpu":
-        return time.process_time()
-    torch.cuda.synchronize(device)
-    return time.perf_counter()
 
 
 class TimedRounds(RoundDataModule):
@@ -228,12 +220,6 @@ class Report:
     shares: list[list[str]] = field(default_factory=list)
 
 
-def spread(values: np.ndarray, digits: int = 2) -> str:
-    """Return `1.02 [1.00, 1.05]`: median and quartiles."""
-    low, middle, high = np.quantile(values, [0.25, 0.5, 0.75])
-    return f"{middle:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
-
-
 def fit(
     module: RankingModule, data: TimedRounds, device: torch.device, steps: int, turns: Turns, **settings: Any
 ) -> None:
@@ -244,10 +230,7 @@ def fit(
         precision="bf16-mixed" if device.type == "cuda" else "32-true",
         max_steps=steps,
         limit_val_batches=0,
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
+        **QUIET,
         callbacks=[turns],
         **settings,
     ).fit(module, data)
@@ -289,13 +272,13 @@ def measure(setting: Setting, args: argparse.Namespace, device: torch.device, re
                 setting.name,
                 setting.parts,
                 "both" if both_orders else "one",
-                spread(1 / ours),
+                with_quartiles(1 / ours),
                 f"{sum(shape.sequences) / second:.0f}",
                 utilisation,
                 memory,
-                spread(bare / ours),
-                spread(100 * ((ours - distortion) / bare - 1), 1),
-                "" if released is None else spread(np.median(released) / ours),
+                with_quartiles(bare / ours),
+                with_quartiles(100 * ((ours - distortion) / bare - 1), 1),
+                "" if released is None else with_quartiles(np.median(released) / ours),
             ]
         )
         Console(width=170).print(" ".join(report.speed[-1]))
@@ -315,9 +298,7 @@ def measure(setting: Setting, args: argparse.Namespace, device: torch.device, re
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = arguments(__doc__)
     parser.add_argument("--videos", type=Path, help="default: a small procedural corpus")
     parser.add_argument("--models", nargs="+", default=MODELS, help="published sizes, on a GPU")
     parser.add_argument("--parts", nargs="+", default=["paper", "lora"])
@@ -355,26 +336,15 @@ def main() -> None:
     finally:
         shutil.rmtree(folder)
     card = torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU, one thread"
-    speed = Table(title=f"{card}: {args.pairs} pairs of 8 frames a step, medians [quartiles]")
     columns = ("model", "trained", "orders", "pairs/s", "tokens/s", "utilisation", "peak memory")
-    for column in (*columns, "times bare", "overhead, %", "times released"):
-        speed.add_column(column)
+    columns += ("times bare", "overhead, %", "times released")
+    speed = Table(*columns, title=f"{card}: {args.pairs} pairs of 8 frames a step, medians [quartiles]")
     for row in report.speed:
         speed.add_row(*row)
-    shares = Table(title="Shares of a step in both orders, no clip cached")
-    for column in (
-        "model",
-        "trained",
-        "decode",
-        "transfer",
-        "distortion",
-        "forward",
-        "backward",
-        "optimiser",
-    ):
-        shares.add_column(column)
-    for column in ("Lightning", "s a step"):
-        shares.add_column(column)
+    parts = ("decode", "transfer", "distortion", "forward", "backward", "optimiser", "Lightning")
+    shares = Table(
+        "model", "trained", *parts, "s a step", title="Shares of a step in both orders, no clip cached"
+    )
     for row in report.shares:
         shares.add_row(*row)
     Console(width=170).print(speed, shares)

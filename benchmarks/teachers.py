@@ -8,15 +8,14 @@ weighted consensus, of equal weights over all teachers, and of the best equal-we
 which the truth itself chooses; a difference is the weighted consensus less the best subset of the same seed.
 """
 
-import argparse
 from collections.abc import Callable, Iterable
 from itertools import combinations
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+from experiment import arguments, table
 from rich.console import Console
-from rich.table import Table
 
 from datamodules.distortions import DISTORTIONS
 from datamodules.labels import Request, fit_consensus
@@ -91,28 +90,24 @@ def three_ways(seed: int, kinds: Iterable[str]) -> tuple[float, float, float]:
 
 def main() -> None:
     """Print the table."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = arguments(__doc__)
     parser.add_argument("--seeds", type=int, default=12)
     seeds = range(parser.parse_args().seeds)
     console = Console(width=130)
 
-    table = Table(
-        title=f"SRCC with the truth, {len(seeds)} seeds; difference: weighted less best subset",
-        title_justify="left",
+    report = table(
+        f"SRCC with the truth, {len(seeds)} seeds; difference: weighted less best subset",
+        ["teachers"],
+        ("weighted", "equal, all", "best subset", "difference: mean", "worst", "best"),
     )
-    table.add_column("teachers")
-    for column in ("weighted", "equal, all", "best subset", "difference: mean", "worst", "best"):
-        table.add_column(column, justify="right")
     for name, kinds in SETS.items():
         ways = np.array([three_ways(seed, kinds) for seed in seeds])
         difference = ways[:, 0] - ways[:, 2]
         figures = (difference.mean(), difference.min(), difference.max())
-        table.add_row(
+        report.add_row(
             name, *(f"{value:.3f}" for value in ways.mean(axis=0)), *(f"{value:+.4f}" for value in figures)
         )
-    console.print(table)
+    console.print(report)
 
 
 if __name__ == "__main__":

@@ -36,8 +36,9 @@ from itertools import chain
 from pathlib import Path
 
 import torch
-from ablation import in_own_process, put, write_folds
+from ablation import put, write_folds
 from ablation_student import Job
+from experiment import arguments, in_own_process
 from judging import CORPUS_SEED, KeptClips, Row, clip_rows, procedural_rows, read_rows, write_rows
 from weak_to_strong_student import run_training
 from weak_to_strong_tables import judges_of, tables
@@ -120,9 +121,7 @@ def run(job: tuple[int, str, int], root: Path, answers: Path, args: argparse.Nam
 
 def main() -> None:
     """Train what is missing and print."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = arguments(__doc__)
     parser.add_argument("--steps", type=int, default=200, help="of 24 pairs, in every stage")
     parser.add_argument("--seeds", type=int, default=3, help="and folds")
     parser.add_argument("--jobs", type=int, default=2, help="trainings side by side, one thread each")

@@ -17,6 +17,7 @@ import numpy as np
 import pyarrow.compute as pc
 import torch
 from ablation_student import FirstRound, Job, configured
+from experiment import QUIET
 from judging import DRAWS, KeptClips, Row, trained
 from lightning.pytorch import LightningModule, Trainer
 from weak_to_strong_trainings import ENSEMBLE, LAPLACIAN, MIXED, TEACHERS, TRUTH, Control, Training
@@ -241,10 +242,7 @@ def run_training(
         limit_val_batches=0,
         gradient_clip_val=clipped,
         default_root_dir=place,
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
+        **QUIET,
         callbacks=[improvement, answers],
     )
     trainer.fit(module, data)

@@ -28,6 +28,8 @@ from vqa_lightning.lmm import LMMConfig
 from vqa_lightning.scoring import Scoring
 from vqa_lightning.training import RankingModule
 
+pytestmark = pytest.mark.usefixtures("own_cache")
+
 WHOLE = Sampling(frames=2, window=None)
 TINY = LMMConfig(embedded=EmbeddedSizes(image_size=32, hidden_size=32, vision_layers=1, text_layers=1))
 
@@ -58,11 +60,6 @@ def begun(
     ids = tuple(video.video_id for video in data.split("train"))
     data.begin_round(0, Consensus(ids, np.arange(len(ids), dtype=float), np.ones(len(ids))))
     return data
-
-
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
 
 
 class TestWholeFrames:

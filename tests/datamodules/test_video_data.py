@@ -13,6 +13,8 @@ from vqa_lightning.lmm import LMMConfig
 from vqa_lightning.scoring import Scoring
 from vqa_lightning.training import RankingModule
 
+pytestmark = pytest.mark.usefixtures("own_cache")
+
 
 def connected(data: VideoDataModule) -> VideoDataModule:
     """Gives the datamodule a model that it cuts clips for, and its videos."""
@@ -22,11 +24,6 @@ def connected(data: VideoDataModule) -> VideoDataModule:
     data.trainer.strategy.connect(module)
     data.setup("predict")
     return data
-
-
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
 
 
 class TestIntervals:

@@ -60,6 +60,28 @@ def shared_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("cache")
 
 
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, own_cache: None) -> Path:
+    """An empty current folder with a cache and label store of its own."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["vqa-lightning"])
+    return tmp_path
+
+
+@pytest.fixture
+def refused(capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    """Calls what is to end with exit code 2 and one sentence; returns the sentence."""
+
+    def end(command: Callable[..., object], *arguments: object) -> str:
+        with pytest.raises(SystemExit) as ended:
+            command(*arguments)
+        assert ended.value.code == 2
+        (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+        return line.removeprefix("error: ")
+
+    return end
+
+
 @contextmanager
 def no_file_above(size: int | None) -> Iterator[None]:
     """Lets no file become larger, as a full disk would; None: no limit."""

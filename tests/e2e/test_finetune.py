@@ -4,6 +4,7 @@ import csv
 import shutil
 import sys
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -50,12 +51,10 @@ def checkpoint(small_corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> 
 
 
 @pytest.fixture
-def here(checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def here(here: Path, checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A current folder, with the scores that the teachers gave before."""
-    monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_CACHE_HOME", str(checkpoint.parents[4] / "cache"))
-    monkeypatch.setattr(sys, "argv", ["vqa-lightning"])
-    return tmp_path
+    return here
 
 
 def finetune(checkpoint: Path, *more: str) -> None:
@@ -120,16 +119,11 @@ def test_bad_input_is_one_sentence(
     here: Path,
     small_corpus: Path,
     checkpoint: Path,
-    capsys: pytest.CaptureFixture[str],
+    refused: Callable[..., str],
     words: list[str],
     sentence: str,
 ) -> None:
     (here / "other.csv").write_text("path,mos\nelsewhere.mp4,3.0\n")
     (here / "letters.csv").write_text("path,mos\ncontent_000.mp4,good\n")
-    with pytest.raises(SystemExit) as ended:
-        finetune(checkpoint, f"--data.videos={small_corpus / 'manifest.csv'}", *words)
-    assert ended.value.code == 2
-    error = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
-    assert len(error) == 1
-    assert sentence in error[0]
+    assert sentence in refused(finetune, checkpoint, f"--data.videos={small_corpus / 'manifest.csv'}", *words)
     assert not (here / "runs").exists()

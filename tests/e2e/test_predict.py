@@ -21,15 +21,6 @@ ON_CPU = ["--trainer.accelerator=cpu", "--trainer.enable_progress_bar=false"]
 
 
 @pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty current folder with a cache of its own."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr(sys, "argv", ["vqa-lightning"])
-    return tmp_path
-
-
-@pytest.fixture
 def videos(mixed_corpus: Path, here: Path) -> Path:
     """A folder of four videos of half a second."""
     folder = here / "videos"
@@ -46,15 +37,6 @@ def words(checkpoint: Path, videos: Path, *more: str) -> list[str]:
 def rows_of(file: Path) -> list[dict[str, str]]:
     with file.open() as stream:
         return list(csv.DictReader(stream))
-
-
-def refused(command: list[str], capsys: pytest.CaptureFixture[str]) -> str:
-    with pytest.raises(SystemExit) as ended:
-        main(command)
-    assert ended.value.code == 2
-    (sentence,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
-    assert sentence.endswith(".")
-    return sentence
 
 
 class TestScores:
@@ -161,30 +143,30 @@ class TestEarlierOutput:
         tiny_checkpoint: Path,
         save_checkpoint: Callable[..., Path],
         videos: Path,
-        capsys: pytest.CaptureFixture[str],
+        refused: Callable[..., str],
     ) -> None:
         main(words(tiny_checkpoint, videos))
         before = (here / "scores.csv").read_text()
         other = save_checkpoint(here / "other.ckpt", seed=1)
-        assert "was written with RankingModule-" in refused(words(other, videos), capsys)
+        assert "was written with RankingModule-" in refused(main, words(other, videos))
         assert (here / "scores.csv").read_text() == before
 
     def test_of_other_videos_is_not_overwritten(
-        self, here: Path, tiny_checkpoint: Path, videos: Path, capsys: pytest.CaptureFixture[str]
+        self, here: Path, tiny_checkpoint: Path, videos: Path, refused: Callable[..., str]
     ) -> None:
         main(words(tiny_checkpoint, videos, "--output=scores.parquet"))
         before = pq.read_table(here / "scores.parquet")
         one = words(tiny_checkpoint, videos / "video-1.mp4", "--output=scores.parquet")
-        assert "video-0.mp4" in refused(one, capsys)
+        assert "video-0.mp4" in refused(main, one)
         assert pq.read_table(here / "scores.parquet").equals(before)
 
     @pytest.mark.parametrize("name", ["scores.csv", "scores.jsonl", "scores.parquet"])
     def test_that_is_no_table_of_scores_is_not_overwritten(
-        self, here: Path, tiny_checkpoint: Path, videos: Path, name: str, capsys: pytest.CaptureFixture[str]
+        self, here: Path, tiny_checkpoint: Path, videos: Path, name: str, refused: Callable[..., str]
     ) -> None:
         (here / name).write_text("a letter\nto a friend\n")
         assert f"{name} exists and is no table" in refused(
-            words(tiny_checkpoint, videos, "--output", name), capsys
+            main, words(tiny_checkpoint, videos, "--output", name)
         )
         assert (here / name).read_text() == "a letter\nto a friend\n"
 
@@ -236,17 +218,17 @@ class TestIntervals:
         assert pictures == [f"video-{index}.mp4.png" for index in range(4)]
 
     def test_of_another_length_are_another_output(
-        self, here: Path, tiny_checkpoint: Path, videos: Path, capsys: pytest.CaptureFixture[str]
+        self, here: Path, tiny_checkpoint: Path, videos: Path, refused: Callable[..., str]
     ) -> None:
         main(words(tiny_checkpoint, videos, "--data.score_every=0.2"))
         command = words(tiny_checkpoint, videos, "--data.score_every=0.1")
-        assert "scores.seconds.csv has rows that" in refused(command, capsys)
+        assert "scores.seconds.csv has rows that" in refused(main, command)
 
     def test_a_length_of_nothing_is_refused(
-        self, here: Path, tiny_checkpoint: Path, videos: Path, capsys: pytest.CaptureFixture[str]
+        self, here: Path, tiny_checkpoint: Path, videos: Path, refused: Callable[..., str]
     ) -> None:
         assert "data.score_every must be seconds above 0, or null; got 0.0." in refused(
-            words(tiny_checkpoint, videos, "--data.score_every=0"), capsys
+            main, words(tiny_checkpoint, videos, "--data.score_every=0")
         )
 
 
@@ -272,13 +254,13 @@ class TestCalibration:
         ]
 
     def test_of_another_model_is_refused(
-        self, here: Path, tiny_checkpoint: Path, videos: Path, capsys: pytest.CaptureFixture[str]
+        self, here: Path, tiny_checkpoint: Path, videos: Path, refused: Callable[..., str]
     ) -> None:
         self.save("RankingModule-0")
         command = words(tiny_checkpoint, videos, "--calibration=scale.json")
-        assert "scale.json was fitted for RankingModule-0" in refused(command, capsys)
+        assert "scale.json was fitted for RankingModule-0" in refused(main, command)
         (here / "scale.json").write_text("{}")
-        assert "scale.json cannot be read" in refused(command, capsys)
+        assert "scale.json cannot be read" in refused(main, command)
         assert not list(here.glob("*scores*"))
 
 
@@ -302,19 +284,17 @@ class TestBadInput:
         assert one_frame["score"] == rows[2]["score"]  # there is but one frame to look at
 
     def test_only_sound_is_an_error_of_the_command(
-        self, here: Path, tiny_checkpoint: Path, sound_file: Path, capsys: pytest.CaptureFixture[str]
+        self, here: Path, tiny_checkpoint: Path, sound_file: Path, refused: Callable[..., str]
     ) -> None:
-        assert "has no video stream" in refused(words(tiny_checkpoint, sound_file), capsys)
+        assert "has no video stream" in refused(main, words(tiny_checkpoint, sound_file))
         assert rows_of(here / "scores.csv")[0]["status"] == "error"
 
-    def test_no_videos_named(
-        self, here: Path, tiny_checkpoint: Path, capsys: pytest.CaptureFixture[str]
-    ) -> None:
+    def test_no_videos_named(self, here: Path, tiny_checkpoint: Path, refused: Callable[..., str]) -> None:
         command = ["predict", "--ckpt_path", str(tiny_checkpoint), *ON_CPU]
-        assert "data.videos must be a folder, a file, a glob or a manifest" in refused(command, capsys)
+        assert "data.videos must be a folder, a file, a glob or a manifest" in refused(main, command)
 
     def test_a_teacher_has_no_human_scale(
-        self, here: Path, videos: Path, capsys: pytest.CaptureFixture[str]
+        self, here: Path, videos: Path, refused: Callable[..., str]
     ) -> None:
         command = ["predict", "--model.teacher=datamodules.Laplacian", "--data.videos", str(videos), *ON_CPU]
-        assert "does not go with --model.teacher" in refused([*command, "--calibration=a.json"], capsys)
+        assert "does not go with --model.teacher" in refused(main, [*command, "--calibration=a.json"])

@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pyarrow.dataset as ds
@@ -26,15 +27,6 @@ class Counting(Laplacian):
             file.write("x" * (len(clips) // self.sampling.segments))
         return super().score(clips)
 """
-
-
-@pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty current folder with a cache and label store of its own."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr(sys, "argv", ["vqa-lightning"])
-    return tmp_path
 
 
 @pytest.fixture
@@ -159,35 +151,19 @@ class TestBadInput:
         ],
     )
     def test_settings(
-        self, here: Path, mixed: Path, words: list[str], sentence: str, capsys: pytest.CaptureFixture[str]
+        self, here: Path, mixed: Path, words: list[str], sentence: str, refused: Callable[..., str]
     ) -> None:
         (here / "file").touch()
         (here / "last.ckpt").touch()
-        with pytest.raises(SystemExit) as ended:
-            main(
-                [
-                    "predict",
-                    *words,
-                    "--model.teacher=datamodules.Laplacian",
-                    f"--data.videos={mixed}",
-                    *ON_CPU,
-                ]
-            )
-        assert ended.value.code == 2
-        assert sentence in capsys.readouterr().err
+        assert sentence in refused(annotate, "datamodules.Laplacian", mixed, *words)
         assert not list(here.glob("scores*"))
 
-    def test_a_file_of_scores_is_no_model(
-        self, here: Path, mixed: Path, capsys: pytest.CaptureFixture[str]
-    ) -> None:
+    def test_a_file_of_scores_is_no_model(self, here: Path, mixed: Path, refused: Callable[..., str]) -> None:
         (here / "given.csv").write_text("path,score\na.mp4,1\n")
-        with pytest.raises(SystemExit):
-            annotate("datamodules.ScoresFile", mixed, "--model.teacher.path=given.csv")
-        assert "model.teacher must be a teacher that scores clips" in capsys.readouterr().err
+        told = refused(annotate, "datamodules.ScoresFile", mixed, "--model.teacher.path=given.csv")
+        assert "model.teacher must be a teacher that scores clips" in told
 
-    def test_nothing_readable(self, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def test_nothing_readable(self, here: Path, refused: Callable[..., str]) -> None:
         (here / "broken.mp4").write_bytes(b"no video")
-        with pytest.raises(SystemExit):
-            annotate("datamodules.Laplacian", here / "broken.mp4")
-        assert "not one of 1 videos" in capsys.readouterr().err
+        assert "not one of 1 videos" in refused(annotate, "datamodules.Laplacian", here / "broken.mp4")
         assert rows_of(here / "scores.csv")[0]["status"] == "error"

@@ -19,6 +19,8 @@ from vqa_lightning.lmm import LMMConfig, TrainedParts
 from vqa_lightning.scoring import Scoring
 from vqa_lightning.training import RankingModule
 
+pytestmark = pytest.mark.usefixtures("own_cache")
+
 TINY = LMMConfig(embedded=EmbeddedSizes(image_size=32, hidden_size=32, vision_layers=1, text_layers=1))
 BATCHES = 6
 
@@ -75,11 +77,6 @@ def run(
     )
     trainer.fit(module, data, ckpt_path=checkpoint, weights_only=True)
     return {name: value.clone() for name, value in module.state_dict().items()}, rounds
-
-
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
 
 
 # In the first and in the second epoch, and after the last batch of either, before the epoch ends.

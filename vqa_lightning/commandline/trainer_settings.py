@@ -1,7 +1,7 @@
 """Settings of the Trainer whose mistakes Lightning answers with a traceback."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from lightning.pytorch.accelerators import AcceleratorRegistry
@@ -11,7 +11,7 @@ from datamodules.errors import InputError
 
 _DEVICES = re.compile(r"auto|-1|\d+(?:, ?\d+)*,?")
 
-_KNOWN = {
+_KNOWN: dict[str, tuple[str, Callable[[str], object]]] = {
     "devices": ("auto or a number or list of devices", _DEVICES.fullmatch),
     "accelerator": ("auto, gpu, cpu, cuda, mps or tpu", {"auto", "gpu", *AcceleratorRegistry}.__contains__),
     "strategy": ("auto or a strategy such as ddp or fsdp", {"auto", *StrategyRegistry}.__contains__),

@@ -26,6 +26,8 @@ from vqa_lightning.training import RankingModule
 from vqa_lightning.training.finite_steps import PATIENCE, DroppedSteps, drop_unless_finite
 from vqa_lightning.training.optimizers import MuonAdamW, local
 
+pytestmark = pytest.mark.usefixtures("own_cache")
+
 TINY = LMMConfig(embedded=EmbeddedSizes(image_size=32, hidden_size=32, vision_layers=1, text_layers=1))
 
 
@@ -86,11 +88,6 @@ def fit(
     )
     trainer.fit(module, data)
     return module, data, watched, trainer
-
-
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
 
 
 class TestTraining:
