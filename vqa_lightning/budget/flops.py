@@ -19,6 +19,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from datamodules.labels import LEVELS
 from vqa_lightning.lmm import LMM
 from vqa_lightning.lmm.motion import FrameDifferences, VideoBackbone
+from vqa_lightning.lmm.quality_tower import QualityTower
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ class StepShape:
 
     Attributes:
         step: the training step.
-        pictures: of a clip, as the tower groups them.
+        pictures: of a clip, as the tower groups them; none where the tower is shown nothing.
         patches: of a picture; a patch attends to the patches of its own picture alone.
         asked: prompts in which levels are asked for; the first ones of `sequences`.
         sequences: tokens of every sequence that passes the language model.
@@ -71,6 +72,7 @@ class StepFlops:
     Attributes:
         tower: in the weights of the vision tower.
         projector: in the weights of the vision projector.
+        quality: in the quality tower and its projector.
         motion: in the motion path.
         language_model: in the weights of the decoder, adapters included.
         heads: for level words and scores.
@@ -79,6 +81,7 @@ class StepFlops:
 
     tower: int
     projector: int
+    quality: int
     motion: int
     language_model: int
     heads: int
@@ -87,7 +90,7 @@ class StepFlops:
     @property
     def total(self) -> int:
         """All of them."""
-        parts = (self.tower, self.projector, self.motion, self.language_model, self.heads)
+        parts = (self.tower, self.projector, self.quality, self.motion, self.language_model, self.heads)
         return sum(parts) + self.attention
 
 
@@ -99,8 +102,8 @@ def step_shape(lmm: LMM, step: Step) -> StepShape:
         step: the training step.
     """
     size = lmm.family.size_for(*step.frame, len(lmm.seconds))
-    opening, block, between, _, question = (len(ids) for ids in lmm.prompt_ids(size))
-    block += 0 if lmm.motion is None else lmm.sampling.segments
+    opening, _, between, _, question = (len(ids) for ids in lmm.prompt_ids(size))
+    block = lmm.clip_tokens(size)
     pairwise = "pairwise" in step.judgements
     asked = step.pairs * (1 + step.both_orders) if pairwise else 0
     # A clip that stands first in a prompt has its score from there.
@@ -108,7 +111,7 @@ def step_shape(lmm: LMM, step: Step) -> StepShape:
     time, *side = _patch(lmm)
     return StepShape(
         step=step,
-        pictures=ceil(len(lmm.seconds) / time),
+        pictures=ceil(len(lmm.seconds) / time) if lmm.pictures else 0,
         patches=(size[0] // side[0]) * (size[1] // side[1]),
         asked=asked,
         sequences=(opening + 2 * block + between + question,) * asked + (opening + block,) * alone,
@@ -138,7 +141,8 @@ def step_flops(lmm: LMM, shape: StepShape) -> StepFlops:
     family = lmm.family
     patches = shape.clips * shape.pictures * shape.patches
     tokens = sum(shape.sequences)
-    seen = [family.tower, family.projector, *([] if lmm.motion is None else [lmm.motion])]
+    by_segment = [part for part in (lmm.quality_tower, lmm.motion) if part is not None]
+    seen = [family.tower, family.projector, *by_segment]
     in_tower = is_trained(family.tower)
     in_decoder = any(is_trained(part) for part in (*seen, family.language_model))
     # Projectors may take several patches as one.
@@ -157,6 +161,7 @@ def step_flops(lmm: LMM, shape: StepShape) -> StepFlops:
     return StepFlops(
         tower=patches * _per_token(family.tower, passes=in_tower, without=family.projector),
         projector=patches * tower_width // merged * _per_token(family.projector, passes=in_tower),
+        quality=0 if lmm.quality_tower is None else _quality_flops(lmm.quality_tower, lmm, shape),
         motion=0 if lmm.motion is None else _motion_flops(lmm.motion, shape.clips * lmm.sampling.segments),
         language_model=tokens * _per_token(family.language_model, passes=in_decoder),
         heads=words * family.head.in_features * _factor(family.head, in_decoder)
@@ -185,6 +190,15 @@ def _per_token(part: nn.Module, *, passes: bool, without: nn.Module | None = Non
             # Pixels need no gradient.
             count += layer.weight.numel() * _factor(layer, passes and isinstance(layer, nn.Linear))
     return count
+
+
+def _quality_flops(quality: QualityTower, lmm: LMM, shape: StepShape) -> int:
+    tokens = shape.clips * lmm.sampling.segments
+    frame = torch.empty(1, 3, *shape.step.frame, device="meta")
+    # Convolutions have no cost a token: one frame is counted as it runs, on the meta device.
+    with FlopCounterMode(display=False) as counter:
+        deepcopy(quality.stages).to("meta")(frame)
+    return tokens * (int(counter.get_total_flops()) + _per_token(quality.projector, passes=False))
 
 
 def _motion_flops(motion: FrameDifferences | VideoBackbone, tokens: int) -> int:

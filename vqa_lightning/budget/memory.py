@@ -13,6 +13,7 @@ from torch import nn
 from datamodules.errors import InputError
 from vqa_lightning.budget.flops import StepShape, is_trained
 from vqa_lightning.lmm import LMM
+from vqa_lightning.lmm.quality_features import PIXELS
 from vqa_lightning.lmm.sharding import blocks
 
 GB = 10**9
@@ -123,7 +124,7 @@ def estimate(
     if shape.step.all_positions:
         logits += ENTROPY_POSITIONS * lmm.family.head.out_features * (element + 3 * 4)
     parts = {
-        "weights": sum(p.nbytes for p in lmm.parameters()) // shards,
+        "weights": sum(p.nbytes for p in lmm.parameters()) // shards + _constants(lmm),
         "gradients": sum(p.nbytes for p in trained) // shards,
         "optimizer": 4 * states * sum(p.numel() for p in trained) // shards,
         "copies": copies if shards == 1 else _gathered(lmm, element),
@@ -175,14 +176,30 @@ def _activations(lmm: LMM, shape: StepShape, element: int, checkpointing: bool) 
     patches = shape.clips * shape.pictures * shape.patches
     tower = _tower(family.tower, patches, element)
     decoder = _decoder(family.language_model, sum(shape.sequences), element)
-    parts = [family.projector] if lmm.motion is None else [family.projector, lmm.motion]
+    by_segment = [part for part in (lmm.quality_tower, lmm.motion) if part is not None]
+    parts = [family.projector, *by_segment]
     below = is_trained(family.tower)
     reached = below or any(map(is_trained, [family.language_model, *parts]))
     from_tower = tower.held(checkpointing) if below else 0
     in_decoder = decoder.held(checkpointing) + decoder.at_once(checkpointing) if reached else 0
     # Where nothing is kept a layer still computes.
     in_tower = tower.at_once(checkpointing) if below else tower.kept
-    return from_tower + max(in_decoder, in_tower, decoder.kept)
+    return from_tower + max(in_decoder, in_tower, decoder.kept, _quality(lmm, shape))
+
+
+def _constants(lmm: LMM) -> int:
+    """Return the bytes of the quality tower's weights, which are buffers and whole on every device."""
+    return 0 if lmm.quality_tower is None else sum(b.nbytes for b in lmm.quality_tower.buffers())
+
+
+def _quality(lmm: LMM, shape: StepShape) -> int:
+    """Return the bytes that the quality tower needs at a time: what its widest layer reads and writes."""
+    if lmm.quality_tower is None:
+        return 0
+    frame = prod(shape.step.frame)
+    frames = min(shape.clips * lmm.sampling.segments, max(1, PIXELS["cuda"] // frame))
+    # 96 channels at a quarter of the pixels and 96 at a sixteenth, in float32.
+    return frames * frame * 4 * (96 // 4 + 96 // 16)
 
 
 def _tower(tower: nn.Module, patches: int, element: int) -> _Stack:

@@ -3,9 +3,11 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from datamodules.checks import check_that
 from datamodules.video.views import View
 from vqa_lightning.families.embedded import EmbeddedSizes
 from vqa_lightning.lmm.motion import Motion
+from vqa_lightning.lmm.quality_tower import QualityTowerName
 
 
 @dataclass(frozen=True)
@@ -24,12 +26,19 @@ class LMMConfig:
         motion_weights: weights of the video backbone: a torchvision name such as KINETICS400_V1, or a file;
             null: random.
         motion_trained: train the video backbone too, not only its projector.
+        quality_tower: add a token a segment from the first frame of the segment in native pixels, made by the
+            early stages of a network that was pretrained on photographs and stays frozen.
+        pictures: show clips to the family's own tower; without it a clip is its quality and motion tokens.
         checkpointing: compute activations again in the backward pass to save memory; by default for published
             models only.
-        feature_cache: folder in which the features of a frozen tower are kept from one epoch to the next;
-            null: nowhere.
-        feature_cache_gb: gigabytes beyond which nothing is added to the feature cache.
+        feature_cache: where the features of frozen towers are kept from one epoch to the next: a folder;
+            memory, for those of the quality tower alone, while clips are on the CPU; null: nowhere.
+        feature_cache_gb: gigabytes beyond which nothing is added to the folder, and the features that were
+            not asked for longest leave the memory.
         embedded: family and sizes of the embedded model.
+
+    Raises:
+        InputError: a clip would have no tokens.
     """
 
     pretrained: str | None = None
@@ -38,7 +47,15 @@ class LMMConfig:
     motion: Motion | None = None
     motion_weights: str | None = None
     motion_trained: bool = False
+    quality_tower: QualityTowerName | None = None
+    pictures: bool = True
     checkpointing: bool | None = None
     feature_cache: str | None = None
     feature_cache_gb: float = 100.0
     embedded: EmbeddedSizes = EmbeddedSizes()  # noqa: RUF009 - frozen
+
+    def __post_init__(self) -> None:
+        """Check that something of a clip is shown."""
+        shown = self.pictures or self.motion is not None or self.quality_tower is not None
+        must_be = "true where model.lmm.motion and model.lmm.quality_tower are null"
+        check_that(shown, "model.lmm.pictures", must_be, self.pictures)

@@ -24,6 +24,7 @@ from vqa_lightning.lmm.feature_cache import FeatureCache
 from vqa_lightning.lmm.motion import build_motion
 from vqa_lightning.lmm.prefix import Prefix
 from vqa_lightning.lmm.prompt import ANSWER, QUESTION, QWEN_CHAT, SYSTEM
+from vqa_lightning.lmm.quality_tower import QualityTower
 from vqa_lightning.losses import position_entropy
 
 FRAME_SECONDS = 1 / 30
@@ -53,7 +54,7 @@ class LMM(nn.Module):
 
     Args:
         config: which checkpoint, or the family and sizes of the embedded model.
-        sampling: how clips are cut: it decides what the tower and the motion path see. The prompt has the
+        sampling: how clips are cut: it decides what the towers and the motion path see. The prompt has the
             sampling's nominal time stamps, so that clips of one size make prompts of one length.
         dtype: of the published model's weights; "auto": as they are stored.
         weights: False: build a published model without reading its weights.
@@ -88,14 +89,16 @@ class LMM(nn.Module):
         self.view: View = config.view or ("resize" if published else "crop")
         self.sampling = sampling
         self.prompt = config.prompt
+        self.pictures = config.pictures
         pictures = sampling.segments * (1 if config.motion else sampling.frames)
-        if VIEWS[self.view] > 1 and pictures % self.family.merged_frames:
+        if self.pictures and VIEWS[self.view] > 1 and pictures % self.family.merged_frames:
             raise InputError(
                 f"model.sampling.segments must be even under model.lmm.view {self.view}, for the tower "
                 f"merges {self.family.merged_frames} consecutive pictures; got {pictures} of each kind."
             )
         width = self.family.head.in_features
         self.score_head = nn.Linear(width, 1)
+        self.quality_tower = QualityTower(sampling.frames, width) if config.quality_tower else None
         self.motion = (
             build_motion(
                 config.motion, sampling.frames, width, config.motion_weights, trained=config.motion_trained
@@ -156,6 +159,26 @@ class LMM(nn.Module):
             self._prompts[size] = (ids[:a], ids[a:b], ids[b:c], ids[c:d], ids[d:])
         return self._prompts[size]
 
+    def clip_tokens(self, size: tuple[int, int]) -> int:
+        """Return how many tokens stand for a clip in a prompt.
+
+        Args:
+            size: height and width of the pictures as the tower sees them.
+        """
+        block = self.prompt_ids(size)[1]
+        kept = len(block) if self.pictures else sum(map(len, self._around(block)))
+        return kept + self.sampling.segments * len(self._by_segment)
+
+    @property
+    def _by_segment(self) -> list[nn.Module]:
+        """What gives a token a segment, in the order of the tokens."""
+        return [part for part in (self.quality_tower, self.motion) if part is not None]
+
+    def _around(self, block: list[int]) -> tuple[list[int], list[int]]:
+        """Return what opens and what closes a video, without its pictures and what stands between them."""
+        visual = [place for place, token in enumerate(block) if token in self.family.visual_ids]
+        return block[: visual[0]], block[visual[-1] + 1 :]
+
     def encode(self, clips: Clips) -> Tokens:
         """Turn clips into the tokens that stand for them in the prompt.
 
@@ -163,7 +186,8 @@ class LMM(nn.Module):
             clips: (N, T, 3, H, W) in [0, 1], or N clips of different sizes; shown to the tower by the view.
 
         Returns:
-            The tokens of each clip: those of its pictures in order of time, then those of motion.
+            The tokens of each clip, each kind in order of time: those of its pictures, of the quality tower,
+            then of motion. Without pictures the others stand between what opens and what closes a video.
         """
         if isinstance(clips, Tensor):
             return self._encode(clips)
@@ -174,6 +198,21 @@ class LMM(nn.Module):
         return encoded.take([order.index(row) for row in range(len(order))])
 
     def _encode(self, clips: Tensor) -> Tokens:
+        dtype = self.model.get_input_embeddings().weight.dtype
+        by_segment = [Tokens.alike(part(clips).to(dtype)) for part in self._by_segment]
+        if self.pictures:
+            seen = self._seen(clips)
+            return join(seen, *by_segment) if by_segment else seen
+        height, width = clips.shape[-2:]
+        size = self.family.size_for(height, width, len(self.seconds))
+        opening, closing = (
+            [Tokens.alike(self._embed(ids)).expand(len(clips))] if ids else []
+            for ids in self._around(self.prompt_ids(size)[1])
+        )
+        return join(*opening, *by_segment, *closing)
+
+    def _seen(self, clips: Tensor) -> Tokens:
+        """Show clips to the family's own tower."""
         pictures = clips if self.motion is None else clips[:, :: self.sampling.frames]
         height, width = clips.shape[-2:]
         size = self.family.size_for(height, width, len(self.seconds))
@@ -191,10 +230,7 @@ class LMM(nn.Module):
         positions, advance = self.family.positions(ids, size) or (None, None)
         if positions is not None:
             positions = positions.to(clips.device)
-        tokens = Tokens.alike(embeddings, positions, advance, deep)
-        if self.motion is None:
-            return tokens
-        return join(tokens, Tokens.alike(self.motion(clips).to(embeddings.dtype)))
+        return Tokens.alike(embeddings, positions, advance, deep)
 
     def _embed(self, ids: list[int]) -> Tensor:
         embedding = self.model.get_input_embeddings()

@@ -1,7 +1,8 @@
 """Which parameters of the LMM are trained: the paper's, low-rank adapters, all of them, or our heads only.
 
 Adapters are injected in place: modules keep their paths, and everything else works on the LMM whatever is
-trained. What arrives frozen, such as a motion backbone, stays frozen.
+trained. What arrives frozen, such as a motion backbone, stays frozen, and so does a tower that is not shown
+anything.
 """
 
 import re
@@ -14,7 +15,7 @@ from peft import LoraConfig, inject_adapter_in_model
 from peft.tuners.tuners_utils import cast_adapter_dtype
 from torch import nn
 
-from datamodules.checks import check_above, check_choice, check_least
+from datamodules.checks import check_above, check_choice, check_least, check_that
 from datamodules.errors import InputError
 from vqa_lightning.lmm.lmm import LMM
 
@@ -23,7 +24,7 @@ Parts = Literal["paper", "lora", "full", "head"]
 
 @dataclass(frozen=True)
 class TrainedParts:
-    """The parts that are trained; the score head and the motion path's projector always are.
+    """The parts that are trained; the score head and the projectors of motion and quality always are.
 
     Args:
         parts: paper (vision tower and projector; the language model is frozen), lora (adapters; all the LMM's
@@ -81,15 +82,21 @@ def train_parts(lmm: LMM, settings: TrainedParts) -> None:
         settings: what is trained.
 
     Raises:
-        InputError: `targets` matches no Linear layer, or a layer that is not Linear.
+        InputError: `targets` matches no Linear layer, or a layer that cannot have an adapter, or a tower
+            would be adapted that the LMM does not show pictures to.
     """
+    check_that(
+        lmm.pictures or not settings.tower,
+        "model.trained.tower",
+        "false where model.lmm.pictures is false",
+        settings.tower,
+    )
     family = lmm.family
     own = {id(p) for p in lmm.parameters()}
     fixed = {id(p) for p in lmm.parameters() if not p.requires_grad}
-    fixed |= {id(p) for part in family.unreached for p in part.parameters()}
-    heads: list[nn.Module] = [lmm.score_head]
-    if lmm.motion is not None:
-        heads.append(lmm.motion)
+    fixed |= _unread(lmm)
+    with_heads: tuple[nn.Module | None, ...] = (lmm.score_head, lmm.quality_tower, lmm.motion)
+    heads = [part for part in with_heads if part is not None]
     parts: dict[Parts, list[nn.Module]] = {
         "paper": [family.tower, family.projector, *heads],
         "lora": heads,
@@ -103,10 +110,21 @@ def train_parts(lmm: LMM, settings: TrainedParts) -> None:
         parameter.requires_grad_(id(parameter) in trained or id(parameter) not in own)
 
 
+def _unread(lmm: LMM) -> set[int]:
+    """Return the ids of the parameters that nothing shown to the LMM passes."""
+    family = lmm.family
+    unread = {id(p) for part in family.unreached for p in part.parameters()}
+    if lmm.pictures:
+        return unread
+    read = {id(p) for part in (family.language_model, family.head) for p in part.parameters()}
+    return unread | {id(p) for p in lmm.model.parameters()} - read
+
+
 def _inject(lmm: LMM, settings: TrainedParts) -> None:
     family = lmm.family
     # The level words are read from the head's weight itself, which an adapter would leave as it is.
-    left_out = _layers(family.head, *family.unreached)
+    unseen = () if lmm.pictures else (family.tower, family.projector)
+    left_out = _layers(family.head, *family.unreached, *unseen)
     linear = {
         name: layer
         for name, layer in lmm.model.named_modules()
@@ -155,8 +173,8 @@ def hold(lmm: LMM, frozen: torch.dtype) -> None:
     """Cast parameters: under autocast the frozen take half the memory and the trained stay float32.
 
     Args:
-        lmm: changed in place; buffers stay, and so does a frozen motion backbone, which is small and whose
-            running statistics are float32.
+        lmm: changed in place; buffers, the quality tower's weights among them, stay, and so does a frozen
+            motion backbone, which is small and whose running statistics are float32.
         frozen: type of the model's frozen parameters from now on, such as bfloat16. `unreached` parameters
             stay float32, for they are fed whatever the trained layers before them give.
     """

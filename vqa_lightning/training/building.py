@@ -5,18 +5,20 @@ of before teachers annotate, weights are read, or a run folder is made.
 """
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import torch
 from lightning.pytorch import Trainer
 from lightning.pytorch.strategies import ModelParallelStrategy
 
-from datamodules.checks import check_choice
+from datamodules.checks import check_choice, check_that
 from datamodules.errors import InputError
 from datamodules.video import Sampling
 from datamodules.video.views import require_native
 from vqa_lightning.budget.flops import Step, step_shape
 from vqa_lightning.budget.memory import check_context, check_fits, estimate
 from vqa_lightning.lmm import LMM, LMMConfig, TrainedParts
+from vqa_lightning.lmm.feature_cache import MEMORY, FeatureCache, FeatureMemory, require_frozen
 from vqa_lightning.lmm.trained_parts import hold, train_parts
 
 PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
@@ -49,7 +51,7 @@ def build_lmm(
     stored = half and config.pretrained is not None
     lmm = LMM(config, sampling, "auto" if stored else torch.float32, weights=weights)
     window = sampling.window
-    if window is not None:
+    if window is not None and lmm.pictures:
         require_native(lmm.view, window, lmm.family.size_for(window, window, len(lmm.seconds)))
     train_parts(lmm, trained)
     if "pointwise" not in judgements:
@@ -58,11 +60,58 @@ def build_lmm(
         lmm.family.head.requires_grad_(False)
     if not any(parameter.requires_grad for parameter in lmm.parameters()):
         raise InputError(
-            f"model.trained.parts {trained.parts} with model.judgements {list(judgements)} and no motion "
-            "path trains nothing: choose other parts, or add pointwise."
+            f"model.trained.parts {trained.parts} with model.judgements {list(judgements)} and neither "
+            "a motion path nor a quality tower trains nothing: choose other parts, or add pointwise."
         )
     hold(lmm, frozen=torch.bfloat16 if half else torch.float32)
     return lmm
+
+
+def check_features(lmm: LMM, config: LMMConfig) -> None:
+    """Refuse a cache of features that no frozen tower makes.
+
+    Args:
+        lmm: from `build_lmm`; may be on the meta device.
+        config: of the LMM.
+
+    Raises:
+        InputError: a folder is named and the family's tower is trained, or the memory is and there is no
+            quality tower.
+    """
+    if config.feature_cache == MEMORY:
+        check_that(
+            lmm.quality_tower is not None,
+            "model.lmm.feature_cache",
+            "null or a folder where model.lmm.quality_tower is null",
+            MEMORY,
+        )
+    elif config.feature_cache is not None and lmm.pictures:
+        require_frozen(config.feature_cache, lmm.family.tower, lmm.family.projector)
+
+
+def keep_features(lmm: LMM, config: LMMConfig) -> None:
+    """Give an LMM's frozen towers the cache of features that its config asks for.
+
+    Args:
+        lmm: from `build_lmm`; changed in place.
+        config: of the LMM.
+
+    Raises:
+        InputError: as `check_features`, or the folder cannot be written to.
+    """
+    check_features(lmm, config)
+    if config.feature_cache is None:
+        return
+    quality, gigabytes = lmm.quality_tower, config.feature_cache_gb
+    if config.feature_cache == MEMORY:
+        assert quality is not None
+        quality.cache = FeatureMemory(gigabytes, quality.stages)
+        return
+    folder = Path(config.feature_cache)
+    if lmm.pictures:
+        lmm.cache = FeatureCache(folder, gigabytes, lmm.family.tower, lmm.family.projector)
+    if quality is not None:
+        quality.cache = FeatureCache(folder, gigabytes, quality.stages)
 
 
 def check_precision(precision: str) -> None:

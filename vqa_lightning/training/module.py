@@ -23,11 +23,16 @@ from datamodules.video_data import VideoDataModule
 from vqa_lightning.budget.flops import Step
 from vqa_lightning.checkpoints.resumable import start_from
 from vqa_lightning.lmm import LMM, LMMConfig, TrainedParts
-from vqa_lightning.lmm.feature_cache import FeatureCache, require_frozen
 from vqa_lightning.lmm.sharding import build_on_meta, build_sharded, shard
 from vqa_lightning.losses import Losses
 from vqa_lightning.scoring import Judgement, Scoring
-from vqa_lightning.training.building import build_lmm, check_precision, check_step
+from vqa_lightning.training.building import (
+    build_lmm,
+    check_features,
+    check_precision,
+    check_step,
+    keep_features,
+)
 from vqa_lightning.training.defaults import default_optimizer, default_sampling, default_trained
 from vqa_lightning.training.epoch_ends import end_epoch_again
 from vqa_lightning.training.evaluation import JudgingModule
@@ -99,8 +104,7 @@ class RankingModule(JudgingModule):
             return
         with torch.random.fork_rng(devices=[]):
             lmm = build_on_meta(lambda: self.build_lmm(half=self._half, weights=False))
-            if self.lmm_config.feature_cache is not None:
-                require_frozen(self.lmm_config.feature_cache, lmm.family.tower, lmm.family.projector)
+            check_features(lmm, self.lmm_config)
             data = self.trainer.datamodule  # type: ignore[attr-defined]
             if isinstance(data, VideoDataModule):
                 side = self.sampling.window
@@ -134,10 +138,7 @@ class RankingModule(JudgingModule):
             self.pointwise_loss.requires_grad_(False)
         if self.init_from is not None and self._fits and self.trainer.ckpt_path is None:
             start_from(self, Path(self.init_from))
-        config, family = self.lmm_config, self.lmm.family
-        if config.feature_cache is not None:
-            folder = Path(config.feature_cache)
-            self.lmm.cache = FeatureCache(folder, config.feature_cache_gb, family.tower, family.projector)
+        keep_features(self.lmm, self.lmm_config)
 
     @property
     def _half(self) -> bool:

@@ -1,0 +1,63 @@
+"""The quality tower: a frozen network's early stages on native pixels, as one token a segment.
+
+The family's own tower sees what a picture shows; what was done to the picture is seen here, by a network that
+was pretrained on photographs and is never trained further. Only a projector learns.
+"""
+
+from typing import Literal
+
+from torch import Tensor, nn
+
+from vqa_lightning.lmm.efficientnet import EarlyStages, published_weights
+from vqa_lightning.lmm.feature_cache import FeatureCache, FeatureMemory, Features
+from vqa_lightning.lmm.quality_features import FEATURES, LIMIT, quality_features, read_statistics
+
+QualityTowerName = Literal["efficientnet_lite0"]
+
+
+class QualityTower(nn.Module):
+    """The features of the first frame of each segment, standardised and projected to a token.
+
+    The network's weights are buffers that no checkpoint holds: the package that they come from is always
+    there. Checkpoints do hold what features are standardised by, for the projector has learnt beside it.
+
+    Args:
+        frames: K, frames of a segment.
+        width: D of the language model's tokens.
+
+    Raises:
+        InputError: the package with the network's weights is not installed.
+    """
+
+    mean: Tensor
+    deviation: Tensor
+
+    def __init__(self, frames: int, width: int) -> None:
+        super().__init__()
+        self.frames = frames
+        self.stages = EarlyStages(published_weights())
+        for name, values in read_statistics()._asdict().items():
+            self.register_buffer(name, values)
+        self.cache: FeatureCache | FeatureMemory | None = None
+        self.projector = nn.Sequential(nn.Linear(FEATURES, width), nn.GELU(), nn.Linear(width, width))
+
+    def features(self, clips: Tensor) -> Tensor:
+        """Return the features (B, S, 576) of clips (B, S K, 3, H, W) in [0, 1], as they are."""
+        firsts = clips[:, :: self.frames]
+        return self._pooled(firsts) if self.cache is None else self.cache.features(firsts, self._alone)[0]
+
+    def _pooled(self, firsts: Tensor) -> Tensor:
+        return quality_features(firsts.flatten(0, 1), self.stages).view(*firsts.shape[:2], FEATURES)
+
+    def _alone(self, firsts: Tensor) -> Features:
+        return self._pooled(firsts), None
+
+    def standardised(self, features: Tensor) -> Tensor:
+        """Return features (..., 576) in deviations from the mean, clipped at `LIMIT`."""
+        return ((features - self.mean) / self.deviation).clamp(-LIMIT, LIMIT)
+
+    def forward(self, clips: Tensor) -> Tensor:
+        """Return tokens (B, S, D) of clips (B, S K, 3, H, W) in [0, 1], of any height and width."""
+        features = self.standardised(self.features(clips))
+        tokens: Tensor = self.projector(features.to(next(self.projector.parameters()).dtype))
+        return tokens
