@@ -47,7 +47,7 @@ FOLDS = 4
 def tower() -> Features | None:
     """Return the pretrained early tower's features, None where this package has none."""
     try:
-        from vqa_lightning.lmm.quality_tower import quality_features
+        from vqa_lightning.lmm.quality_features import quality_features
     except ModuleNotFoundError:
         return None
     features: Features = quality_features

@@ -126,7 +126,9 @@ def make_version(source: Video, clip: str, version: Version, folder: Path, nativ
     if last not in CODECS:
         simulated = list(version.steps)
     coded = stored(origin)
-    if simulated:
+    if last == "drop":  # frames are repeated as they are stored, without a turn through RGB
+        coded = [coded[place] for place in repeated(len(coded), strength, clip)]
+    elif simulated:
         frames = read_clip(probe(origin), Sampling(1, len(coded), window=None)).frames
         for kind, value in simulated:
             frames = simulate(frames, kind, value, clip)
@@ -141,12 +143,22 @@ def make_version(source: Video, clip: str, version: Version, folder: Path, nativ
 
 def simulate(frames: Tensor, kind: str, strength: float, clip: str) -> Tensor:
     """Return frames uint8 (T, 3, H, W) changed by a simulator; its random numbers follow from the clip."""
-    generator = generator_for(("carry over", clip, kind, strength), torch.device("cpu"))
-    if kind == "drop":
-        return frame_rate(frames[None], torch.tensor([strength]), None, generator)[0]
+    generator = _generator(clip, kind, strength)
     change = _SIMULATORS[kind]
     parts = [change(part.float() / 255, strength, generator).clamp(0, 1) for part in frames.split(AT_ONCE)]
     return (torch.cat(parts) * 255).round().byte()
+
+
+def repeated(count: int, strength: float, clip: str) -> list[int]:
+    """Return which of `count` frames is shown at each place when one in `strength` is new.
+
+    Example:
+        >>> len(set(repeated(16, 8.0, "a.mp4")))
+        2
+    """
+    places = torch.arange(count, dtype=torch.float32).view(1, -1, 1, 1, 1)
+    shown = frame_rate(places, torch.tensor([strength]), None, _generator(clip, "drop", strength))
+    return [int(place) for place in shown.flatten()]
 
 
 def fitted(frames: Tensor, native: bool) -> Tensor:
@@ -210,6 +222,10 @@ def write(
             copy.pts, copy.time_base = place, context.time_base
             container.mux(stream.encode(copy))
         container.mux(stream.encode(None))
+
+
+def _generator(clip: str, kind: str, strength: float) -> torch.Generator:
+    return generator_for(("carry over", clip, kind, strength), torch.device("cpu"))
 
 
 def _coverage(old: int, new: int) -> Tensor:
