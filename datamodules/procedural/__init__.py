@@ -1,9 +1,9 @@
 """The embedded corpus: procedural videos for runs without a user's clips, each of a hidden quality.
 
-Imports only `datamodules.errors` and `datamodules.checks`.
+Imports `datamodules.errors`, `checks`, `video` and `fidelity`.
 """
 
-from datamodules.procedural.corpus import VERSION, read_truth, write_corpus
+from datamodules.procedural.corpus import VERSION, CleanRender, read_references, read_truth, write_corpus
 from datamodules.procedural.observers import MOS, write_mos
 
-__all__ = ["MOS", "VERSION", "read_truth", "write_corpus", "write_mos"]
+__all__ = ["MOS", "VERSION", "CleanRender", "read_references", "read_truth", "write_corpus", "write_mos"]
