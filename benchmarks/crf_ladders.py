@@ -17,7 +17,7 @@ from av.video.stream import VideoStream
 
 from datamodules.codecs import Codec
 from datamodules.codecs.encoders import ENCODERS
-from datamodules.teachers.full_reference import xpsnr
+from datamodules.fidelity.xpsnr import xpsnr
 from datamodules.video import Sampling, Video, probe, read_clip
 from datamodules.video.readers import FileReader
 

@@ -18,12 +18,12 @@ from labels import XPSNR, versions
 
 from callbacks.rounds.scores import scores_of
 from datamodules.codecs import Codec
+from datamodules.fidelity.ms_ssim import structural_similarity
 from datamodules.labels import ClipDataset, ClipItem, LabelStore, Request, annotate_missing
 from datamodules.labels.clips import distorted
 from datamodules.labels.reference_labels import eligible
+from datamodules.procedural.contents import draw_content
 from datamodules.procedural.shots import develop, film
-from datamodules.procedural.similarity import structural_similarity
-from datamodules.procedural.uploads import draw_content
 from datamodules.simulators import SIMULATORS
 from datamodules.video import Sampling, Video, luma
 from vqa_lightning.lmm import LMMConfig

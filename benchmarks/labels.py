@@ -37,11 +37,12 @@ from rich.console import Console
 from rich.table import Table
 
 from datamodules.corpus import build_corpus, find_duplicates, join_contents, videos
+from datamodules.fidelity.xpsnr import xpsnr
 from datamodules.labels import ClipItem, Request
 from datamodules.labels.reference_labels import COMPARABLE
 from datamodules.simulators import SIMULATORS
 from datamodules.teachers import Laplacian
-from datamodules.teachers.full_reference import FullReference, xpsnr
+from datamodules.teachers.full_reference import FullReference
 from datamodules.video import Video
 from vqa_lightning.annotators.student import Student
 from vqa_lightning.metrics import srcc

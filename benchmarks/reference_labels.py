@@ -22,10 +22,11 @@ from rich.table import Table
 from datamodules.codecs import Codec
 from datamodules.corpus import build_corpus, find_duplicates, videos
 from datamodules.corpus.duplicates import THRESHOLD, distances, hash_video
+from datamodules.fidelity.xpsnr import xpsnr
 from datamodules.labels import ClipItem, LabelStore, Request, annotate_missing
 from datamodules.labels.reference_labels import COMPARABLE, eligible, reference_versions
 from datamodules.simulators import SIMULATORS, Simulator
-from datamodules.teachers.full_reference import FullReference, xpsnr
+from datamodules.teachers.full_reference import FullReference
 from datamodules.video import Video
 from vqa_lightning.metrics import srcc
 
