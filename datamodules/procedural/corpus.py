@@ -9,7 +9,6 @@ import csv
 import json
 import os
 from collections.abc import Iterator
-from dataclasses import asdict
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -18,49 +17,15 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from datamodules.checks import check_least
 from datamodules.errors import InputError
-from datamodules.procedural.rendering import in_processes
+from datamodules.procedural.rendering import CLEAN, Row, Upload, in_processes, produce
 
 VERSION = 2  # raise it when a change of the generator changes the files
 CHAINS = 7
 """Uploads of each content of the report split, so that 43 contents make 301 videos."""
 
 MANIFEST, TRUTH, REFERENCES = "manifest.csv", "truth.csv", "references.csv"
-_CLEAN = "references"
 _JOURNAL, _RECIPE = "truth.partial.csv", "corpus.json"
 _SELECT, _REPORT = 1 / 6, 1 / 3  # shares of the contents; the rest trains
-
-Row = dict[str, str]
-
-
-class Upload(NamedTuple):
-    """One content of a corpus, and what is written of it.
-
-    Attributes:
-        place: of the content in the corpus.
-        split: train, select or report.
-        chains: how many videos are made of it.
-    """
-
-    place: int
-    split: str
-    chains: int
-
-    @property
-    def content(self) -> str:
-        """Its name."""
-        return f"content_{self.place:03d}"
-
-    @property
-    def paths(self) -> list[str]:
-        """Names of its videos."""
-        if self.split != "report":
-            return [f"{self.content}.mp4"]
-        return [f"{self.content}_{number}.mp4" for number in range(self.chains)]
-
-    @property
-    def reference(self) -> str | None:
-        """Path of its clean render in the corpus's folder; the report split has none."""
-        return None if self.split == "report" else f"{_CLEAN}/{self.content}.mp4"
 
 
 class CleanRender(NamedTuple):
@@ -78,29 +43,6 @@ def _splits(contents: int) -> list[str]:
 
 
 # ---------------------------------------------------------------- rendering
-
-
-def produce(folder: Path, seed: int, upload: Upload) -> list[Row]:
-    """Write one content of the corpus and return its rows of truth.csv."""
-    # Imported here, since reading the truth must not cost the imports of rendering
-    from datamodules.procedural.chains import draw_chain
-    from datamodules.procedural.contents import LEARNT, REPORTED, draw_content
-    from datamodules.procedural.uploads import write_uploads
-
-    place, reference = upload.place, upload.reference
-    content = draw_content(seed, place, REPORTED if upload.split == "report" else LEARNT)
-    chains = [draw_chain(seed, place, number, len(upload.paths)) for number in range(len(upload.paths))]
-    files = [folder / path for path in upload.paths]
-    clean = None if reference is None else folder / reference
-    scores = write_uploads(list(zip(files, chains, strict=True)), content, (seed, place), clean)
-    rows = []
-    for path, chain, scored in zip(upload.paths, chains, scores, strict=True):
-        row = {"path": path, "content": upload.content}
-        row |= {name: f"{value:.6f}" for name, value in scored.items()}
-        for name, value in asdict(chain).items():
-            row[name] = f"{value:.4f}" if isinstance(value, float) else str(value)
-        rows.append(row)
-    return rows
 
 
 def _render(folder: Path, seed: int, uploads: list[Upload], workers: int) -> Iterator[list[Row]]:
@@ -144,7 +86,7 @@ def _claim(folder: Path, contents: int, seed: int, chains: int) -> None:
     recipe = {"version": VERSION, "contents": contents, "seed": seed, "chains": chains}
     path = folder / _RECIPE
     if not path.exists():
-        (folder / _CLEAN).mkdir(parents=True, exist_ok=True)
+        (folder / CLEAN).mkdir(parents=True, exist_ok=True)
         _replace(path, json.dumps(recipe) + "\n")
     found = json.loads(path.read_text())
     if found != recipe:
@@ -195,7 +137,7 @@ def write_corpus(
             for upload in uploads
             if upload.reference is not None
         ]
-        _replace(folder / _CLEAN / REFERENCES, _table(learnt))
+        _replace(folder / CLEAN / REFERENCES, _table(learnt))
         listed = [
             {"path": path, "content": upload.content, "split": upload.split}
             for upload in uploads
@@ -223,12 +165,10 @@ def read_references(folder: Path) -> list[CleanRender]:
     Raises:
         InputError: the folder holds no finished procedural corpus.
     """
-    table = folder / _CLEAN / REFERENCES
+    table = folder / CLEAN / REFERENCES
     rows = _read_rows(table)
     if not rows:
-        raise InputError(
-            f"{folder} holds no {_CLEAN}/{REFERENCES}; name the folder that write_corpus filled."
-        )
+        raise InputError(f"{folder} holds no {CLEAN}/{REFERENCES}; name the folder that write_corpus filled.")
     return [CleanRender(table.with_name(row["path"]), row["content"], row["split"]) for row in rows]
 
 

@@ -87,10 +87,9 @@ class TestCorpus:
         assert {path.name for path in (corpus / "references").glob("*.mp4")} == set(FILES[:2])
         content = draw_content(0, 0)
         with av.open(str(references[0].path)) as container:
-            decoded = [
-                frame.to_ndarray(format="rgb24", src_colorspace="ITU709") for frame in container.decode()
-            ]
-        assert len(decoded) == 16
+            frames = list(container.decode(video=0))
+        assert len(frames) == 16
+        decoded = frames[0].to_ndarray(format="rgb24", src_colorspace="ITU709")
         rendered = (255 * develop(next(content.frames()))).permute(1, 2, 0).numpy()
         error = np.abs(decoded - rendered).mean()
         assert error < 4  # CRF 9 and chroma of half the resolution; a hidden chain leaves tens
@@ -141,7 +140,7 @@ class TestFiles:
             assert len(frames) == content.count
             keyframes = [number for number, frame in enumerate(frames) if frame.key_frame]
             gaps = [after - before for before, after in itertools.pairwise(keyframes)]
-            assert max(gaps) <= chain.keyframes <= 24
+            assert max(gaps, default=0) <= chain.keyframes <= 24  # the shortest videos have one keyframe
 
     @pytest.mark.parametrize("footage", [LEARNT, REPORTED])
     def test_sizes_and_lengths(self, footage: Footage) -> None:
