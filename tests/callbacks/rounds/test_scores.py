@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 from scipy.stats import spearmanr
 
+from callbacks.rounds.requests import one_a_content
 from callbacks.rounds.scores import (
     Scores,
     mos_correlations,
@@ -92,3 +93,9 @@ def test_lists_of_mos_count_by_their_number_of_videos() -> None:
     lists = [{"a": 1.0, "b": 2.0, "c": 3.0}, {"c": 70.0, "d": 30.0}, {"elsewhere": 3.0}]
     found = mos_correlations({"student": scores_of_sources(1, 2, 3, 4)}, lists)
     assert found == pytest.approx({"student": (3 * 1 + 2 * -1) / 5})
+
+
+def test_a_content_of_several_chains_has_its_ladders_once() -> None:
+    chains = [Video(f"{place}", f"{place}.mp4", content=f"{place // 7}") for place in range(21)]
+    assert [video.video_id for video in one_a_content(chains)] == ["0", "7", "14"]
+    assert one_a_content(VIDEOS) == VIDEOS  # a user's videos are contents of their own
