@@ -185,7 +185,9 @@ def report(
                 continue
             runs = [json.loads(file.read_text()) for file in files]
             steps = "" if arm == BASELINE else f"{np.mean([run['steps'] for run in runs]):.0f}"
-            truth = truth_cell(runs, corpus, read_truth(cache_folder() / "embedded")) if embedded else ""
+            truth = (
+                truth_cell(runs, corpus, read_truth(RoundDataModule().embedded or root)) if embedded else ""
+            )
             rows.append(
                 [
                     arm,

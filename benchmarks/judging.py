@@ -21,8 +21,8 @@ from datamodules.codecs import Codec
 from datamodules.fidelity.ms_ssim import structural_similarity
 from datamodules.labels import ClipDataset, ClipItem, LabelStore, Request, annotate_missing
 from datamodules.labels.clips import distorted
+from datamodules.procedural.contents import draw_content
 from datamodules.procedural.shots import develop, film
-from datamodules.procedural.uploads import draw_content
 from datamodules.simulators import SIMULATORS, comparable
 from datamodules.video import Sampling, Video, luma
 from vqa_lightning.lmm import LMMConfig

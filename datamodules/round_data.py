@@ -46,7 +46,7 @@ from datamodules.pairs.fresh import Known, fresh_pairs
 from datamodules.pairs.hard import RoundBefore, find_hard
 from datamodules.pairs.relabelling import relabelled
 from datamodules.pairs.table import drawn_among
-from datamodules.procedural import MOS, REFERENCES, write_corpus, write_mos
+from datamodules.procedural import MOS, REFERENCES, VERSION, write_corpus, write_mos
 from datamodules.simulators import Simulator, find_simulators
 from datamodules.teachers.artefacts import Artefacts
 from datamodules.teachers.brisque import BRISQUE
@@ -171,7 +171,7 @@ class RoundDataModule(VideoDataModule):
     @property
     def embedded(self) -> Path | None:
         """Folder of the embedded corpus, where that is what is trained on."""
-        return cache_folder() / "embedded" if self.videos is None else None
+        return cache_folder() / f"embedded-{VERSION}" if self.videos is None else None
 
     def find_videos(self) -> Path:
         """Return the given videos, or the embedded corpus."""

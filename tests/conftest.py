@@ -1,6 +1,7 @@
 """Material for all tests: real clips where there are some, small corpora, and untrained weights."""
 
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -46,8 +47,10 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="session")
 def small_corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Folder of eight procedural videos with manifest and truth."""
-    return write_corpus(tmp_path_factory.mktemp("corpus"), contents=8).parent
+    """Folder of eight procedural videos with manifest and truth, one a content, and no clean renders."""
+    folder = write_corpus(tmp_path_factory.mktemp("corpus"), contents=8, chains=1).parent
+    shutil.rmtree(folder / "references")  # a folder of videos is searched whole
+    return folder
 
 
 SIZES = ((64, 48), (48, 64), (96, 64))

@@ -14,7 +14,7 @@ from callbacks.rounds.judging import JudgedPairs, Verdict, label_entropy, score_
 from callbacks.rounds.labels import StudentScores
 from callbacks.rounds.requests import ids
 from callbacks.rounds.rows import RoundRow, TeacherRow, pair_counts, write_rows
-from callbacks.rounds.scores import Scores, mos_correlations, rank_correlations
+from callbacks.rounds.scores import DIFFERENCES, Scores, mos_correlations, rank_correlations, truth_intervals
 from datamodules.labels import Consensus
 from datamodules.pairs.relabelling import flipped
 from datamodules.procedural import read_truth
@@ -41,9 +41,13 @@ def round_row(
         scores: annotator -> scores of the report split, the student's first.
         seconds: that the round took, and of these those in which annotators scored.
     """
-    truth = None if data.embedded is None else read_truth(data.embedded)
+    report, truth = data.split("report"), None
+    if data.embedded is not None:
+        of_files = read_truth(data.embedded)
+        truth = {video.video_id: of_files[Path(video.path).name] for video in report}
     people = {"mos": mos_correlations(scores, data.report_mos)} if data.report_mos else {}
     own = student.consensus.restrict(ids(data, "train"))
+    teachers = [teacher.name for teacher in data.teachers]
     return RoundRow(
         round=data.round,
         pairs=pair_counts(data.round_pairs, human=bool(people)),
@@ -51,12 +55,13 @@ def round_row(
         level_accuracy=judged.accuracy["level_accuracy"],
         flipped=flipped(data.round_pairs, after, data.labelling),
         seconds=seconds[0],
-        srcc=rank_correlations(scores, data.split("report"), data.identity_ladder, truth) | people,
+        srcc=rank_correlations(scores, report, data.identity_ladder, truth) | people,
         probe=(verdict.agreement.value, *verdict.agreement.interval),
         verdict="kept" if verdict.kept else "rejected",
         label_entropy=label_entropy(own),
         score_spread=score_spread(own),
         annotation_seconds=seconds[1],
+        truth={} if truth is None else truth_intervals(scores, report, truth, teachers),
     )
 
 
@@ -91,6 +96,8 @@ def publish(
         write_rows(folder / "rounds.csv", rounds)
         write_rows(folder / "teachers.csv", teachers)
         print_rounds(rounds, [row.teacher for row in teachers])
+        if rounds[-1].truth:
+            print_truth(rounds[-1])
     columns = rounds[-1].columns()
     figures = {f"round/{name}": value for name, value in columns.items() if isinstance(value, (int, float))}
     for logged_otherwise in ("round/round", "round/probe"):
@@ -145,6 +152,19 @@ def print_rounds(rows: Sequence[RoundRow], teachers: Sequence[str]) -> None:
         f"probe: Kendall's tau with known orders, select split{rejected}\n"
         f"~NAME: SRCC with a teacher{people}{hidden}",
     )
+
+
+def print_truth(row: RoundRow) -> None:
+    """Print how the annotators of a round rank with the hidden truth, each figure with its interval."""
+    table = Table(
+        title=f"Hidden truth (report split, round {row.round})", title_justify="left", box=SIMPLE_HEAD
+    )
+    for column in ("annotator", "SRCC", "95 %"):
+        table.add_column(column, justify="left" if column == "annotator" else "right")
+    words = dict(zip(DIFFERENCES, ("student less best teacher", "student less ensemble"), strict=True))
+    for name, (value, low, high) in row.truth.items():
+        table.add_row(words.get(name, name), _shown(value), f"{_shown(low)}..{_shown(high)}")
+    _print(table, "with VMAF to the clean render; intervals over contents")
 
 
 def _print(table: Table, caption: str) -> None:

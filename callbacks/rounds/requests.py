@@ -21,7 +21,8 @@ class RoundRequests(NamedTuple):
 
     Attributes:
         sources: the readable videos of all splits.
-        report: ladders of the report split by simulators that are trained on, for the report.
+        report: ladders of the report split by simulators that are trained on, for the report: on one video a
+            content, since several chains of it would cost as many times and say the same.
         select: the same of the select split, for the weights of teachers and the probe.
         errors: ladders of the select split by simulators that are not trained on; these scale the student's
             errors and belong to the probe.
@@ -69,10 +70,20 @@ def round_requests(
     few = select[:: ceil(len(select) / CALIBRATION_LADDERS)]
     return RoundRequests(
         [Request(video) for split in splits for video in data.split(split)],
-        ladders(report, trained, count),
+        ladders(one_a_content(report), trained, count),
         ladders(select, trained, count),
         ladders(few, _calibrating(data, calibration_simulators), ceil(CALIBRATION_LADDERS / len(few))),
     )
+
+
+def one_a_content(videos: Sequence[Video]) -> list[Video]:
+    """Return the first video of each content, in order.
+
+    Example:
+        >>> [one.path for one in one_a_content([Video("0", "a", content="x"), Video("1", "b", content="x")])]
+        ['a']
+    """
+    return list({video.content: video for video in reversed(videos)}.values())[::-1]
 
 
 def _calibrating(data: RoundDataModule, names: list[str] | None) -> list[Simulator]:

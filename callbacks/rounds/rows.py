@@ -2,14 +2,14 @@
 
 import csv
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from callbacks.rounds.scores import Correlations
+from callbacks.rounds.scores import DIFFERENCES, Correlations, Estimate
 from datamodules.files import written_whole
 from datamodules.labels.teacher_weights import TeacherWeight
 
@@ -37,6 +37,10 @@ class RoundRow:
         label_entropy: in bits, of the levels that random pairs have by the student's scores.
         score_spread: how far the student's scores differ between videos, in standard errors.
         annotation_seconds: of the round's seconds those in which annotators scored.
+        truth: annotator -> SRCC with the hidden truth, and both ends of its interval: columns
+            `truth_low_NAME` and `truth_high_NAME`; and how far the student's exceeds that of the best teacher
+            and of the teachers' mean: columns `truth_over_best`, `truth_over_ensemble`, and their
+            `..._low` and `..._high`. Empty where there is no truth.
     """
 
     round: int
@@ -51,6 +55,7 @@ class RoundRow:
     label_entropy: float
     score_spread: float
     annotation_seconds: float
+    truth: dict[str, Estimate] = field(default_factory=dict)
 
     def columns(self) -> dict[str, Any]:
         """Return header -> value, in the order of the file; None leaves a cell empty."""
@@ -77,7 +82,17 @@ class RoundRow:
             "label_entropy": self.label_entropy,
             "score_spread": self.score_spread,
             "annotation_seconds": self.annotation_seconds,
+            **self._truth_columns(),
         }
+
+    def _truth_columns(self) -> dict[str, float]:
+        found: dict[str, float] = {}
+        for name, (value, low, high) in self.truth.items():
+            if name in DIFFERENCES:
+                found |= {f"truth_{name}": value, f"truth_{name}_low": low, f"truth_{name}_high": high}
+            else:
+                found |= {f"truth_low_{name}": low, f"truth_high_{name}": high}
+        return found
 
 
 @dataclass(frozen=True)

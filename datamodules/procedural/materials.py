@@ -19,16 +19,19 @@ Generator = np.random.Generator
 
 OVERSAMPLING = 1.5  # canvas pixels per frame pixel at zoom 1
 TILE = 512  # canvas pixels; the side of a material's periodic tile
+_GRAINS = 8
 
 
 @lru_cache(maxsize=1)
-def _frequencies() -> tuple[Array, Array]:
-    """Return radial frequency (cycles per canvas pixel) and orientation of a tile's half spectrum's bins."""
+def _spectrum() -> tuple[Array, Array, Array]:
+    """Return log radius (cycles per canvas pixel), low-pass and orientation of a tile's half spectrum."""
     fy = np.fft.fftfreq(TILE).astype(np.float32)[:, None]
     fx = np.fft.rfftfreq(TILE).astype(np.float32)[None]
     radius = np.hypot(fy, fx)
     radius[0, 0] = 1.0
-    return radius, np.arctan2(fy, fx).astype(np.float32)
+    low_pass = 1 / (1 + (radius * 2 * OVERSAMPLING) ** 12)
+    low_pass[0, 0] = 0.0
+    return np.log(radius), low_pass.astype(np.float32), np.arctan2(fy, fx).astype(np.float32)
 
 
 def pink_tile(rng: Generator, slope: float, anisotropy: float = 0.0, angle: float = 0.0) -> Array:
@@ -45,14 +48,19 @@ def pink_tile(rng: Generator, slope: float, anisotropy: float = 0.0, angle: floa
     Returns:
         (TILE, TILE), mean 0, standard deviation 1.
     """
-    radius, theta = _frequencies()
-    amplitude = radius**-slope / (1 + (radius * 2 * OVERSAMPLING) ** 12)
+    log_radius, low_pass, theta = _spectrum()
+    amplitude = np.exp(np.float32(-slope) * log_radius) * low_pass
     if anisotropy:
-        amplitude = amplitude * np.exp(anisotropy * np.cos(2 * (theta - angle)))
-    amplitude[0, 0] = 0.0
-    noise = rng.standard_normal((2, *radius.shape), dtype=np.float32)
-    field = np.asarray(scipy.fft.irfft2((noise[0] + 1j * noise[1]) * amplitude, s=(TILE, TILE)), np.float32)
+        amplitude *= np.exp(np.float32(anisotropy) * np.cos(2 * (theta - np.float32(angle))))
+    noise = rng.standard_normal((*amplitude.shape, 2), dtype=np.float32).view(np.complex64)[..., 0]
+    field = np.asarray(scipy.fft.irfft2(noise * amplitude, s=(TILE, TILE)), np.float32)
     return np.asarray(field / field.std(), np.float32)
+
+
+@lru_cache(maxsize=_GRAINS)
+def _grain(number: int) -> Array:
+    """Return one of the few grains that surfaces share, from fine to coarse: drawing them anew is slow."""
+    return pink_tile(np.random.default_rng(number), 0.2 + 0.6 * number / (_GRAINS - 1))
 
 
 def _smooth(tile: npt.NDArray[np.floating]) -> Array:
@@ -161,7 +169,7 @@ def draw_material(rng: Generator, kinds: tuple[Pattern, ...], contrast: float) -
     if rng.random() < 0.6:
         # Most surfaces have a grain of their own besides their pattern.
         share = float(rng.uniform(0.25, 0.75))  # of the contrast
-        grain = pink_tile(rng, rng.uniform(0.2, 0.8))
+        grain = np.roll(_grain(int(rng.integers(_GRAINS))), tuple(rng.integers(TILE, size=2)), (0, 1))
         tile = (math.sqrt(1 - share**2) * tile + share * grain).astype(np.float32)
     gain = np.exp(np.clip(contrast * rng.uniform(0.3, 1.3) * tile, -2.5, 1.8))
     shift = rng.normal(0, 0.12) * np.roll(tile, (31, 57), (0, 1)).clip(-2, 2)

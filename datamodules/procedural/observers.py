@@ -77,10 +77,10 @@ def write_mos(folder: Path, seed: int = 0) -> Path:
     Raises:
         InputError: the folder holds no finished procedural corpus.
     """
-    truth = read_truth(folder)
+    truth = read_truth(folder, "ms_ssim")
     votes = vote(opinion(list(truth.values())), seed)
     columns = {
-        "path": [f"{content}.mp4" for content in truth],
+        "path": list(truth),
         "mos": votes.mean(axis=1),
         "deviation": votes.std(axis=1, ddof=1),
         "votes": [OBSERVERS] * len(votes),

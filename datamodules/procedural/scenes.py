@@ -137,9 +137,13 @@ def _wall(rng: Generator, height: int, width: int, material: Array, colour: Arra
     rows = (np.arange(height) + rng.integers(TILE)) % TILE
     columns = (np.arange(width) + rng.integers(TILE)) % TILE
     surface = material.take(rows, axis=1).take(columns, axis=2)
-    slope = rng.normal(0, 0.5, 2)
-    fall = np.exp(slope[0] * np.linspace(-1, 1, height)[:, None] + slope[1] * np.linspace(-1, 1, width)[None])
-    return np.asarray(surface * fall * colour[:, None, None], np.float32)
+    slopes = rng.normal(0, 0.5, 2)
+    down, across = (
+        np.exp(np.linspace(-s, s, n, dtype=np.float32)) for s, n in zip(slopes, (height, width), strict=True)
+    )
+    surface *= down[:, None] * across
+    surface *= colour[:, None, None]
+    return surface
 
 
 def _ground(rng: Generator, height: int, width: int, material: Array, colour: Array) -> Array:

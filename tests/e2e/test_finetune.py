@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from datamodules.corpus import build_corpus, videos
-from datamodules.procedural import write_mos
+from datamodules.procedural import VERSION, write_mos
 from vqa_lightning.annotators.checkpoint_teacher import load_checkpoint
 from vqa_lightning.cli import main
 
@@ -92,7 +92,7 @@ def test_simulated_observers_vote_on_the_embedded_corpus(
 ) -> None:
     monkeypatch.setattr("datamodules.round_data.EMBEDDED_CONTENTS", 8)  # not the many that take minutes
     monkeypatch.setenv("XDG_CACHE_HOME", str(here))
-    embedded = shutil.copytree(small_corpus, here / "vqa-lightning" / "embedded")
+    embedded = shutil.copytree(small_corpus, here / "vqa-lightning" / f"embedded-{VERSION}")
     known = f"--data.labels={checkpoint.parents[4] / 'cache' / 'vqa-lightning' / 'labels'}"
     finetune(checkpoint, known, "--data.counts.human=0")
     assert not (embedded / "mos.csv").exists()

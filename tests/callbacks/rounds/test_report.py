@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 import torch
 
-from callbacks.rounds.report import print_rounds, print_teachers
+from callbacks.rounds.report import print_rounds, print_teachers, print_truth
 from callbacks.rounds.rows import RoundRow, TeacherRow, pair_counts, write_rows
 from datamodules.labels import Consensus, Labelling
 from datamodules.pairs.drawing import evaluation_pairs
@@ -27,6 +27,7 @@ ROUND = RoundRow(
     score_spread=1.0,
     annotation_seconds=2.0,
 )
+TRUTH = {"student": (0.25, 0.125, 0.375), "over_best": (0.5, 0.25, 0.75)}
 TEACHER = TeacherRow("niqe", "0a", 0.3, -0.02, 0.52, "order", 1.0, "noise")
 
 
@@ -41,6 +42,17 @@ class TestRoundRow:
             "0.500000,0.400000,0.600000,rejected,2.000000,1.000000,2.0\n"
         )
 
+    def test_intervals_of_the_truth_stand_at_the_end(self) -> None:
+        columns = replace(ROUND, truth=TRUTH).columns()
+        before = len(ROUND.columns())
+        assert dict(list(columns.items())[before:]) == {
+            "truth_low_student": 0.125,
+            "truth_high_student": 0.375,
+            "truth_over_best": 0.5,
+            "truth_over_best_low": 0.25,
+            "truth_over_best_high": 0.75,
+        }
+
     def test_what_people_say_stands_before_the_probe(self) -> None:
         row = replace(ROUND, pairs=ROUND.pairs | {"human": 6}, srcc=ROUND.srcc | {"mos": {"student": 0.1}})
         columns = row.columns()
@@ -51,10 +63,10 @@ class TestRoundRow:
 
     def test_survives_a_checkpoint(self) -> None:
         stream = io.BytesIO()
-        torch.save(asdict(replace(ROUND, flipped=0.5, srcc={"truth": {"student": None}})), stream)
+        told = replace(ROUND, flipped=0.5, srcc={"truth": {"student": None}}, truth=TRUTH)
+        torch.save(asdict(told), stream)
         stream.seek(0)
-        row = RoundRow(**torch.load(stream, weights_only=True))
-        assert row == replace(ROUND, flipped=0.5, srcc={"truth": {"student": None}})
+        assert RoundRow(**torch.load(stream, weights_only=True)) == told
 
 
 def test_files_are_replaced_whole_and_an_empty_cell_is_no_number(tmp_path: Path) -> None:
@@ -85,6 +97,14 @@ class TestPrinted:
         lines = capsys.readouterr().out.splitlines()
         assert max(map(len, lines)) <= 80
         assert ["1", "52", "0.750", "0.500!", "-", "-", "+0.25", "10"] in [line.split() for line in lines]
+
+    def test_truth_is_told_with_its_intervals(self, capsys: pytest.CaptureFixture[str]) -> None:
+        print_truth(replace(ROUND, truth=TRUTH))
+        lines = capsys.readouterr().out.splitlines()
+        assert max(map(len, lines)) <= 80
+        cells = [line.split() for line in lines]
+        assert ["student", "+0.25", "+0.12..+0.38"] in cells
+        assert ["student", "less", "best", "teacher", "+0.50", "+0.25..+0.75"] in cells
 
     @pytest.mark.parametrize("verdict", ["sound", "noise"])
     def test_teachers_fit_eighty_columns_and_noise_is_explained(

@@ -9,20 +9,22 @@ import pytest
 import torch
 
 from datamodules.errors import InputError
-from datamodules.fidelity.ms_ssim import structural_similarity
 from datamodules.opinions import read_opinions
-from datamodules.procedural import read_truth, write_corpus, write_mos
-from datamodules.procedural.corpus import _splits
+from datamodules.procedural import read_references, read_truth, write_corpus, write_mos
+from datamodules.procedural.chains import Chain, draw_chain
+from datamodules.procedural.contents import LEARNT, REPORTED, Footage, draw_content
+from datamodules.procedural.corpus import CHAINS, _splits
 from datamodules.procedural.observers import OBSERVERS, opinion, vote
-from datamodules.procedural.shots import develop, film
-from datamodules.procedural.uploads import Chain, draw_chain, draw_content, write_content
+from datamodules.procedural.shots import develop
+from datamodules.procedural.uploads import write_uploads
 from vqa_lightning.metrics import srcc
 
 CONTENTS = 3
+FILES = ["content_000.mp4", "content_001.mp4", *(f"content_002_{number}.mp4" for number in range(CHAINS))]
 
 
 def files(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in folder.iterdir()}
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*.*")}
 
 
 def rows(path: Path) -> list[dict[str, str]]:
@@ -44,15 +46,16 @@ class TestCorpus:
         assert files(tmp_path) == files(corpus)
 
     def test_finished_corpus_is_left_alone(self, corpus: Path) -> None:
-        before = {path: path.stat().st_mtime_ns for path in corpus.iterdir()}
+        before = {path: path.stat().st_mtime_ns for path in corpus.rglob("*")}
         write_corpus(corpus, contents=CONTENTS)
-        assert {path: path.stat().st_mtime_ns for path in corpus.iterdir()} == before
+        assert {path: path.stat().st_mtime_ns for path in corpus.rglob("*")} == before
 
     def test_interrupted_run_is_completed(self, corpus: Path, tmp_path: Path) -> None:
-        """Killed while it wrote the second row of its journal, the third file being there and unrecorded."""
-        for name in ("corpus.json", "content_000.mp4", "content_001.mp4"):
-            shutil.copy(corpus / name, tmp_path)
-        (tmp_path / "content_002.mp4").write_bytes(b"stale")
+        """Killed while it wrote the second row of its journal, a further file being there and unrecorded."""
+        (tmp_path / "references").mkdir()
+        for name in ("corpus.json", "content_000.mp4", "references/content_000.mp4", "content_001.mp4"):
+            shutil.copy(corpus / name, tmp_path / name)
+        (tmp_path / "content_002_3.mp4").write_bytes(b"stale")
         header, first, second = (corpus / "truth.csv").read_text().splitlines(keepends=True)[:3]
         (tmp_path / "truth.partial.csv").write_text(header + first + second[:20])
         kept = (tmp_path / "content_000.mp4").stat().st_mtime_ns
@@ -62,18 +65,42 @@ class TestCorpus:
 
     def test_nothing_but_the_truth_tells_the_truth(self, corpus: Path) -> None:
         listed = rows(corpus / "manifest.csv")
-        assert [list(row) for row in listed] == [["path", "content", "split"]] * CONTENTS
-        assert [row["path"] for row in listed] == [f"content_{index:03d}.mp4" for index in range(CONTENTS)]
-        assert {row["split"] for row in listed} == {"train", "select", "report"}
+        assert [list(row) for row in listed] == [["path", "content", "split"]] * len(FILES)
+        assert [row["path"] for row in listed] == FILES
+        assert [row["content"] for row in listed] == [name[:11] for name in FILES]
+        assert [row["split"] for row in listed] == ["train", "select"] + ["report"] * CHAINS
         assert all(
             b"crf=" not in path.read_bytes() for path in corpus.glob("*.mp4")
         )  # x264 writes it by default
 
-    def test_truth_by_content(self, corpus: Path) -> None:
+    def test_truth_by_file(self, corpus: Path) -> None:
         truth = read_truth(corpus)
-        assert list(truth) == [row["content"] for row in rows(corpus / "manifest.csv")]
-        assert all(0 < score <= 1 for score in truth.values())
+        assert list(truth) == FILES
+        assert all(0 <= score <= 100 for score in truth.values())
+        assert np.ptp(list(truth.values())[2:]) > 20  # the chains of a content cover the severities
+        assert all(0 < score <= 1 for score in read_truth(corpus, "ms_ssim").values())
         assert {"ssim", "blur", "noise", "exposure", "crf"} <= set(rows(corpus / "truth.csv")[0])
+
+    def test_clean_renders_are_those_of_the_splits_that_are_learnt_from(self, corpus: Path) -> None:
+        references = read_references(corpus)
+        assert [row[1:] for row in references] == [("content_000", "train"), ("content_001", "select")]
+        assert {path.name for path in (corpus / "references").glob("*.mp4")} == set(FILES[:2])
+        content = draw_content(0, 0)
+        with av.open(str(references[0].path)) as container:
+            frames = list(container.decode(video=0))
+        assert len(frames) == 16
+        decoded = frames[0].to_ndarray(format="rgb24", src_colorspace="ITU709")
+        rendered = (255 * develop(next(content.frames()))).permute(1, 2, 0).numpy()
+        error = np.abs(decoded - rendered).mean()
+        assert error < 4  # CRF 9 and chroma of half the resolution; a hidden chain leaves tens
+
+    def test_too_few_chains(self, tmp_path: Path) -> None:
+        with pytest.raises(InputError, match="must be 1 or more; got 0"):
+            write_corpus(tmp_path / "none", contents=3, chains=0)
+
+    def test_references_of_a_folder_without(self, tmp_path: Path) -> None:
+        with pytest.raises(InputError, match=r"references\.csv"):
+            read_references(tmp_path)
 
     def test_another_corpus_is_not_overwritten(self, corpus: Path) -> None:
         with pytest.raises(InputError, match="another corpus"):
@@ -90,7 +117,7 @@ class TestCorpus:
 
     @pytest.mark.parametrize(
         ("contents", "expected"),
-        [(128, (64, 24, 40)), (96, (46, 18, 32)), (64, (32, 12, 20)), (3, (1, 1, 1))],
+        [(128, (64, 21, 43)), (64, (32, 11, 21)), (6, (3, 1, 2)), (3, (1, 1, 1))],
     )
     def test_split_sizes(self, contents: int, expected: tuple[int, int, int]) -> None:
         splits = _splits(contents)
@@ -99,30 +126,38 @@ class TestCorpus:
 
 class TestFiles:
     def test_promised_format(self, corpus: Path) -> None:
-        for index in range(CONTENTS):
-            content, chain = draw_content(0, index), draw_chain(0, index)
-            with av.open(str(corpus / f"content_{index:03d}.mp4")) as container:
+        drawn = [(draw_content(0, index), draw_chain(0, index)) for index in (0, 1)]
+        reported = draw_content(0, 2, REPORTED)
+        drawn += [(reported, draw_chain(0, 2, number, CHAINS)) for number in range(CHAINS)]
+        for name, (content, chain) in zip(FILES, drawn, strict=True):
+            with av.open(str(corpus / name)) as container:
                 stream = container.streams.video[0]
                 context = stream.codec_context
                 frames = list(container.decode(stream))
             assert context.name == "h264"
             assert (context.height, context.width) == (content.height, content.width)
-            assert 256 <= min(content.height, content.width) <= max(content.height, content.width) <= 360
             assert stream.average_rate == content.fps
-            assert len(frames) == sum(shot.frames for shot in content.shots)
-            assert 2 <= len(frames) / content.fps <= 4
+            assert len(frames) == content.count
             keyframes = [number for number, frame in enumerate(frames) if frame.key_frame]
             gaps = [after - before for before, after in itertools.pairwise(keyframes)]
-            assert max(gaps) <= chain.keyframes <= 24
+            assert max(gaps, default=0) <= chain.keyframes <= 24  # the shortest videos have one keyframe
+
+    @pytest.mark.parametrize("footage", [LEARNT, REPORTED])
+    def test_sizes_and_lengths(self, footage: Footage) -> None:
+        contents = [draw_content(1, index, footage) for index in range(6)]
+        lines = [min(content.height, content.width) for content in contents]
+        assert 240 <= min(lines) < max(lines) <= footage.most_lines
+        assert all(16 <= content.count <= 48 for content in contents)
+        assert all(side % 2 == 0 for content in contents for side in (content.height, content.width))
 
     @pytest.mark.parametrize("matrix", ["bt709", "smpte170m"])
     def test_tagged_matrix_gives_the_rendered_colours_back(self, tmp_path: Path, matrix: str) -> None:
         path = tmp_path / "clip.mp4"
-        write_content(path, 0, 2, Chain(crf=10, matrix=matrix))
+        content = draw_content(0, 2, REPORTED)
+        write_uploads([(path, Chain(crf=10, matrix=matrix))], content, (0, 2))
         with av.open(str(path)) as container:
             frame = next(container.decode(video=0))
-        content = draw_content(0, 2)
-        rendered = develop(next(film(content.shots, content.height, content.width, content.fps)))
+        rendered = develop(next(content.frames()))
         source = {"bt709": "ITU709", "smpte170m": "ITU601"}[matrix]
         assert frame.colorspace == {"bt709": 1, "smpte170m": 6}[matrix]
         decoded = torch.from_numpy(frame.to_ndarray(format="rgb24", src_colorspace=source)).float() / 255
@@ -131,43 +166,20 @@ class TestFiles:
 
 
 class TestTruth:
-    def test_equals_the_reference_implementation(self) -> None:
-        from torchmetrics.functional.image import (
-            multiscale_structural_similarity_index_measure,
-            structural_similarity_index_measure,
-        )
-
-        content = draw_content(0, 0)
-        frames = film(content.shots, content.height, content.width, content.fps)
-        clean = torch.stack([develop(light)[1] for light in itertools.islice(frames, 2)])
-        noise = torch.randn(clean.shape, generator=torch.Generator().manual_seed(0))
-        noisy = (clean + 0.1 * noise).clamp(0, 1)
-        pair = noisy[:, None], clean[:, None]
-        ms_ssim, ssim = structural_similarity(noisy, clean)
-        expected = multiscale_structural_similarity_index_measure(*pair, data_range=1.0)
-        # At the coarsest scale torchmetrics counts windows over reflected borders, the authors do not.
-        assert ms_ssim.mean() == pytest.approx(float(expected), abs=5e-3)
-        _, full = structural_similarity_index_measure(*pair, data_range=1.0, return_full_image=True)
-        # Single precision: cancellation in the variances leaves some 1e-5 of their 9e-4 stabiliser.
-        assert ssim.mean() == pytest.approx(float(full[..., 5:-5, 5:-5].mean()), abs=1e-4)
-
     def test_falls_with_each_part_of_the_chain(self, tmp_path: Path) -> None:
-        def score(chain: Chain) -> float:
-            return write_content(tmp_path / "clip.mp4", 0, 1, chain)["ms_ssim"]
-
-        pristine = score(Chain())
-        crf = [pristine, score(Chain(crf=32)), score(Chain(crf=44))]
-        assert crf == sorted(crf, reverse=True)
-        assert pristine > 0.97
-        worse = [
-            crf[-1],
-            *(score(chain) for chain in (Chain(blur=2.5), Chain(noise=0.3), Chain(exposure=-3))),
-        ]
-        assert max(worse) < pristine - 0.02  # plain to the eye
+        codec = [Chain(), Chain(crf=32), Chain(crf=44)]
+        worse = [Chain(blur=2.5), Chain(noise=0.3), Chain(exposure=-3), Chain(scale=5)]
+        uploads = [(tmp_path / f"{place}.mp4", chain) for place, chain in enumerate([*codec, *worse])]
+        scores = write_uploads(uploads, draw_content(0, 1, REPORTED), (0, 1))
+        for metric, least, plain in (("ms_ssim", 0.97, 0.02), ("vmaf", 90, 10)):  # plain to the eye
+            pristine, *others = (score[metric] for score in scores)
+            assert pristine > least
+            assert pristine > others[0] > others[1]
+            assert max(others[1:]) < pristine - plain
 
     def test_any_run_of_contents_covers_the_severities(self) -> None:
-        """The report split of 128 contents holds nearly pristine uploads and bad ones."""
-        crf = [draw_chain(0, index).crf for index in range(88, 128)]
+        """The learnt splits of 128 contents hold nearly pristine uploads and bad ones."""
+        crf = [draw_chain(0, index).crf for index in range(85)]
         assert min(crf) < 20
         assert max(crf) > 35
 
@@ -193,6 +205,6 @@ class TestObservers:
         assert write_mos(tmp_path).read_bytes() == before
         assert not (corpus / "mos.csv").exists()  # a corpus without a run that asks for MOS has none
         listed = read_opinions(tmp_path / "mos.csv")
-        assert listed.names == [row["path"] for row in rows(corpus / "manifest.csv")]
-        assert listed.votes.tolist() == [OBSERVERS] * CONTENTS
+        assert listed.names == FILES
+        assert listed.votes.tolist() == [OBSERVERS] * len(FILES)
         assert np.isfinite(listed.deviation).all()
