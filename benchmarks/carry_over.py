@@ -59,9 +59,8 @@ def made(clips: Sequence[Source], options: argparse.Namespace, progress: Console
     found = all_rows(clips, options.versions, options.ladders, options.size == "native", options.jobs)
     for number, own in enumerate(found, start=1):
         rows += own
-        progress.print(
-            f"versions of clip {number} of {len(clips)}, {time.monotonic() - began:.0f} s", end="\r"
-        )
+        if progress.is_terminal:
+            progress.print(f"clip {number} of {len(clips)}, {time.monotonic() - began:.0f} s", end="\r")
     progress.print(f"{len(rows)} versions of {len(clips)} clips, {time.monotonic() - began:.0f} s")
     return rows
 
