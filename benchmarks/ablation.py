@@ -134,18 +134,19 @@ def mean_cell(runs: Sequence[Mapping[str, Any]], name: str) -> str:
     return figure(float(np.mean(values))) if values else ""
 
 
-def truth_cell(runs: Sequence[Mapping[str, Any]], corpus: Sequence[Video], truth: Mapping[str, float]) -> str:
-    """Return SRCC with the hidden truth across contents, the mean over the seeds."""
-    contents = {video.video_id: video.content for video in corpus}
-    scores = [{contents[row[0]]: row[3] for row in run["scores"]} for run in runs]
+def truth_cell(runs: Sequence[Mapping[str, Any]], corpus: Sequence[Video]) -> str:
+    """Return SRCC with the hidden truth of the embedded corpus, the mean over the seeds."""
+    videos = {video.video_id: video for video in corpus}
+    truth = read_truth(Path(corpus[0].path).parent)
+    scores = [{row[0]: row[3] for row in run["scores"]} for run in runs]
     known = sorted(set.intersection(*(set(one) for one in scores)))
-    predicted = np.array([[one[content] for one in scores] for content in known])
-    hidden = np.array([truth[content] for content in known])
+    predicted = np.array([[one[name] for one in scores] for name in known])
+    hidden = np.array([truth[Path(videos[name].path).name] for name in known])
 
     def mean_srcc(predicted: np.ndarray, hidden: np.ndarray) -> float:
         return float(np.mean([srcc(column, hidden) for column in predicted.T]))
 
-    ends = bootstrap_interval(mean_srcc, predicted, hidden, groups=known)
+    ends = bootstrap_interval(mean_srcc, predicted, hidden, groups=[videos[name].content for name in known])
     return figure(mean_srcc(predicted, hidden), ends)
 
 
@@ -185,9 +186,7 @@ def report(
                 continue
             runs = [json.loads(file.read_text()) for file in files]
             steps = "" if arm == BASELINE else f"{np.mean([run['steps'] for run in runs]):.0f}"
-            truth = (
-                truth_cell(runs, corpus, read_truth(RoundDataModule().embedded or root)) if embedded else ""
-            )
+            truth = truth_cell(runs, corpus) if embedded else ""
             rows.append(
                 [
                     arm,
