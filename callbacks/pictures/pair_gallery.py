@@ -88,7 +88,7 @@ class PairGallery(RoundListener):
         if not draws(trainer):
             return
         data = trainer.datamodule  # type: ignore[attr-defined]
-        paths = {video.video_id: video.path for video in videos(data.corpus)}
+        paths = {video.video_id: video.path for video in (*videos(data.corpus), *data.sources)}
         for name, loader, rows, losses in self._hardest(trainer, data, finished):
             try:
                 batch = _read(trainer, loader, rows)
@@ -144,6 +144,8 @@ def _read(trainer: Trainer, loader: Loader, rows: list[int]) -> PairBatch:
     Raises:
         UnreadableVideo: none can be read.
     """
+    assert isinstance(loader.dataset, PairDataset)
+    loader.dataset.seen = None  # a picture needs the pixels of clips whose features are known
     batch = loader.collate_fn([loader.dataset[row] for row in rows])
     moved: PairBatch = trainer.strategy.batch_to_device(batch)  # Lightning's hooks, the device pass included
     return moved

@@ -16,6 +16,7 @@ from callbacks.rounds.requests import RoundRequests
 from datamodules.labels import Annotator, Consensus, LabelStore, Request, annotate_missing
 from datamodules.round_data import RoundDataModule
 from datamodules.teachers import Laplacian, Teacher
+from datamodules.teachers.one_reading import alike, annotate_together
 from datamodules.teachers.scores_file import ScoresFile
 from datamodules.video import read_clip
 from vqa_lightning.annotators.student import Student
@@ -64,13 +65,28 @@ def let_teachers_annotate(
         blend: whether the teachers will be weighed beside students, on what these are not trained on.
     """
     wanted = [*requests.of_teachers, *(requests.errors if blend else ())]
-    for annotator in (*data.teachers, Laplacian()):
+    annotators = (*data.teachers, Laplacian())
+    for annotator in annotators:
         if isinstance(annotator, Teacher):
             annotator.device = trainer.strategy.root_device
             annotator.prepare(data.split("train"))
         elif isinstance(annotator, ScoresFile):
             annotator.prepare([request.video for request in requests.sources])
-        annotate(trainer, data, annotator, data.labels, 0, wanted)
+    for group in alike(annotators):
+        began = time.monotonic()
+        with isolate_rng():
+            done = annotate_together(
+                group,
+                wanted,
+                data.labels,
+                rank=trainer.global_rank,
+                world_size=trainer.world_size,
+                workers=data.workers,
+            )
+        trainer.strategy.barrier()
+        if any(done.values()):
+            scored = ", ".join(f"{name} {count}" for name, count in done.items())
+            rank_zero_info(f"labels of round 0: {scored} clips in {time.monotonic() - began:.0f} s")
     if (metric := data.metric) is not None:
         metric.device = trainer.strategy.root_device
         annotate(trainer, data, metric, data.labels, 0, data.reference_requests())

@@ -56,7 +56,7 @@ class RoundAnswers:
     def merged(self, trainer: Trainer, data: RoundDataModule) -> Tensor:
         """Return the answers of all processes together, on the CPU; warn of pairs that taught nothing."""
         answers = merged_answers(of_every_process(trainer, self.said))
-        videos = {video.video_id: video for video in data.split("train")}
+        videos = {video.video_id: video for video in (*data.split("train"), *data.sources)}
         for sentence in told_of_lost_pairs(data.round_pairs, answers, self.lost_by_any(trainer), videos):
             rank_zero_warn(f"round {data.round}: {sentence}")
         return answers

@@ -111,35 +111,89 @@ def annotate_missing(
     Raises:
         InputError: the store cannot be written to.
     """
-    by_key = {request.key: request for request in requests}
-    keys = sorted(by_key, key=lambda key: (key[0], key[1] or "", key[2]))
-    fingerprint = annotator.fingerprint
-    have = store.have(round, fingerprint)
-    missing = [by_key[key] for key in keys[rank::world_size] if key not in have]
+    missing = missing_requests(annotator, requests, store, round, rank, world_size)
     if not missing:
         return 0
     store.require_writable()
-
-    def write(part: list[Annotation]) -> None:
-        store.write(round, annotator.name, fingerprint, part, rank=rank, settings=annotator.settings)
-
     # After a restart only the clips on which the annotator failed are missing: a clip that it has scored
     # before shows that the fault is not the annotator's.
-    probe = [by_key[key] for key in keys if key in have][:1]
-    computed, part, began = 0, [], time.monotonic()
+    have = store.have(round, annotator.fingerprint)
+    probe = [request for request in sorted(requests, key=_order) if request.key in have][:1]
+    parts = Parts(annotator, store, round, rank)
     try:
         for annotation in annotator.annotate([*probe, *missing], workers):
-            if annotation[:3] in have:
-                continue
-            computed += 1
-            part.append(annotation)
-            if len(part) >= PART_ROWS or time.monotonic() - began > PART_SECONDS:
-                full, part, began = part, [], time.monotonic()
-                write(full)
+            if annotation[:3] not in have:
+                parts.add(annotation)
     finally:
-        write(part)  # also on Ctrl-C
-    if computed < len(missing):
-        _log.warning(
-            "%s gave no score to %d of %d clips.", annotator.name, len(missing) - computed, len(missing)
+        parts.flush()  # also on Ctrl-C
+    parts.tell(len(missing))
+    return parts.count
+
+
+def missing_requests(
+    annotator: Annotator,
+    requests: Sequence[Request],
+    store: LabelStore,
+    round: int,
+    rank: int,
+    world_size: int,
+) -> list[Request]:
+    """Return this rank's share of the requests that the store has no score of, in an order of their own.
+
+    Args:
+        annotator: whose scores.
+        requests: all that is to be scored, by all ranks together; repeated keys count once.
+        store: where scores are kept.
+        round: in the store.
+        rank: this process.
+        world_size: the number of processes.
+    """
+    by_key = {request.key: request for request in requests}
+    mine = sorted(by_key.values(), key=_order)[rank::world_size]
+    have = store.have(round, annotator.fingerprint)
+    return [request for request in mine if request.key not in have]
+
+
+def _order(request: Request) -> tuple[str, str, int]:
+    video, simulator, level = request.key
+    return video, simulator or "", level
+
+
+class Parts:
+    """Scores on their way to the store, written in parts.
+
+    Args:
+        annotator: who gave them.
+        store: where they go.
+        round: in the store.
+        rank: this process.
+    """
+
+    def __init__(self, annotator: Annotator, store: LabelStore, round: int, rank: int) -> None:
+        self.annotator = annotator
+        self.count = 0
+        self._store, self._round, self._rank = store, round, rank
+        self._part: list[Annotation] = []
+        self._began = time.monotonic()
+
+    def add(self, annotation: Annotation) -> None:
+        """Take one score; write a part that is full or old."""
+        self.count += 1
+        self._part.append(annotation)
+        if len(self._part) >= PART_ROWS or time.monotonic() - self._began > PART_SECONDS:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write what has come since the last part."""
+        part, self._part, self._began = self._part, [], time.monotonic()
+        one = self.annotator
+        self._store.write(
+            self._round, one.name, one.fingerprint, part, rank=self._rank, settings=one.settings
         )
-    return computed
+
+    def tell(self, wanted: int) -> None:
+        """Say in a warning how many of the scores that were wanted did not come."""
+        if self.count < wanted:
+            _log.warning(
+                "%s gave no score to %d of %d clips.", self.annotator.name, wanted - self.count, wanted
+            )

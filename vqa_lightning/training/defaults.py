@@ -19,7 +19,13 @@ RATES = {"paper": 1e-5, "lora": 1e-4, "full": 1e-5, "head": 1e-3}
 
 
 def default_sampling(lmm: LMMConfig) -> Sampling:
-    """Cut four frames of a small window, or eight segments of whole frames for a published model."""
+    """Cut a few frames of a native window, or eight segments of whole frames for a published model.
+
+    The window is as small as an embedded tower of random weights can learn from; for a pretrained quality
+    tower it holds enough of the picture to say what was done to it.
+    """
+    if lmm.pretrained is None and lmm.quality_tower is not None:
+        return Sampling(frames=8, window=224)
     if lmm.pretrained is None:
         return Sampling(frames=4, window=lmm.embedded.image_size + lmm.embedded.patch_size)
     return Sampling(segments=8, frames=1 if lmm.motion is None else 4, window=None)
