@@ -17,7 +17,7 @@ CLIPS = 32
 
 
 def alike(annotators: Sequence[Annotator]) -> Iterator[list[Annotator]]:
-    """Yield the annotators in groups of those that can be shown the same clips, in order of the first of each.
+    """Yield the annotators in groups that can be shown the same clips, in order of the first of each.
 
     Example:
         >>> from datamodules import NIQE, Laplacian

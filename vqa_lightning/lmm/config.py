@@ -26,13 +26,14 @@ class LMMConfig:
         motion_weights: weights of the video backbone: a torchvision name such as KINETICS400_V1, or a file;
             null: random.
         motion_trained: train the video backbone too, not only its projector.
-        quality_tower: add a token a segment from the first frame of the segment in native pixels, made by the
-            early stages of a network that was pretrained on photographs and stays frozen.
+        quality_tower: add a token a segment from two frames of the segment in native pixels, made by the early
+            stages of a network that was pretrained on photographs and stays frozen.
         pictures: show clips to the family's own tower; without it a clip is its quality and motion tokens.
         checkpointing: compute activations again in the backward pass to save memory; by default for published
             models only.
         feature_cache: where the features of frozen towers are kept from one epoch to the next: a folder;
-            memory, for those of the quality tower alone, while clips are on the CPU; null: nowhere.
+            memory, for those of the quality tower, and without pictures for all that is known of a clip,
+            which then is not even read again; null: nowhere.
         feature_cache_gb: gigabytes beyond which nothing is added to the folder, and the features that were
             not asked for longest leave the memory.
         embedded: family and sizes of the embedded model.

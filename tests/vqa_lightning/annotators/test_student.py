@@ -61,3 +61,54 @@ def test_draws_of_whole_frames_do_not_share_their_noise(requests: list[Request])
 
 def test_takes_fewer_whole_frames_at_once_than_windows() -> None:
     assert student(None).batch_clips < student(40).batch_clips
+
+
+EYES = LMMConfig(
+    quality_tower="efficientnet_lite0",
+    pictures=False,
+    motion="differences",
+    feature_cache="memory",
+    embedded=EmbeddedSizes(image_size=32, hidden_size=32, vision_layers=1, text_layers=1),
+)
+
+
+class TestFrozenEyes:
+    @pytest.fixture(scope="class")
+    def module(self) -> RankingModule:
+        torch.manual_seed(0)
+        module = RankingModule(lmm=EYES, sampling=Sampling(frames=4, window=48), scoring=Scoring(draws=2))
+        module.configure_model()
+        return module.eval()
+
+    def scores(self, module: RankingModule, requests: list[Request]) -> dict[tuple[str, int], float]:
+        return {(row.video_id, row.level): row.score for row in Student(module).annotate(requests)}
+
+    def test_scores_are_those_of_the_whole_model(
+        self, module: RankingModule, requests: list[Request]
+    ) -> None:
+        found = self.scores(module, requests)
+        for request in requests[:3]:
+            clips = ClipDataset([request], module.sampling, 2)[0].frames / 255
+            expected = pytest.approx(module.rate(clips).mean().item(), abs=1e-4)
+            assert found[request.video.video_id, 0] == expected
+
+    def test_a_second_round_reads_nothing_and_scores_by_the_new_weights(
+        self, module: RankingModule, requests: list[Request], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        first = self.scores(module, requests)
+        monkeypatch.setattr("datamodules.labels.clips.read_clips", None)
+        assert self.scores(module, requests) == first
+        with torch.no_grad():
+            module.lmm.score_head.bias += 1
+        assert self.scores(module, requests) == pytest.approx(
+            {key: value + 1 for key, value in first.items()}, abs=1e-5
+        )
+
+    def test_what_is_kept_can_be_trained_on(self, module: RankingModule, requests: list[Request]) -> None:
+        self.scores(module, requests)
+        assert module.lmm.seen is not None
+        key = f"{requests[0].video.video_id} 0"
+        module.lmm.score(module.lmm.encode([torch.empty(0)], [key])).sum().backward()
+        quality = module.lmm.quality_tower
+        assert quality is not None
+        assert quality.projector[0].weight.grad is not None
