@@ -26,7 +26,7 @@ class LMMConfig:
         motion_weights: weights of the video backbone: a torchvision name such as KINETICS400_V1, or a file;
             null: random.
         motion_trained: train the video backbone too, not only its projector.
-        quality_tower: add a token a segment from two frames of the segment in native pixels, made by the early
+        quality_tower: add a token a segment from two of its frames in native pixels, made by the early
             stages of a network that was pretrained on photographs and stays frozen.
         pictures: show clips to the family's own tower; without it a clip is its quality and motion tokens.
         checkpointing: compute activations again in the backward pass to save memory; by default for published
