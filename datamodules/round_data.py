@@ -58,6 +58,9 @@ from datamodules.video_data import VideoDataModule
 
 EMBEDDED_CONTENTS = 128
 
+PROBED = 6
+"""Versions of each source of the select split."""
+
 RESERVED_NAMES = ("student", "ensemble", "laplacian")
 """Columns of the report that no teacher may have."""
 
@@ -237,7 +240,15 @@ class RoundDataModule(VideoDataModule):
 
     def reference_requests(self) -> list[Request]:
         """Return the versions of clean sources that a full-reference metric compares."""
-        return reference_requests(self.sources, self.references.versions)
+        train = [source for source in self.sources if source.split == "train"]
+        return [*reference_requests(train, self.references.versions), *self.reference_probe()]
+
+    def reference_probe(self) -> list[Request]:
+        """Return the versions of the select split's sources, by which a student's scale is judged."""
+        if not self.counts.reference:
+            return []
+        held = [source for source in self.sources if source.split == "select"]
+        return reference_requests(held, min(PROBED, self.references.versions))
 
     def reference_versions(self, table: pa.Table, consensus: Consensus) -> Versions | None:
         """Return what the metric says of the versions of training sources; None without reference pairs.

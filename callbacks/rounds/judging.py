@@ -2,10 +2,11 @@
 
 The probe is ladders of the select split, the same in all rounds. A model that labels its own training data
 can talk itself into anything. The order of severities within a ladder is known whatever the model says, so
-that a student that gets it worse than the last kept student, by more than chance, is not believed.
+that a student that gets it worse than the best kept student, by more than chance, is not believed. Order
+within contents says nothing of the scale: for that, versions of clean sources are compared by a metric.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -16,10 +17,13 @@ from torch import Tensor
 
 from callbacks.rounds.labels import StudentScores
 from callbacks.rounds.rows import RoundRow
-from datamodules.labels import CUTS, LEVELS, Consensus, Request
+from callbacks.rounds.scores import scores_of
+from datamodules.bootstrap import bootstrap_interval
+from datamodules.labels import CUTS, LEVELS, Consensus, Key, Request
 from datamodules.labels.consensus import random_margins
 from datamodules.labels.teacher_weights import Agreement, agreement_change, synthetic_agreement
 from datamodules.round_data import RoundDataModule
+from vqa_lightning.metrics import srcc
 from vqa_lightning.training import RankingModule
 
 COLLAPSE = 0.5
@@ -52,13 +56,20 @@ class Verdict(NamedTuple):
 
     Attributes:
         agreement: Kendall's tau with the known orders of the probe.
+        across: SRCC with a full-reference metric on versions of different contents; nan without such.
         kept: whether it labels the next round and its weights stay.
         reason: one clause, empty where it is kept.
     """
 
     agreement: Agreement
+    across: Agreement
     kept: bool
     reason: str
+
+    @property
+    def worth(self) -> float:
+        """What rounds are compared by: order within contents and across them count alike."""
+        return self.agreement.value + float(np.nan_to_num(self.across.value))
 
 
 def judge_pairs(trainer: Trainer, data: RoundDataModule, module: RankingModule) -> JudgedPairs:
@@ -74,33 +85,69 @@ def judge_pairs(trainer: Trainer, data: RoundDataModule, module: RankingModule) 
     return JudgedPairs({name: float(value) for name, value in accuracy.compute().items()}, *columns)
 
 
-def judge_student(student: StudentScores, kept: StudentScores | None, probe: Sequence[Request]) -> Verdict:
-    """Judge a round's student by the probe.
+def judge_student(
+    student: StudentScores,
+    best: StudentScores | None,
+    probe: Sequence[Request],
+    known: Mapping[Key, float],
+    references: Sequence[Request],
+) -> Verdict:
+    """Judge a round's student by the probe: known orders within contents, and a metric across them.
 
-    The student is rejected if its scores of the training videos are one and the same, or if its agreement is
-    below that of the last student that was kept by more than chance, that is, if the whole interval of the
+    The student is rejected if its scores of the training videos are one and the same, or if either agreement
+    is below that of the best student that was kept by more than chance, that is, if the whole interval of the
     paired difference lies below 0.
 
     Args:
         student: of the round.
-        kept: the last student that was kept; None in the first round.
+        best: the best of the students that were kept, by `Verdict.worth`; None in the first round.
         probe: distorted versions of the select split's videos.
+        known: what a full-reference metric says of `references`.
+        references: versions of the select split's clean sources.
     """
     agreement = synthetic_agreement(student.table, student.fingerprint, probe)
+    across = _across([student], known, references)
+
+    def verdict(reason: str) -> Verdict:
+        return Verdict(agreement, across, not reason, reason)
+
     if not np.nanmax(student.train) > np.nanmin(student.train):
-        return Verdict(agreement, False, "it gives all training videos one score")
-    if kept is None:
-        return Verdict(agreement, True, "")
-    before, after = ((one.table, one.fingerprint) for one in (kept, student))
+        return verdict("it gives all training videos one score")
+    if best is None:
+        return verdict("")
+    before, after = ((one.table, one.fingerprint) for one in (best, student))
     change = agreement_change(before, after, probe)
-    low, high = change.interval
-    if np.isnan(high):
-        return Verdict(agreement, False, "no ladder of the probe could be scored whole")
-    # One content has no interval: all resamples are the same.
-    if high < 0 and len({request.video.content for request in probe}) > 1:
-        changed = f"its agreement with known orders changed by {change.value:+.3f} [{low:+.3f}, {high:+.3f}]"
-        return Verdict(agreement, False, changed)
-    return Verdict(agreement, True, "")
+    if np.isnan(change.interval[1]):
+        return verdict("no ladder of the probe could be scored whole")
+    for name, found, requests in (
+        ("known orders", change, probe),
+        ("the metric across contents", _across([best, student], known, references), references),
+    ):
+        low, high = found.interval
+        # One content has no interval: all resamples are the same.
+        if high < 0 and len({request.video.content for request in requests}) > 1:
+            by = f"{found.value:+.3f} [{low:+.3f}, {high:+.3f}]"
+            return verdict(f"its agreement with {name} changed by {by}")
+    return verdict("")
+
+
+def _across(
+    students: Sequence[StudentScores], known: Mapping[Key, float], references: Sequence[Request]
+) -> Agreement:
+    """Return the last student's SRCC with the metric, less that of the student before it if there is one."""
+    scores = [scores_of(student.table, student.fingerprint) for student in students]
+    asked = [one for one in references if one.key in known and all(one.key in own for own in scores)]
+    if len({one.video.content for one in asked}) < 2:
+        return Agreement(np.nan, (np.nan, np.nan), 0)
+    said = [[own[one.key] for one in asked] for own in scores]
+    metric, contents = [known[one.key] for one in asked], [one.video.content for one in asked]
+
+    def change(metric: np.ndarray, *said: np.ndarray) -> float:
+        *before, after = (srcc(own, metric) for own in said)
+        return after - sum(before)
+
+    value = change(np.array(metric), *map(np.array, said))
+    return Agreement(value, bootstrap_interval(change, metric, *said, groups=contents), len(asked))
 
 
 def label_entropy(consensus: Consensus) -> float:
@@ -136,4 +183,5 @@ def signs_of_collapse(rows: Sequence[RoundRow]) -> list[str]:
 def rounds_without_rise(rows: Sequence[RoundRow]) -> int:
     """Return for how many rounds agreement with the probe has not been higher than ever before."""
     agreement = np.nan_to_num([row.probe[0] for row in rows], nan=-1)
+    agreement = agreement + np.nan_to_num([row.probe_across[0] for row in rows])
     return len(rows) - 1 - int(np.argmax(agreement))

@@ -52,6 +52,7 @@ class StudentScores:
     """What the student of one round says.
 
     Attributes:
+        round: in the store.
         table: its rows of `LabelStore.read`, with calibrated standard errors.
         fingerprint: its fingerprint.
         errors: by which its standard errors were calibrated.
@@ -59,6 +60,7 @@ class StudentScores:
         consensus: what it says of all videos, its scores brought to mean 0 and deviation 1.
     """
 
+    round: int
     table: pa.Table
     fingerprint: str
     errors: ErrorModel
@@ -107,7 +109,15 @@ def student_scores(
         raise InputError(
             "the student could score no video of the train split: check that data.videos is still there."
         )
-    return StudentScores(table, fingerprint, errors, train, _alone(data, table, fingerprint))
+    return StudentScores(round, table, fingerprint, errors, train, _alone(data, table, fingerprint))
+
+
+def reference_scores(data: RoundDataModule, requests: RoundRequests) -> Scores:
+    """Return what the full-reference metric says of the versions that the student is judged by."""
+    if data.metric is None:
+        return {}
+    sources = sorted({request.video.video_id for request in requests.references})
+    return scores_of(data.labels.read(round=0), data.metric.fingerprint, sources)
 
 
 def who_labels(

@@ -57,6 +57,7 @@ def round_row(
         seconds=seconds[0],
         srcc=rank_correlations(scores, report, data.identity_ladder, truth) | people,
         probe=(verdict.agreement.value, *verdict.agreement.interval),
+        probe_across=(verdict.across.value, *verdict.across.interval),
         verdict="kept" if verdict.kept else "rejected",
         label_entropy=label_entropy(own),
         score_spread=score_spread(own),
@@ -129,13 +130,16 @@ def print_rounds(rows: Sequence[RoundRow], teachers: Sequence[str]) -> None:
     table = Table(title="Rounds (report split)", title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     has_truth = rows[0].srcc["truth"]["student"] is not None
     has_people = "mos" in rows[0].srcc
-    columns = ["round", "pairs", "rank acc.", "probe", "flipped", *(f"~{name}" for name in teachers)]
+    has_scale = not math.isnan(rows[0].probe_across[0])
+    columns = ["round", "pairs", "rank acc.", "probe", *(["across"] if has_scale else []), "flipped"]
+    columns += [*(f"~{name}" for name in teachers)]
     columns += [*(["MOS"] if has_people else []), *(["truth"] if has_truth else []), "s"]
     for column in columns:
         table.add_column(column, justify="right")
     for row in rows:
         probe = _shown(row.probe[0], ".3f") + ("" if row.verdict == "kept" else "!")
         cells = [str(row.round), str(sum(row.pairs.values())), _shown(row.rank_accuracy, ".3f"), probe]
+        cells += [_shown(row.probe_across[0])] if has_scale else []
         cells += [_shown(row.flipped, ".0%"), *(_shown(row.srcc["teacher"][name]) for name in teachers)]
         cells += [_shown(row.srcc["mos"]["student"])] if has_people else []
         cells += [_shown(row.srcc["truth"]["student"])] if has_truth else []
@@ -144,12 +148,13 @@ def print_rounds(rows: Sequence[RoundRow], teachers: Sequence[str]) -> None:
     counts = ", ".join(f"{count} {source}" for source, count in last.pairs.items() if count)
     share = last.annotation_seconds / last.seconds
     rejected = "; !: the round is rejected" if any(row.verdict != "kept" for row in rows) else ""
+    scale = "; across: SRCC with the metric" if has_scale else ""
     people = "; MOS: with people's opinions" if has_people else ""
     hidden = "; truth: with the hidden truth" if has_truth else ""
     _print(
         table,
         f"pairs of round {last.round}: {counts}; {share:.0%} of its time to annotate\n"
-        f"probe: Kendall's tau with known orders, select split{rejected}\n"
+        f"probe: Kendall's tau with known orders, select split{scale}{rejected}\n"
         f"~NAME: SRCC with a teacher{people}{hidden}",
     )
 

@@ -26,12 +26,15 @@ class RoundRequests(NamedTuple):
         select: the same of the select split, for the weights of teachers and the probe.
         errors: ladders of the select split by simulators that are not trained on; these scale the student's
             errors and belong to the probe.
+        references: versions of the select split's clean sources, which the student is judged by across
+            contents; a full-reference metric scores them, and no teacher.
     """
 
     sources: list[Request]
     report: list[Request]
     select: list[Request]
     errors: list[Request]
+    references: list[Request]
 
     @property
     def probe(self) -> list[Request]:
@@ -46,7 +49,7 @@ class RoundRequests(NamedTuple):
     @property
     def of_student(self) -> list[Request]:
         """What the student is asked for at the end of a round."""
-        return [*self.sources, *self.report, *self.probe]
+        return [*self.sources, *self.report, *self.probe, *self.references]
 
 
 def ids(data: RoundDataModule, split: str) -> list[str]:
@@ -73,6 +76,7 @@ def round_requests(
         ladders(one_a_content(report), trained, count),
         ladders(select, trained, count),
         ladders(few, _calibrating(data, calibration_simulators), ceil(CALIBRATION_LADDERS / len(few))),
+        data.reference_probe(),
     )
 
 

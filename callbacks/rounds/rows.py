@@ -3,6 +3,7 @@
 import csv
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
+from math import isnan, nan
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ import pyarrow.compute as pc
 from callbacks.rounds.scores import DIFFERENCES, Correlations, Estimate
 from datamodules.files import written_whole
 from datamodules.labels.teacher_weights import TeacherWeight
+
+ACROSS = ("probe_across", "probe_across_low", "probe_across_high")
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,8 @@ class RoundRow:
             `truth_low_NAME` and `truth_high_NAME`; and how far the student's exceeds that of the best teacher
             and of the teachers' mean: columns `truth_over_best`, `truth_over_ensemble`, and their
             `..._low` and `..._high`. Empty where there is no truth.
+        probe_across: SRCC of the student with a full-reference metric on versions of the select split's clean
+            sources, and both ends of its 95 % interval: columns `ACROSS`, left out without reference pairs.
     """
 
     round: int
@@ -56,6 +61,7 @@ class RoundRow:
     score_spread: float
     annotation_seconds: float
     truth: dict[str, Estimate] = field(default_factory=dict)
+    probe_across: tuple[float, float, float] = (nan, nan, nan)
 
     def columns(self) -> dict[str, Any]:
         """Return header -> value, in the order of the file; None leaves a cell empty."""
@@ -83,6 +89,7 @@ class RoundRow:
             "score_spread": self.score_spread,
             "annotation_seconds": self.annotation_seconds,
             **self._truth_columns(),
+            **({} if isnan(self.probe_across[0]) else dict(zip(ACROSS, self.probe_across, strict=True))),
         }
 
     def _truth_columns(self) -> dict[str, float]:

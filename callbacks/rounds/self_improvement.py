@@ -7,7 +7,7 @@ a run that died at any moment repeats its last round and ends at the same place.
 
 import time
 from dataclasses import asdict
-from math import nan
+from math import inf, isnan, nan
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,7 +20,14 @@ from callbacks.rounds.annotators import anchor_clips, let_student_annotate, let_
 from callbacks.rounds.answers import RoundAnswers, of_every_process
 from callbacks.rounds.finished_round import FinishedRound, tell_listeners
 from callbacks.rounds.judging import judge_pairs, judge_student, rounds_without_rise
-from callbacks.rounds.labels import Relabel, StudentScores, student_scores, teacher_scores, who_labels
+from callbacks.rounds.labels import (
+    Relabel,
+    StudentScores,
+    reference_scores,
+    student_scores,
+    teacher_scores,
+    who_labels,
+)
 from callbacks.rounds.pair_table import begin_first_round, begin_next_round, save_pairs, saved_pairs
 from callbacks.rounds.report import print_teachers, publish, round_row, warn
 from callbacks.rounds.requests import ids, round_requests
@@ -43,6 +50,8 @@ class SelfImprovement(Callback):
 
     After each round the student is judged by the probe, ladders of the select split (`callbacks.rounds`). A
     rejected student's scores are not used as labels, and the weights of the last kept student are put back.
+    With reference pairs the probe also has versions of the select split's clean sources, which a metric
+    scores across contents. A student is compared with the best that was kept, in both.
 
     Args:
         epochs_per_round: epochs on one pair table; `trainer.max_epochs` must be a multiple of it.
@@ -92,6 +101,9 @@ class SelfImprovement(Callback):
         self.rows: list[RoundRow] = []
         self.kept: tuple[int, str] | None = None
         """Round of the label store and fingerprint of the last student that was kept."""
+        self.best: tuple[int, str] | None = None
+        """The same of the best of them, by the probe."""
+        self._best_worth = -inf
         self._begun = 0
         self._first_step = 0
         self._answers = RoundAnswers()
@@ -102,6 +114,8 @@ class SelfImprovement(Callback):
             "round": self.round,
             "rows": [asdict(row) for row in self.rows],
             "kept": self.kept,
+            "best": self.best,
+            "best_worth": self._best_worth,
             "begun": self._begun,
             "first_step": self._first_step,
         }
@@ -122,6 +136,7 @@ class SelfImprovement(Callback):
         """
         state = checkpoint["callbacks"][self.state_key]
         self.round, self.kept = state["round"], state["kept"]
+        self.best, self._best_worth = state["best"], state["best_worth"]
         self.rows = [RoundRow(**row) for row in state["rows"]]
         self._begun, self._first_step = state["begun"], state["first_step"]
         self._answers.take_up(checkpoint["answers"], checkpoint["lost"], trainer)
@@ -199,7 +214,8 @@ class SelfImprovement(Callback):
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Annotate with the student at the end of a round, judge it, and begin the next round.
 
-        Logs `round/probe`, by which a ModelCheckpoint keeps the best round.
+        Logs `round/probe` and, with reference pairs, `round/probe_across`; by `round/worth`, their sum, a
+        ModelCheckpoint keeps the best round.
         """
         if (trainer.current_epoch + 1) % self.epochs_per_round == 0:
             data, module = _parts(trainer, pl_module)
@@ -208,14 +224,17 @@ class SelfImprovement(Callback):
                 self._end_round(trainer, data, module)
             module.train()
             self._stop_if_exhausted(trainer)
-        pl_module.log("round/probe", self.rows[-1].probe[0] if self.rows else nan, sync_dist=True)
+        probe, across = (self.rows[-1].probe[0], self.rows[-1].probe_across[0]) if self.rows else (nan, nan)
+        pl_module.log("round/probe", probe, sync_dist=True)
+        pl_module.log("round/worth", probe + (0 if isnan(across) else across), sync_dist=True)
 
     def _end_round(self, trainer: Trainer, data: RoundDataModule, module: RankingModule) -> None:
         with trainer.precision_plugin.forward_context(), gathered(module.lmm):
             student = self._annotate(trainer, data, module)
             judged = judge_pairs(trainer, data, module)
-        last = None if self.kept is None else self._said_by(data, *self.kept)
-        verdict = judge_student(student, last, self.requests.probe)
+        last, best = (None if one is None else self._said_by(data, *one) for one in (self.kept, self.best))
+        requests, metric = self.requests, reference_scores(data, self.requests)
+        verdict = judge_student(student, best, requests.probe, metric, requests.references)
         before = self._who_labels(data, last)
         after = self._who_labels(data, student) if verdict.kept else before
         report = scores_of(student.table, student.fingerprint, ids(data, "report"))
@@ -232,6 +251,8 @@ class SelfImprovement(Callback):
         self.round += 1
         if verdict.kept:
             self.kept = (self.round, student.fingerprint)
+            if best is None or verdict.worth >= self._best_worth:
+                self.best, self._best_worth = self.kept, verdict.worth
         self._began, self._annotating = time.monotonic(), 0.0
         said = answers if verdict.kept else None
         begin_next_round(data, after, self.teachers, student, last, said)
