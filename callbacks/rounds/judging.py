@@ -183,5 +183,5 @@ def signs_of_collapse(rows: Sequence[RoundRow]) -> list[str]:
 def rounds_without_rise(rows: Sequence[RoundRow]) -> int:
     """Return for how many rounds agreement with the probe has not been higher than ever before."""
     agreement = np.nan_to_num([row.probe[0] for row in rows], nan=-1)
-    agreement = agreement + np.nan_to_num([row.probe_across[0] for row in rows])
+    agreement = agreement + [0 if row.probe_across is None else row.probe_across[0] for row in rows]
     return len(rows) - 1 - int(np.argmax(agreement))

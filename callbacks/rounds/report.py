@@ -57,7 +57,7 @@ def round_row(
         seconds=seconds[0],
         srcc=rank_correlations(scores, report, data.identity_ladder, truth) | people,
         probe=(verdict.agreement.value, *verdict.agreement.interval),
-        probe_across=(verdict.across.value, *verdict.across.interval),
+        probe_across=(verdict.across.value, *verdict.across.interval) if verdict.across.comparisons else None,
         verdict="kept" if verdict.kept else "rejected",
         label_entropy=label_entropy(own),
         score_spread=score_spread(own),
@@ -130,7 +130,7 @@ def print_rounds(rows: Sequence[RoundRow], teachers: Sequence[str]) -> None:
     table = Table(title="Rounds (report split)", title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     has_truth = rows[0].srcc["truth"]["student"] is not None
     has_people = "mos" in rows[0].srcc
-    has_scale = not math.isnan(rows[0].probe_across[0])
+    has_scale = rows[0].probe_across is not None
     columns = ["round", "pairs", "rank acc.", "probe", *(["across"] if has_scale else []), "flipped"]
     columns += [*(f"~{name}" for name in teachers)]
     columns += [*(["MOS"] if has_people else []), *(["truth"] if has_truth else []), "s"]
@@ -139,7 +139,7 @@ def print_rounds(rows: Sequence[RoundRow], teachers: Sequence[str]) -> None:
     for row in rows:
         probe = _shown(row.probe[0], ".3f") + ("" if row.verdict == "kept" else "!")
         cells = [str(row.round), str(sum(row.pairs.values())), _shown(row.rank_accuracy, ".3f"), probe]
-        cells += [_shown(row.probe_across[0])] if has_scale else []
+        cells += [_shown(row.probe_across[0])] if row.probe_across is not None else []
         cells += [_shown(row.flipped, ".0%"), *(_shown(row.srcc["teacher"][name]) for name in teachers)]
         cells += [_shown(row.srcc["mos"]["student"])] if has_people else []
         cells += [_shown(row.srcc["truth"]["student"])] if has_truth else []

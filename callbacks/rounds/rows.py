@@ -3,7 +3,6 @@
 import csv
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from math import isnan, nan
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +44,7 @@ class RoundRow:
             and of the teachers' mean: columns `truth_over_best`, `truth_over_ensemble`, and their
             `..._low` and `..._high`. Empty where there is no truth.
         probe_across: SRCC of the student with a full-reference metric on versions of the select split's clean
-            sources, and both ends of its 95 % interval: columns `ACROSS`, left out without reference pairs.
+            sources, and both ends of its 95 % interval: columns `ACROSS`; None without reference pairs.
     """
 
     round: int
@@ -61,7 +60,7 @@ class RoundRow:
     score_spread: float
     annotation_seconds: float
     truth: dict[str, Estimate] = field(default_factory=dict)
-    probe_across: tuple[float, float, float] = (nan, nan, nan)
+    probe_across: tuple[float, float, float] | None = None
 
     def columns(self) -> dict[str, Any]:
         """Return header -> value, in the order of the file; None leaves a cell empty."""
@@ -89,7 +88,7 @@ class RoundRow:
             "score_spread": self.score_spread,
             "annotation_seconds": self.annotation_seconds,
             **self._truth_columns(),
-            **({} if isnan(self.probe_across[0]) else dict(zip(ACROSS, self.probe_across, strict=True))),
+            **({} if self.probe_across is None else dict(zip(ACROSS, self.probe_across, strict=True))),
         }
 
     def _truth_columns(self) -> dict[str, float]:

@@ -7,7 +7,7 @@ a run that died at any moment repeats its last round and ends at the same place.
 
 import time
 from dataclasses import asdict
-from math import inf, isnan, nan
+from math import inf, nan
 from pathlib import Path
 from typing import Any, Literal
 
@@ -224,9 +224,9 @@ class SelfImprovement(Callback):
                 self._end_round(trainer, data, module)
             module.train()
             self._stop_if_exhausted(trainer)
-        probe, across = (self.rows[-1].probe[0], self.rows[-1].probe_across[0]) if self.rows else (nan, nan)
+        probe, across = (self.rows[-1].probe[0], self.rows[-1].probe_across) if self.rows else (nan, None)
         pl_module.log("round/probe", probe, sync_dist=True)
-        pl_module.log("round/worth", probe + (0 if isnan(across) else across), sync_dist=True)
+        pl_module.log("round/worth", probe + (0 if across is None else across[0]), sync_dist=True)
 
     def _end_round(self, trainer: Trainer, data: RoundDataModule, module: RankingModule) -> None:
         with trainer.precision_plugin.forward_context(), gathered(module.lmm):
