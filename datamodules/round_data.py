@@ -6,7 +6,6 @@ what the annotators found; pairs then follow from (seed, round) and the loaders 
 
 import warnings
 from collections.abc import Collection, Sequence
-from dataclasses import replace
 from operator import add
 from pathlib import Path
 from typing import Any
@@ -34,10 +33,10 @@ from datamodules.corpus import (
 from datamodules.distortions import Distortion
 from datamodules.errors import InputError
 from datamodules.files import cache_folder
-from datamodules.labels import Annotator, Consensus, Labelling, LabelStore, Request, Versions
+from datamodules.labels import Annotator, Consensus, Labelling, LabelStore, Versions
 from datamodules.labels.human_labels import HumanScores, MOSList, read_mos
 from datamodules.labels.label_store import default_labels
-from datamodules.labels.references import CIRCUITS, References, reference_requests, reference_versions
+from datamodules.labels.references import CIRCUITS, References
 from datamodules.labels.seen_clips import SeenClips
 from datamodules.pairs import PAIR_SCHEMA, SOURCES, Drawing, LaterRounds, PairCounts, read_pairs
 from datamodules.pairs.counts import counted
@@ -50,16 +49,14 @@ from datamodules.procedural import MOS, REFERENCES, VERSION, write_corpus, write
 from datamodules.simulators import Simulator, find_simulators
 from datamodules.teachers.artefacts import Artefacts
 from datamodules.teachers.brisque import BRISQUE
-from datamodules.teachers.full_reference import FullReference
+from datamodules.teachers.clean_versions import CleanVersions
 from datamodules.teachers.niqe import NIQE
 from datamodules.teachers.scores_file import ScoresFile
+from datamodules.teachers.teacher import Teacher
 from datamodules.video import Video
 from datamodules.video_data import VideoDataModule
 
 EMBEDDED_CONTENTS = 128
-
-PROBED = 6
-"""Versions of each source of the select split."""
 
 RESERVED_NAMES = ("student", "ensemble", "laplacian")
 """Columns of the report that no teacher may have."""
@@ -229,43 +226,12 @@ class RoundDataModule(VideoDataModule):
         return self._pairs
 
     @property
-    def metric(self) -> FullReference | None:
-        """What labels reference pairs; None without such pairs.
-
-        It sees the very clips that a model with a window of its own is trained on.
-        """
+    def clean(self) -> CleanVersions | None:
+        """The versions of clean sources that reference pairs compare; None without such pairs."""
         if not self.counts.reference:
             return None
-        return FullReference.of_clips(self.references.metric, self.sampling)
-
-    def reference_requests(self) -> list[Request]:
-        """Return the versions of clean sources that a full-reference metric compares."""
-        train = [source for source in self.sources if source.split == "train"]
-        return [*reference_requests(train, self.references.versions), *self.reference_probe()]
-
-    def reference_probe(self) -> list[Request]:
-        """Return the versions of the select split's sources, by which a student's scale is judged."""
-        if not self.counts.reference:
-            return []
-        held = [source for source in self.sources if source.split == "select"]
-        return reference_requests(held, min(PROBED, self.references.versions))
-
-    def reference_versions(self, table: pa.Table, consensus: Consensus) -> Versions | None:
-        """Return what the metric says of the versions of training sources; None without reference pairs.
-
-        Args:
-            table: round 0 of the label store.
-            consensus: what the teachers found; they say how good sources are that are not clean.
-        """
-        if self.metric is None:
-            return None
-        train = [source for source in self.sources if source.split == "train"]
-        quality = None
-        if self.originals and self.counts.teacher:
-            known = {name: source for source, name in self.originals.items()}
-            ids = tuple(known.get(name, name) for name in consensus.video_ids)
-            quality = replace(consensus, video_ids=ids)
-        return reference_versions(table, train, self.metric.fingerprint, self.references, quality=quality)
+        teachers = [one for one in self.teachers if isinstance(one, Teacher)]
+        return CleanVersions(self.references, self.sources, self.originals, self.sampling, teachers)
 
     def round_sizes(self, rounds: int) -> list[int]:
         """Return how many pairs each of the first rounds trains on, whatever will be hard; after `setup`."""

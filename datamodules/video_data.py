@@ -94,6 +94,12 @@ class VideoDataModule(LightningDataModule):
         return cast(Sampling, self.trainer.lightning_module.sampling)
 
     @property
+    def scored(self) -> Sampling:
+        """How the model wants the clips that it scores."""
+        assert self.trainer is not None
+        return cast(Sampling, self.trainer.lightning_module.scored)
+
+    @property
     def largest_frame(self) -> tuple[int, int]:
         """Height and width of the largest frames of the corpus, in pixels."""
         readable = [video for video in self.rows if video.status == "ok"]
@@ -152,7 +158,7 @@ class VideoDataModule(LightningDataModule):
         """
         assert self.trainer is not None
         draws = cast(Any, self.trainer.lightning_module).scoring.draws
-        together = self.score_every is not None and self.sampling.window is not None
+        together = self.score_every is not None and self.scored.window is not None
         batch_size = self.batch_size if together else 1
         workers = self.workers
         if not self.workers_given:
@@ -160,7 +166,7 @@ class VideoDataModule(LightningDataModule):
             cores = suggested_max_num_workers(self.trainer.num_devices)
             workers = 0 if batches == 1 else min(cores, batches, MOST_WORKERS)
         return DataLoader(
-            ClipDataset(requests, self.sampling, draws),
+            ClipDataset(requests, self.scored, draws),
             batch_size=batch_size,
             num_workers=workers,
             collate_fn=collate_videos,

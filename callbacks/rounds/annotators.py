@@ -72,12 +72,25 @@ def let_teachers_annotate(
             annotator.prepare(data.split("train"))
         elif isinstance(annotator, ScoresFile):
             annotator.prepare([request.video for request in requests.sources])
+    _annotate_groups(trainer, data, annotators, wanted)
+    if (clean := data.clean) is not None:
+        annotators = (clean.metric, *clean.teachers)  # copies of teachers that were prepared above
+        for one in annotators:
+            one.device = trainer.strategy.root_device
+        _annotate_groups(trainer, data, annotators, clean.requests)
+
+
+def _annotate_groups(
+    trainer: Trainer, data: RoundDataModule, annotators: Sequence[Annotator], requests: Sequence[Request]
+) -> None:
+    """Have annotators score what the shared store lacks; those that cut clips alike read them once."""
     for group in alike(annotators):
         began = time.monotonic()
+        # A loader draws from the global generator: found or computed, scores must lead to the same weights.
         with isolate_rng():
             done = annotate_together(
                 group,
-                wanted,
+                requests,
                 data.labels,
                 rank=trainer.global_rank,
                 world_size=trainer.world_size,
@@ -87,9 +100,6 @@ def let_teachers_annotate(
         if any(done.values()):
             scored = ", ".join(f"{name} {count}" for name, count in done.items())
             rank_zero_info(f"labels of round 0: {scored} clips in {time.monotonic() - began:.0f} s")
-    if (metric := data.metric) is not None:
-        metric.device = trainer.strategy.root_device
-        annotate(trainer, data, metric, data.labels, 0, data.reference_requests())
 
 
 def let_student_annotate(

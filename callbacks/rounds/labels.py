@@ -114,10 +114,10 @@ def student_scores(
 
 def reference_scores(data: RoundDataModule, requests: RoundRequests) -> Scores:
     """Return what the full-reference metric says of the versions that the student is judged by."""
-    if data.metric is None:
+    if data.clean is None:
         return {}
     sources = sorted({request.video.video_id for request in requests.references})
-    return scores_of(data.labels.read(round=0), data.metric.fingerprint, sources)
+    return scores_of(data.labels.read(round=0), data.clean.metric.fingerprint, sources)
 
 
 def who_labels(

@@ -52,7 +52,9 @@ def begin_next_round(
 
 
 def _versions(data: RoundDataModule, consensus: Consensus) -> Versions | None:
-    return data.reference_versions(data.labels.read(round=0), consensus) if data.counts.reference else None
+    if data.clean is None:
+        return None
+    return data.clean.read(data.labels.read(round=0), consensus if data.counts.teacher else None)
 
 
 def save_pairs(trainer: Trainer, data: RoundDataModule, folder: Path) -> None:

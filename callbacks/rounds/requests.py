@@ -76,7 +76,7 @@ def round_requests(
         ladders(one_a_content(report), trained, count),
         ladders(select, trained, count),
         ladders(few, _calibrating(data, calibration_simulators), ceil(CALIBRATION_LADDERS / len(few))),
-        data.reference_probe(),
+        [] if data.clean is None else data.clean.probe,
     )
 
 

@@ -9,16 +9,19 @@ import numpy.typing as npt
 from datamodules.circuits.circuit import CHAINS, Circuits
 from datamodules.circuits.steps import DISTORTING, ENCODING, STRENGTHS
 
-OF_CHAINS = 0.2
+MET = (("resize",), ("gaussian_blur",), ("gaussian_noise",), ("darken", "brighten"), ("frame_rate",))
+"""What people meet beside encoders: one of each for every source."""
+
+OF_CHAINS = 1 / 6
 """Share of a source's versions that are made by chains."""
 
 
 def drawn_circuits(circuits: Circuits, video_ids: Sequence[str], count: int) -> npt.NDArray[np.int64]:
     """Draw the circuits of each source.
 
-    A fifth are chains. The others come in twos of one simulator, whose severities order them: first every
-    encoder, then the other simulators in a random order. What is drawn for a source follows from its id, so
-    that its scores serve every corpus that it is in.
+    A sixth are chains. The others come in twos of one simulator, whose severities order them: first those
+    that people meet most (`MET`), then the others in a random order. What is drawn for a source follows from
+    its id, so that its scores serve every corpus that it is in.
 
     Args:
         circuits: what is drawn from.
@@ -38,7 +41,9 @@ def drawn_circuits(circuits: Circuits, video_ids: Sequence[str], count: int) -> 
     for row, name in zip(drawn, video_ids, strict=True):
         seed = int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest())
         generator = np.random.default_rng([circuits.seed, seed])
-        kinds = [*generator.permutation(list(ENCODING)), *generator.permutation(list(DISTORTING))]
+        met = [*ENCODING, *(one[generator.integers(len(one))] for one in MET)]
+        others = [kind for kind in DISTORTING if kind not in met]
+        kinds = [*generator.permutation(met), *generator.permutation(others)]
         strengths = {kind: generator.permutation(STRENGTHS) + 1 for kind in kinds}
         for place in range(count - chains):
             turn, which = divmod(place // 2, len(kinds))

@@ -42,6 +42,8 @@ class References:
         versions: of each source: real encoders and distortions at random strengths, alone and in chains.
         metric: vmaf, vmaf_neg, ssim or gmsd.
         doubt: standard deviation of the metric's error, as a share of all versions ranked by the metric.
+        teachers: share of a version's score that the teachers' mean rank has, for they see what a metric may
+            not, such as grain; 0: the teachers are not asked.
         within: share of the reference pairs that compare versions of one source.
 
     Raises:
@@ -52,6 +54,7 @@ class References:
     versions: int = 20
     metric: Metric = "vmaf"
     doubt: float = 0.06
+    teachers: float = 1 / 6
     within: float = 0.25
 
     def __post_init__(self) -> None:
@@ -59,6 +62,7 @@ class References:
         check_least("data.references.versions", self.versions, 2)
         check_choice("data.references.metric", self.metric, get_args(Metric))
         check_above("data.references.doubt", self.doubt, 0)
+        check_between("data.references.teachers", self.teachers, 0, 1)
         check_between("data.references.within", self.within, 0, 1)
 
 
@@ -83,20 +87,22 @@ def reference_versions(
     metric: str,
     settings: References,
     *,
+    teachers: Sequence[str] = (),
     quality: Consensus | None = None,
 ) -> Versions:
     """Score versions of different sources, and the sources themselves, on one scale.
 
-    A version's score is its rank by the metric among all versions, as a share of their number: 0 for the
-    worst, 1 for the sources, which are as good as themselves. Its variance is the square of the metric's
-    doubt. Where the sources are not clean, the score of each is moved by what the teachers say of it, and
-    their variance is added.
+    A version's score is its rank among all versions, as a share of their number: 0 for the worst, 1 for the
+    sources, which are as good as themselves. The rank is the metric's, mixed with the mean rank of the
+    teachers that scored the version. Its variance is the square of the metric's doubt. Where the sources are
+    not clean, the score of each is moved by what the teachers say of it, and their variance is added.
 
     Args:
         table: of `LabelStore.read`, of one round.
         sources: whose versions are ranked and returned.
         metric: fingerprint of the full-reference metric.
-        settings: the number of versions and the metric's doubt.
+        settings: the number of versions, the metric's doubt and the teachers' share.
+        teachers: fingerprints of the teachers that were asked for the versions.
         quality: what the teachers say of sources that are not clean, on any linear scale; a source that they
             do not know has the middle score and their spread as its doubt. None: all sources are clean.
 
@@ -108,24 +114,25 @@ def reference_versions(
         InputError: no version was scored.
     """
     requests = reference_requests(sources, settings.versions)
-    own = table.filter(
-        pc.and_(
-            pc.and_(pc.equal(table["fingerprint"], metric), pc.equal(table["simulator"], CIRCUITS.identity)),
-            pc.is_null(table["segment"]),
-        )
-    )
-    keys = zip(own["video_id"].to_pylist(), own["level"].to_pylist(), strict=True)
-    found = dict(zip(keys, own["score"].to_pylist(), strict=True))
+    found = _scores(table, metric)
     known = [request for request in requests if (request.video.video_id, request.level) in found]
     if not known:
         raise InputError(
             f"data.references must have versions that the metric {settings.metric} scored; got none of the "
             f"{len(requests)} asked for: look at the warnings above."
         )
-    scores = np.array([found[request.video.video_id, request.level] for request in known])
+    keys = [(request.video.video_id, request.level) for request in known]
+    ranks = _ranks(np.array([found[key] for key in keys]))
+    if teachers and settings.teachers:
+        said = [_scores(table, teacher) for teacher in teachers]
+        others = np.stack([_ranks(np.array([one.get(key, np.nan) for key in keys])) for one in said])
+        # Where no teacher has a score the metric's own rank stands in.
+        asked = np.isfinite(others).sum(axis=0)
+        mean = np.where(asked, np.nansum(others, axis=0) / np.maximum(asked, 1), ranks)
+        ranks = _ranks((1 - settings.teachers) * ranks + settings.teachers * mean)
     clean = [source.video_id for source in sources]
     ids = [*clean, *(request.video.video_id for request in known)]
-    score = np.concatenate([np.ones(len(clean)), (rankdata(scores) - 0.5) / len(scores)])
+    score = np.concatenate([np.ones(len(clean)), ranks])
     variance = np.full(len(ids), settings.doubt**2)
     if quality is not None:
         moved, doubt = _source_quality(ids, quality)
@@ -133,6 +140,26 @@ def reference_versions(
     levels = np.array([0] * len(clean) + [request.level for request in known], dtype=np.int64)
     simulators = ("",) * len(clean) + (CIRCUITS.name,) * len(known)
     return Versions(Consensus(tuple(ids), score, variance), simulators, levels)
+
+
+def _scores(table: pa.Table, fingerprint: str) -> dict[tuple[str, int], float]:
+    """Return what one annotator says of versions, by source and circuit."""
+    own = table.filter(
+        pc.and_(
+            pc.and_(
+                pc.equal(table["fingerprint"], fingerprint), pc.equal(table["simulator"], CIRCUITS.identity)
+            ),
+            pc.is_null(table["segment"]),
+        )
+    )
+    keys = zip(own["video_id"].to_pylist(), own["level"].to_pylist(), strict=True)
+    return dict(zip(keys, own["score"].to_pylist(), strict=True))
+
+
+def _ranks(scores: Floats) -> Floats:
+    """Return ranks as shares of their number, from 0 to 1; nan stays nan."""
+    ranks = rankdata(scores, nan_policy="omit")
+    return np.asarray((ranks - 0.5) / max(np.isfinite(scores).sum(), 1))
 
 
 def _source_quality(ids: Sequence[str], quality: Consensus) -> tuple[Floats, Floats]:

@@ -48,17 +48,20 @@ class SeenClips:
             self._left += dropped.nbytes
 
 
-def clip_key(video_id: str, draw: int, applied: Sequence[tuple[Simulator, int]] = ()) -> str:
+def clip_key(
+    video_id: str, draw: int, applied: Sequence[tuple[Simulator, int]] = (), *, whole: bool = False
+) -> str:
     """Return the key of a clip whose pixels follow from its video, its draw and what was done to it.
 
     Args:
         video_id: of the source.
         draw: number of the clip.
         applied: simulators with their levels, in the order in which they act.
+        whole: of whole frames, and not of the window that is trained on.
 
     Example:
         >>> clip_key("5f3a", 2)
         '5f3a 2'
     """
     done = (f"{simulator.identity}@{level}" for simulator, level in applied)
-    return " ".join((video_id, str(draw), *done))
+    return " ".join((video_id, f"{draw} whole" if whole else str(draw), *done))

@@ -10,6 +10,7 @@ import math
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from copy import copy
 from dataclasses import asdict
 from pathlib import Path
 
@@ -53,8 +54,12 @@ class Teacher(ABC):
     version = 1
     batch_clips = 8
     """Clips read before they are scored together: enough whole frames for a GPU, few enough for a laptop."""
+    batch_bytes = 2**28
+    """Of the frames of clips that are scored together, as they are read: large frames are fewer."""
     pad = False
     """Whether smaller frames are padded to the window, as for models trained on windows of one size."""
+    every = 1
+    """Of how many frames one is looked at; `cut` sets it."""
     by_segment = True
     """Whether each segment is scored by itself; False: all segments of a clip are one clip to `score`."""
 
@@ -90,12 +95,30 @@ class Teacher(ABC):
     def fit(self, workers: int) -> None:  # noqa: B027 - most teachers have nothing to fit
         """Fit to the videos that `prepare` took note of, reading in `workers` processes, before any score."""
 
+    def cut(self, sampling: Sampling, every: int = 1) -> "Teacher":
+        """Return the same teacher for clips that are cut otherwise; its scores are kept apart.
+
+        Args:
+            sampling: how the clips are cut.
+            every: looks at every so many frames of a segment only.
+        """
+        other = copy(self)
+        other.sampling, other.every, other.draws = sampling, every, 1
+        return other
+
     @property
     def settings(self) -> Mapping[str, object]:
         """Everything that decides a score, in plain types; subclasses add theirs."""
         # An older version placed draws by the video: its scores of several draws do not count any more.
         placed = {"placed": "alike"} if self.draws > 1 else {}
-        return {"version": self.version, "sampling": asdict(self.sampling), "draws": self.draws, **placed}
+        some = {"every": self.every} if self.every > 1 else {}
+        return {
+            "version": self.version,
+            "sampling": asdict(self.sampling),
+            "draws": self.draws,
+            **placed,
+            **some,
+        }
 
     @property
     def fingerprint(self) -> str:
@@ -122,8 +145,11 @@ class Teacher(ABC):
         """
         items: list[ClipItem] = []
         for item in clips:
+            count = len(items) + 1
             if items and (
-                item.frames.shape != items[0].frames.shape or (len(items) + 1) * self.draws > self.batch_clips
+                item.frames.shape != items[0].frames.shape
+                or count * self.draws > self.batch_clips
+                or count * item.frames.nbytes > self.batch_bytes
             ):
                 yield from self._annotate_batch([requests[i.position] for i in items], items)
                 items = []
@@ -189,4 +215,4 @@ class Teacher(ABC):
     def apart(self, clips: Tensor) -> Tensor:
         """Split clips (V, D, T, C, H, W) into the parts that are scored separately, (B, T', C, H, W)."""
         frames = self.sampling.frames if self.by_segment else clips.shape[2]
-        return clips.reshape(-1, frames, *clips.shape[3:])
+        return clips.reshape(-1, frames, *clips.shape[3:])[:, :: self.every]

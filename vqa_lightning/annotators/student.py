@@ -26,11 +26,11 @@ class Student(Teacher):
     by_segment = False  # segments stand in one prompt
 
     def __init__(self, module: RankingModule) -> None:
-        super().__init__("student", module.sampling, module.scoring.draws, module.device)
+        super().__init__("student", module.scored, module.scoring.draws, module.device)
         self.module = module
         # Of whole frames one video at a time: as floats a few would fill the memory.
-        self.whole_frames = module.sampling.window is None
-        self.batch_clips = 1 if self.whole_frames else 64
+        self.whole_frames = self.sampling.window is None
+        self.batch_clips = 1 if self.whole_frames and self.seen is None else 64
         self._weights = weights_hash(_learnt(module))
 
     @property
@@ -60,7 +60,8 @@ class Student(Teacher):
 
     def _keys(self, request: Request) -> list[str]:
         applied = [] if request.simulator is None else [(request.simulator, request.level)]
-        return [clip_key(request.video.video_id, draw, applied) for draw in range(self.draws)]
+        whole = self.whole_frames
+        return [clip_key(request.video.video_id, draw, applied, whole=whole) for draw in range(self.draws)]
 
     def _knows(self, request: Request) -> bool:
         assert self.seen is not None

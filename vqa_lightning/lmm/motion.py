@@ -6,14 +6,12 @@ of torchvision. Without a motion path nothing is built.
 """
 
 import pickle
-from itertools import combinations
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import torch
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor, nn
-from torch.nn import functional as F
 from torchvision.models import get_model, get_model_weights
 
 from datamodules.errors import InputError
@@ -21,11 +19,14 @@ from datamodules.video import luma
 
 Motion = Literal["differences", "r2plus1d_18", "mvit_v2_s"]
 
-CELLS = 4
-"""Rows and columns of the picture that are told apart."""
+NUMBERS = 6
+"""That say how the frames of a segment follow each other."""
 
 FLOOR = 1 / 255
-"""Added before the logarithm: differences that 8 bits cannot show count as none."""
+"""One step of 8 bits, the unit of differences; as a share of itself it is added before the logarithm."""
+
+HELD = 0.15
+"""Of the mean difference; a frame that differs by less from the frame before is taken as held."""
 
 
 class Backbone(NamedTuple):
@@ -89,33 +90,41 @@ def _projector(features: int, width: int) -> nn.Sequential:
 
 
 class FrameDifferences(nn.Module):
-    """How much each pair of a segment's frames differs in each cell of the picture, projected to a token.
+    """How a segment's frames follow each other, as six numbers that say nothing of the scene.
 
-    A held frame differs by nothing, a shaken frame by as much after two frames as after one, and a moving
-    frame by more.
+    They are of the mean absolute differences of consecutive frames: the logarithm of their mean, and their
+    deviation, median, largest and smallest over that mean, and the share of frames that hardly differ from
+    the frame before. A held frame differs by nothing, and the frame after it by twice as much.
 
     Args:
         frames: K, frames of a segment, at least 2.
         width: D of the language model's tokens.
     """
 
-    def __init__(self, frames: int, width: int) -> None:
-        super().__init__()
-        self.frames = frames
-        self.pairs = list(combinations(range(frames), 2))
-        self.feature_width = len(self.pairs) * CELLS**2
-        self.projector = _projector(self.feature_width, width)
-
     fixed = True
     """Whether `features` always says the same of a clip."""
 
+    def __init__(self, frames: int, width: int) -> None:
+        super().__init__()
+        self.frames = frames
+        self.feature_width = NUMBERS
+        self.projector = _projector(NUMBERS, width)
+
     def features(self, clips: Tensor) -> Tensor:
-        """Return the differences (B, S, F) of clips (B, S K, 3, H, W) in [0, 1], logarithms of their size."""
+        """Return the six numbers (B, S, 6) of each segment of clips (B, S K, 3, H, W) in [0, 1]."""
         segments = luma(clips).unflatten(1, (-1, self.frames))  # type: ignore[no-untyped-call]
-        early, late = (segments[:, :, [pair[side] for pair in self.pairs]] for side in (0, 1))
-        energy = F.adaptive_avg_pool2d((late - early).abs().flatten(0, 1), CELLS)
-        features = torch.log(energy + FLOOR) - torch.log(torch.tensor(FLOOR))
-        return features.flatten(1).view(*segments.shape[:2], -1)
+        steps = segments.diff(dim=2).abs().mean(dim=(-2, -1)) / FLOOR + FLOOR
+        mean = steps.mean(dim=-1)
+        relative = steps / mean[..., None]
+        numbers = (
+            mean.log(),
+            relative.std(dim=-1, correction=0),
+            relative.median(dim=-1).values,
+            relative.amax(dim=-1),
+            relative.amin(dim=-1),
+            (relative < HELD).float().mean(dim=-1),
+        )
+        return torch.stack(numbers, dim=-1)
 
     def project(self, features: Tensor) -> Tensor:
         """Return tokens (B, S, D) of features (B, S, F)."""

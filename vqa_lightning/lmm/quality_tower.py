@@ -12,6 +12,9 @@ from vqa_lightning.lmm.efficientnet import EarlyStages, published_weights
 from vqa_lightning.lmm.feature_cache import FeatureCache, FeatureMemory, Features
 from vqa_lightning.lmm.quality_features import FEATURES, LIMIT, quality_features, read_statistics
 
+DROPOUT = 0.3
+"""In the projector: versions of a few dozen contents would be learnt by heart."""
+
 QualityTowerName = Literal["efficientnet_lite0"]
 
 
@@ -43,7 +46,9 @@ class QualityTower(nn.Module):
             self.register_buffer(name, values)
         self.cache: FeatureCache | FeatureMemory | None = None
         self.feature_width = FEATURES
-        self.projector = nn.Sequential(nn.Linear(FEATURES, width), nn.GELU(), nn.Linear(width, width))
+        self.projector = nn.Sequential(
+            nn.Linear(FEATURES, width), nn.GELU(), nn.Dropout(DROPOUT), nn.Linear(width, width)
+        )
 
     def features(self, clips: Tensor) -> Tensor:
         """Return the features (B, S, 576) of clips (B, S K, 3, H, W) in [0, 1], as they are."""

@@ -6,6 +6,7 @@ tower.
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from math import ceil
 from pathlib import Path
 from typing import Any
@@ -88,6 +89,11 @@ class RankingModule(JudgingModule):
         self.optimizer = optimizer
         self.lr_scheduler = lr_scheduler
         self.dropped = DroppedSteps()
+
+    @property
+    def scored(self) -> Sampling:
+        """How clips are cut that are scored."""
+        return replace(self.sampling, window=None) if self.scoring.whole else self.sampling
 
     @property
     def _fits(self) -> bool:
