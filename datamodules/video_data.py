@@ -94,10 +94,10 @@ class VideoDataModule(LightningDataModule):
         return cast(Sampling, self.trainer.lightning_module.sampling)
 
     @property
-    def scored(self) -> Sampling:
+    def score_sampling(self) -> Sampling:
         """How the model wants the clips that it scores."""
         assert self.trainer is not None
-        return cast(Sampling, self.trainer.lightning_module.scored)
+        return cast(Sampling, self.trainer.lightning_module.score_sampling)
 
     @property
     def largest_frame(self) -> tuple[int, int]:
@@ -158,7 +158,7 @@ class VideoDataModule(LightningDataModule):
         """
         assert self.trainer is not None
         draws = cast(Any, self.trainer.lightning_module).scoring.draws
-        together = self.score_every is not None and self.scored.window is not None
+        together = self.score_every is not None and self.score_sampling.window is not None
         batch_size = self.batch_size if together else 1
         workers = self.workers
         if not self.workers_given:
@@ -166,7 +166,7 @@ class VideoDataModule(LightningDataModule):
             cores = suggested_max_num_workers(self.trainer.num_devices)
             workers = 0 if batches == 1 else min(cores, batches, MOST_WORKERS)
         return DataLoader(
-            ClipDataset(requests, self.scored, draws),
+            ClipDataset(requests, self.score_sampling, draws),
             batch_size=batch_size,
             num_workers=workers,
             collate_fn=collate_videos,

@@ -9,7 +9,7 @@ from datamodules.round_data import RoundDataModule
 from datamodules.simulators import SIMULATORS, Simulator, find_simulators
 from datamodules.video import Video
 
-CALIBRATION_LADDERS = 96
+CALIBRATION_LADDERS = 42
 """Ladders that scale the errors: 24 leave these uncertain by up to a third, and more keep the codecs busy."""
 
 SLOW = ("h265",)

@@ -38,10 +38,6 @@ SAME = 1 / 255
 48.1 dB)."""
 
 
-UNREAD = Clip(torch.empty(0, dtype=torch.uint8), torch.empty(0, dtype=torch.float64))
-"""In place of a clip whose features are known."""
-
-
 class PairDataset(Dataset[dict[str, Any]]):
     """The rows of a pair table with both clips read.
 
@@ -70,6 +66,9 @@ class PairDataset(Dataset[dict[str, Any]]):
         self.position = {name: index for index, name in enumerate(simulators)}
         self.cache = cache
         self.seen = seen
+        times = torch.zeros(sampling.segments * sampling.frames, dtype=torch.float64)
+        self.unread = Clip(torch.empty(0, dtype=torch.uint8), times)
+        """In place of a clip whose features are known."""
         self.codecs = CodecCache()
         both = (pairs["distortions_first"], pairs["distortions_second"])
         self.depth = max(1, *(pc.max(pc.list_value_length(side)).as_py() for side in both))
@@ -109,7 +108,7 @@ class PairDataset(Dataset[dict[str, Any]]):
             keys.append(self._key(row[name], row[f"draw_{name}"], applied) if whole else "")
             try:
                 if self.seen is not None and keys[-1] in self.seen:
-                    sides.append(UNREAD)
+                    sides.append(self.unread)
                     continue
                 sides.append(self._read(row[name], row[f"draw_{name}"], tuple(applied[:here])))
             except UnreadableVideo as error:
@@ -152,12 +151,6 @@ class PairDataset(Dataset[dict[str, Any]]):
         return Clip(frames, clip.times)
 
 
-def _times(times: Sequence[Tensor]) -> Tensor:
-    """Stack times (T,); a clip that was not read has zeros."""
-    longest = max(times, key=len)
-    return torch.stack([one if len(one) else torch.zeros_like(longest) for one in times])
-
-
 def _number(value: float | None) -> float:
     return math.nan if value is None else value
 
@@ -192,7 +185,7 @@ class PairCollate:
         if not samples:
             raise UnreadableVideo("no pair can be read any more: check that data.videos is still there.")
         clips = [self._shown(sample, side) for side in (0, 1) for sample in samples]
-        times = [_times([sample["clips"][side].times for sample in samples]) for side in (0, 1)]
+        times = [torch.stack([sample["clips"][side].times for sample in samples]) for side in (0, 1)]
         sides = together(clips)
         return PairBatch(
             clips=sides.view(2, -1, *sides.shape[1:]) if isinstance(sides, Tensor) else sides,

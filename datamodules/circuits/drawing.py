@@ -34,7 +34,7 @@ def drawn_circuits(circuits: Circuits, video_ids: Sequence[str], count: int) -> 
     Example:
         >>> numbers = drawn_circuits(Circuits(), ["a"], 10)[0]
         >>> [[step.name for step in Circuits().steps(number)] for number in numbers[:4]]
-        [['vp9'], ['vp9'], ['h265'], ['h265']]
+        [['resize'], ['resize'], ['vp9'], ['vp9']]
     """
     drawn = np.empty((len(video_ids), count), dtype=np.int64)
     chains = round(OF_CHAINS * count)

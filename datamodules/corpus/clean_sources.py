@@ -31,7 +31,8 @@ def find_sources(
         made = smaller_copies([*videos(corpus, "train"), *videos(corpus, "select")], folder)
         return list(made.values()), {source.video_id: name for name, source in made.items()}
     sources = build_corpus(named)
-    if len({source.content for source in videos(sources)}) > 2:
+    readable = videos(sources)
+    if not all(source.split for source in readable) and len({source.content for source in readable}) > 2:
         sources = assign_splits(sources, splits.shares, splits.seed)
     # No figure is reported of sources: those that fall to the report split are trained on.
     divided = [replace(one, split="select" if one.split == "select" else "train") for one in videos(sources)]

@@ -51,7 +51,7 @@ class References:
     """
 
     videos: str | None = None
-    versions: int = 20
+    versions: int = 22
     metric: Metric = "vmaf"
     doubt: float = 0.06
     teachers: float = 1 / 6

@@ -192,7 +192,8 @@ class Scorer:
 
     def _read(self, videos: Sequence[Video]) -> Iterator[ClipItem]:
         module = self._module
-        dataset = ClipDataset([Request(video) for video in videos], module.scored, module.scoring.draws)
+        cut, draws = module.score_sampling, module.scoring.draws
+        dataset = ClipDataset([Request(video) for video in videos], cut, draws)
         # Frames in memory need no decoding, and those on a GPU cannot be seen from a forked process.
         in_memory = any(isinstance(video, MemoryVideo) for video in videos)
         return iter(DataLoader(dataset, batch_size=None, num_workers=0 if in_memory else self.workers))

@@ -26,7 +26,7 @@ class Student(Teacher):
     by_segment = False  # segments stand in one prompt
 
     def __init__(self, module: RankingModule) -> None:
-        super().__init__("student", module.scored, module.scoring.draws, module.device)
+        super().__init__("student", module.score_sampling, module.scoring.draws, module.device)
         self.module = module
         # Of whole frames one video at a time: as floats a few would fill the memory.
         self.whole_frames = self.sampling.window is None

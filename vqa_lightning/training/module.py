@@ -91,7 +91,7 @@ class RankingModule(JudgingModule):
         self.dropped = DroppedSteps()
 
     @property
-    def scored(self) -> Sampling:
+    def score_sampling(self) -> Sampling:
         """How clips are cut that are scored."""
         return replace(self.sampling, window=None) if self.scoring.whole else self.sampling
 

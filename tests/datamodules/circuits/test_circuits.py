@@ -9,6 +9,7 @@ from torch import Tensor
 
 from datamodules.circuits import Circuits, drawn_circuits
 from datamodules.circuits.circuit import CHAINS
+from datamodules.circuits.drawing import MET
 from datamodules.circuits.steps import DISTORTING, ENCODING, STRENGTHS
 from datamodules.codecs import CodecCache
 from datamodules.errors import InputError
@@ -113,14 +114,15 @@ class TestDrawing:
         assert (drawn_circuits(CIRCUITS, self.IDS[30:40], 20) == drawn[30:40]).all()
         assert len({row.tobytes() for row in drawn}) == len(self.IDS)
 
-    def test_all_encoders_two_strengths_each_and_a_fifth_of_chains(self) -> None:
-        for row in drawn_circuits(CIRCUITS, self.IDS, 20):
-            assert len(set(row)) == 20
+    def test_what_people_meet_most_two_strengths_each_and_a_sixth_of_chains(self) -> None:
+        for row in drawn_circuits(CIRCUITS, self.IDS, 24):
+            assert len(set(row)) == 24
             steps = [CIRCUITS.steps(int(number)) for number in row]
             kinds = [one[0].name for one in steps if len(one) == 1]
-            assert len(kinds) == 16
+            assert len(kinds) == 20
             assert all(kinds.count(kind) == 2 for kind in kinds)
             assert set(ENCODING) <= set(kinds)
+            assert all(set(some) & set(kinds) for some in MET)
 
     def test_every_simulator_and_strength_is_met(self) -> None:
         drawn = drawn_circuits(CIRCUITS, [f"{n}" for n in range(2000)], 20)
