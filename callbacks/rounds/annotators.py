@@ -5,7 +5,7 @@ stores alone (`callbacks.rounds.labels`).
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from lightning.pytorch import Trainer
 from lightning.pytorch.utilities.seed import isolate_rng
@@ -13,13 +13,15 @@ from lightning_utilities.core.rank_zero import rank_zero_info
 from torch import Tensor
 
 from callbacks.rounds.requests import RoundRequests
-from datamodules.labels import Annotator, Consensus, LabelStore, Request, annotate_missing
+from datamodules.labels import Annotator, ClipItem, Consensus, LabelStore, Request, annotate_missing
+from datamodules.labels.seen_clips import SeenClips, clip_key
 from datamodules.round_data import RoundDataModule
 from datamodules.teachers import Laplacian, Teacher
 from datamodules.teachers.one_reading import alike, annotate_together
 from datamodules.teachers.scores_file import ScoresFile
 from datamodules.video import read_clip
 from vqa_lightning.annotators.student import Student
+from vqa_lightning.lmm.frozen_eyes import frozen_eyes
 from vqa_lightning.scoring.anchors import calmest, named_clips
 from vqa_lightning.training import RankingModule
 
@@ -54,13 +56,14 @@ def annotate(
 
 
 def let_teachers_annotate(
-    trainer: Trainer, data: RoundDataModule, requests: RoundRequests, *, blend: bool
+    trainer: Trainer, data: RoundDataModule, module: RankingModule, requests: RoundRequests, *, blend: bool
 ) -> None:
     """Have the teachers, the baseline and full-reference metrics score what nobody had them score before.
 
     Args:
         trainer: whose processes share the work.
         data: whose videos, teachers and label store they are.
+        module: the student, which may look on while versions of clean sources are scored.
         requests: of the run.
         blend: whether the teachers will be weighed beside students, on what these are not trained on.
     """
@@ -77,11 +80,34 @@ def let_teachers_annotate(
         annotators = (clean.metric, *clean.teachers)  # copies of teachers that were prepared above
         for one in annotators:
             one.device = trainer.strategy.root_device
-        _annotate_groups(trainer, data, annotators, clean.requests)
+        _annotate_groups(trainer, data, annotators, clean.requests, _onlooker(trainer, data, module))
+
+
+def _onlooker(
+    trainer: Trainer, data: RoundDataModule, module: RankingModule
+) -> Callable[[Request, ClipItem], None] | None:
+    """Return what keeps the features of the clips that training will show, where a model has frozen eyes."""
+    config, cut = module.lmm_config, module.sampling
+    look = None if cut.window is None or trainer.world_size > 1 else frozen_eyes(config, cut)
+    if look is None:
+        return None
+    seen = data.seen = SeenClips(config.feature_cache_gb * 1e9 / 2**20)
+
+    def keep(request: Request, item: ClipItem) -> None:
+        if request.simulator is None or item.frames.shape[-1] != cut.window:
+            return  # smaller frames come whole here, and are padded in training
+        key = clip_key(request.video.video_id, 0, [(request.simulator, request.level)])
+        seen.keep(key, look(item.frames / 255)[0])
+
+    return keep
 
 
 def _annotate_groups(
-    trainer: Trainer, data: RoundDataModule, annotators: Sequence[Annotator], requests: Sequence[Request]
+    trainer: Trainer,
+    data: RoundDataModule,
+    annotators: Sequence[Annotator],
+    requests: Sequence[Request],
+    onlooker: Callable[[Request, ClipItem], None] | None = None,
 ) -> None:
     """Have annotators score what the shared store lacks; those that cut clips alike read them once."""
     for group in alike(annotators):
@@ -95,6 +121,7 @@ def _annotate_groups(
                 rank=trainer.global_rank,
                 world_size=trainer.world_size,
                 workers=data.workers,
+                onlooker=onlooker,
             )
         trainer.strategy.barrier()
         if any(done.values()):

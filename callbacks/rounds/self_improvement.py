@@ -163,7 +163,7 @@ class SelfImprovement(Callback):
         self.folder = Path(trainer.strategy.broadcast(trainer.log_dir or "."))
         self.run_labels = LabelStore(self.folder / "labels")
         self.requests = round_requests(data, self.ladders, self.calibration_simulators)
-        let_teachers_annotate(trainer, data, self.requests, blend=self.relabel == "blend")
+        let_teachers_annotate(trainer, data, module, self.requests, blend=self.relabel == "blend")
         self.teachers = teacher_scores(data, self.requests)
         self._annotating = time.monotonic() - began
         if trainer.is_global_zero:

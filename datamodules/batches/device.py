@@ -36,10 +36,14 @@ def distort(batch: PairBatch, simulators: Mapping[str, Simulator]) -> PairBatch:
     levels = torch.where(batch.done, 0, batch.severities).flatten(0, 1).cpu()
     distorted = list(sides)
     difference = torch.full((count,), torch.inf, device=times.device)
-    for here in _by_size(sides):
-        if not sides[here[0]].numel():
-            continue  # not read, for its features are known
-        clips = sides if isinstance(sides, Tensor) else torch.stack([sides[side] for side in here])
+    pending = ((which >= 0) & (levels > 0)).any(dim=1)
+    compared = (batch.source == SOURCES.index("synthetic")).repeat(2).cpu() | pending
+    compared |= compared.roll(count)  # both sides of a pair
+    for side in (~compared).nonzero().flatten().tolist():
+        if sides[side].numel():  # else not read, for its features are known
+            distorted[side] = sides[side] / 255
+    for here in _by_size(sides, compared.nonzero().flatten().tolist()):
+        clips = torch.stack([sides[side] for side in here])
         generators = [generator_for(keys[side], clips.device) for side in here]
         place = {side: index for index, side in enumerate(here)}
         pairs = [side for side in here if side + count in place]
@@ -65,13 +69,13 @@ def distort(batch: PairBatch, simulators: Mapping[str, Simulator]) -> PairBatch:
     hidden = (batch.source == SOURCES.index("synthetic")) & (difference < SAME)
     similar = severity_levels(torch.zeros_like(batch.source), torch.zeros_like(batch.source))
     return batch._replace(
-        clips=clips.view(batch.clips.shape) if isinstance(batch.clips, Tensor) else distorted,
+        clips=torch.stack(distorted).view(batch.clips.shape) if isinstance(sides, Tensor) else distorted,
         levels=torch.where(hidden[:, None], similar, batch.levels),
     )
 
 
-def _by_size(sides: Tensor | list[Tensor]) -> list[list[int]]:
+def _by_size(sides: Tensor | list[Tensor], chosen: list[int]) -> list[list[int]]:
     places: dict[torch.Size, list[int]] = {}
-    for side, clip in enumerate(sides):
-        places.setdefault(clip.shape, []).append(side)
+    for side in chosen:
+        places.setdefault(sides[side].shape, []).append(side)
     return list(places.values())

@@ -103,8 +103,8 @@ class PairDataset(Dataset[dict[str, Any]]):
             in_workers = [isinstance(self.simulators[one], Codec | Circuits) for one, _ in applied]
             here = len(applied) - in_workers[::-1].index(True) if any(in_workers) else 0
             done[side, :here] = True
-            # What is done on the device is not yet in the clip, and its noise is the pair's own.
-            whole = self.seen is not None and here == len(applied)
+            # Pixels of synthetic pairs are compared on the device, and its noise is the pair's own.
+            whole = self.seen is not None and here == len(applied) and row["source"] != "synthetic"
             keys.append(self._key(row[name], row[f"draw_{name}"], applied) if whole else "")
             try:
                 if self.seen is not None and keys[-1] in self.seen:

@@ -4,11 +4,11 @@ Reading costs more than scoring: four frames of a small video take as long to de
 score them.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from itertools import islice
 
-from datamodules.labels import Annotator, ClipDataset, LabelStore, Request
+from datamodules.labels import Annotator, ClipDataset, ClipItem, LabelStore, Request
 from datamodules.labels.annotation import Parts, annotate_missing, missing_requests
 from datamodules.teachers.teacher import Teacher
 
@@ -44,6 +44,7 @@ def annotate_together(
     rank: int = 0,
     world_size: int = 1,
     workers: int = 0,
+    onlooker: Callable[[Request, ClipItem], None] | None = None,
 ) -> dict[str, int]:
     """Have annotators score what the store lacks of each, as `annotate_missing` does for one, in round 0.
 
@@ -54,6 +55,7 @@ def annotate_together(
         rank: this process.
         world_size: the number of processes.
         workers: processes that read clips, of this rank.
+        onlooker: is shown every request whose clips are read for several annotators, with its clips.
 
     Returns:
         Name of each annotator -> how many scores were computed here.
@@ -82,6 +84,8 @@ def annotate_together(
     items = ClipDataset(wanted, first.sampling, first.draws, first.pad).read(workers)
     try:
         while some := list(islice(items, CLIPS)):
+            for item in some if onlooker is not None else ():
+                onlooker(wanted[item.position], item)
             for teacher in teachers:
                 own = [item for item in some if wanted[item.position].key in keys[teacher.name]]
                 for annotation in teacher.annotate_clips(wanted, own):

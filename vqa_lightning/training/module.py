@@ -147,7 +147,8 @@ class RankingModule(JudgingModule):
             start_from(self, Path(self.init_from))
         keep_features(self.lmm, self.lmm_config)
         if self._fits and isinstance(data := self.trainer.datamodule, RoundDataModule):  # type: ignore[attr-defined]
-            data.seen = self.lmm.seen
+            # What was seen before there was a model is the same to it.
+            self.lmm.seen = data.seen = (data.seen or self.lmm.seen) if self.lmm.seen is not None else None
 
     @property
     def _half(self) -> bool:
