@@ -69,7 +69,7 @@ def judges(options: argparse.Namespace) -> dict[str, Annotator]:
     """Return who is asked to judge, the baseline first; a checkpoint that cannot be loaded ends it here."""
     found = {"laplacian": baseline()}
     if options.teachers:
-        found |= {teacher.name: teacher for teacher in teachers(options.data)}
+        found |= {teacher.name: teacher for teacher in teachers()}
     for path in options.checkpoint:
         found[label_of(path, options.checkpoint)] = CheckpointJudge(path, options.anew)
     return found

@@ -22,7 +22,8 @@ from datamodules.labels.annotation import Annotator
 from datamodules.teachers import Laplacian
 from datamodules.teachers.artefacts import Artefacts
 from datamodules.teachers.ffmpeg_filters import FFmpegDetector
-from datamodules.teachers.niqe import NIQE
+from datamodules.teachers.natural_scenes.brisque import BRISQUE
+from datamodules.teachers.natural_scenes.niqe import NIQE
 from datamodules.teachers.siti import SITI
 from datamodules.video import probe
 from vqa_lightning import Scorer
@@ -32,7 +33,7 @@ Floats = npt.NDArray[np.float64]
 BATCH = 64
 """Files that a checkpoint is given together: what an interruption may lose."""
 
-TOGETHER = ("niqe", "artefacts")
+TOGETHER = ("niqe", "brisque", "artefacts")
 """The teachers of the default datamodule, of whose ranks the mean is a judge, too."""
 
 ENSEMBLE = "mean rank of " + ", ".join(TOGETHER)
@@ -78,12 +79,10 @@ class CheckpointJudge:
                     _log.warning("%s; it is left out.", video.error)
 
 
-def teachers(data: Path) -> list[Annotator]:
-    """Return the teachers that need no weights; NIQE by its published model, where `data` has it."""
-    model = data / "reference" / "niqe" / "niqe_pris_params.npz"
-    niqe = NIQE(str(model)) if model.is_file() else NIQE()
+def teachers() -> list[Annotator]:
+    """Return the teachers that need no weights of their own."""
     detectors = [FFmpegDetector("blockdetect"), FFmpegDetector("blurdetect")]
-    return [niqe, Artefacts(), *detectors, SITI("si"), SITI("ti")]
+    return [NIQE(), BRISQUE(), Artefacts(), *detectors, SITI("si"), SITI("ti")]
 
 
 def baseline() -> Annotator:

@@ -44,7 +44,7 @@ from datamodules.labels import LabelStore, Request, annotate_missing
 from datamodules.teachers import Laplacian, Teacher
 from datamodules.teachers.artefacts import Artefacts
 from datamodules.teachers.ffmpeg_filters import FFmpegDetector
-from datamodules.teachers.niqe import NIQE
+from datamodules.teachers.natural_scenes.niqe import NIQE
 from datamodules.teachers.siti import SITI
 from datamodules.video import Video
 from vqa_lightning.annotators.checkpoint_teacher import Checkpoint

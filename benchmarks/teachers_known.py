@@ -42,8 +42,8 @@ from datamodules.labels import ClipDataset, Request
 from datamodules.labels.clips import distorted
 from datamodules.teachers import Laplacian, Teacher
 from datamodules.teachers.artefacts import Artefacts
-from datamodules.teachers.brisque import BRISQUE
-from datamodules.teachers.niqe import NIQE
+from datamodules.teachers.natural_scenes.brisque import BRISQUE
+from datamodules.teachers.natural_scenes.niqe import NIQE
 from datamodules.video import Sampling, Video
 from vqa_lightning.metrics import srcc
 

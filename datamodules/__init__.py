@@ -11,16 +11,16 @@ if TYPE_CHECKING:
     from datamodules.benchmark_data import BenchmarkDataModule
     from datamodules.round_data import RoundDataModule
     from datamodules.teachers.artefacts import Artefacts
-    from datamodules.teachers.brisque import BRISQUE
     from datamodules.teachers.ffmpeg_filters import FFmpegDetector
     from datamodules.teachers.full_reference import FullReference
     from datamodules.teachers.laplacian import Laplacian
+    from datamodules.teachers.natural_scenes.brisque import BRISQUE
+    from datamodules.teachers.natural_scenes.niqe import NIQE
     from datamodules.teachers.networks.arniqa import ARNIQA
     from datamodules.teachers.networks.clip_iqa import CLIPIQA
     from datamodules.teachers.networks.exported import ExportedModel
     from datamodules.teachers.networks.pyiqa import PyIQA
     from datamodules.teachers.networks.qalign import QAlign
-    from datamodules.teachers.niqe import NIQE
     from datamodules.teachers.scores_file import ScoresFile
     from datamodules.teachers.siti import SITI
     from datamodules.teachers.teacher import Teacher
@@ -55,14 +55,14 @@ TEACHERS = (
 _HOMES = {
     "ARNIQA": "teachers.networks.arniqa",
     "Artefacts": "teachers.artefacts",
-    "BRISQUE": "teachers.brisque",
+    "BRISQUE": "teachers.natural_scenes.brisque",
     "BenchmarkDataModule": "benchmark_data",
     "CLIPIQA": "teachers.networks.clip_iqa",
     "ExportedModel": "teachers.networks.exported",
     "FFmpegDetector": "teachers.ffmpeg_filters",
     "FullReference": "teachers.full_reference",
     "Laplacian": "teachers.laplacian",
-    "NIQE": "teachers.niqe",
+    "NIQE": "teachers.natural_scenes.niqe",
     "PyIQA": "teachers.networks.pyiqa",
     "QAlign": "teachers.networks.qalign",
     "RoundDataModule": "round_data",

@@ -48,9 +48,9 @@ from datamodules.pairs.table import drawn_among
 from datamodules.procedural import MOS, REFERENCES, VERSION, write_corpus, write_mos
 from datamodules.simulators import Simulator, find_simulators
 from datamodules.teachers.artefacts import Artefacts
-from datamodules.teachers.brisque import BRISQUE
 from datamodules.teachers.clean_versions import CleanVersions
-from datamodules.teachers.niqe import NIQE
+from datamodules.teachers.natural_scenes.brisque import BRISQUE
+from datamodules.teachers.natural_scenes.niqe import NIQE
 from datamodules.teachers.scores_file import ScoresFile
 from datamodules.teachers.teacher import Teacher
 from datamodules.video import Video

@@ -13,7 +13,7 @@ from datamodules.labels import Annotation, LabelStore, Request, annotate_missing
 from datamodules.simulators import SIMULATORS
 from datamodules.teachers import Laplacian
 from datamodules.teachers.artefacts import Artefacts
-from datamodules.teachers.niqe import NIQE
+from datamodules.teachers.natural_scenes.niqe import NIQE
 from datamodules.video import Video, probe
 
 DATA = Path(__file__).resolve().parents[3].parent / "shared/data"

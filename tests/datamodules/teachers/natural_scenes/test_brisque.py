@@ -10,10 +10,16 @@ from scipy.special import gamma
 
 from datamodules.distortions import DISTORTIONS
 from datamodules.labels import Request
-from datamodules.teachers.brisque import BRISQUE, PUBLISHED, brisque, brisque_features, published_machine
+from datamodules.teachers.natural_scenes.brisque import (
+    BRISQUE,
+    PUBLISHED,
+    brisque,
+    brisque_features,
+    published_machine,
+)
 from datamodules.video import Sampling, luma, probe, read_clip
 
-DATA = Path(__file__).resolve().parents[3].parent / "shared/data"
+DATA = Path(__file__).resolve().parents[4].parent / "shared/data"
 needs_data = pytest.mark.skipif(not DATA.is_dir(), reason=f"the shared references are not at {DATA}")
 REFERENCE = DATA / "reference/brisque"
 NATURAL = ("Seeking_30_480_1050.mp4", "foreman_cif.y4m", "park_joy_480x270_10f.y4m")

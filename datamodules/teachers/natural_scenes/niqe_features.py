@@ -8,7 +8,7 @@ distribution is found by table look-up for all patches at once, and nothing loop
 import torch
 from torch import Tensor
 
-from datamodules.teachers.natural_scenes import SHIFTS, asymmetric_gaussian, halve, normalise
+from datamodules.teachers.natural_scenes.statistics import SHIFTS, asymmetric_gaussian, halve, normalise
 
 PATCH = 96
 """Side of a patch in pixels at full scale; half of it at half scale."""

@@ -13,7 +13,7 @@ from torch import Tensor
 from datamodules.corpus import build_corpus, videos
 from datamodules.errors import InputError
 from datamodules.labels import ClipDataset, Request
-from datamodules.teachers.pristine import PristineModel, fit_pristine, load_pristine, niqe
+from datamodules.teachers.natural_scenes.pristine import PristineModel, fit_pristine, load_pristine, niqe
 from datamodules.teachers.teacher import Teacher
 from datamodules.video import Sampling, Video, luma
 

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from datamodules.teachers.natural_scenes import (
+from datamodules.teachers.natural_scenes.statistics import (
     SHIFTS,
     asymmetric_gaussian,
     generalised_gaussian,

@@ -15,7 +15,7 @@ from scipy.io.matlab import MatReadError
 from torch import Tensor
 
 from datamodules.errors import InputError
-from datamodules.teachers.niqe_features import patch_features
+from datamodules.teachers.natural_scenes.niqe_features import patch_features
 
 PATCH_SHARPNESS = 0.75
 """Pristine patches are the patches above this share of the largest patch sharpness of their frame."""

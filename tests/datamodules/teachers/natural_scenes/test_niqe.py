@@ -10,13 +10,13 @@ from torch import Tensor
 from datamodules.distortions import DISTORTIONS
 from datamodules.errors import InputError
 from datamodules.labels import Request
-from datamodules.teachers.natural_scenes import asymmetric_gaussian, halve
-from datamodules.teachers.niqe import NIQE, PUBLISHED
-from datamodules.teachers.niqe_features import patch_features
-from datamodules.teachers.pristine import LEAST_VIDEOS, fit_pristine, load_pristine, niqe
+from datamodules.teachers.natural_scenes.niqe import NIQE, PUBLISHED
+from datamodules.teachers.natural_scenes.niqe_features import patch_features
+from datamodules.teachers.natural_scenes.pristine import LEAST_VIDEOS, fit_pristine, load_pristine, niqe
+from datamodules.teachers.natural_scenes.statistics import asymmetric_gaussian, halve
 from datamodules.video import Sampling, luma, probe, read_clip
 
-DATA = Path(__file__).resolve().parents[3].parent / "shared/data"
+DATA = Path(__file__).resolve().parents[4].parent / "shared/data"
 needs_data = pytest.mark.skipif(not DATA.is_dir(), reason=f"the shared references are not at {DATA}")
 MODEL = DATA / "reference/niqe/niqe_image_params.mat"
 
