@@ -29,16 +29,21 @@ trainer:
     - class_path: lightning.pytorch.callbacks.ModelCheckpoint  # after the best, whose score it remembers
       init_args: {{filename: last, enable_version_counter: false, save_on_train_epoch_end: true}}
 model:
-  lmm: {{embedded: {{image_size: 32, hidden_size: 32, vision_layers: 1, text_layers: 1}}}}
+  lmm:
+    quality_tower: null
+    pictures: true
+    feature_cache: null
+    embedded: {{image_size: 32, hidden_size: 32, vision_layers: 1, text_layers: 1}}
   sampling: {{frames: 2, window: 32}}
-  scoring: {{anchors: 2, draws: 2}}
+  scoring: {{anchors: 2, draws: 2, whole: false}}
 data:
   class_path: datamodules.RoundDataModule
   init_args:
     videos: {videos}
     labels: labels
     batch_size: 4
-    counts: {{synthetic: 12, teacher: 8, evaluation: 4}}
+    workers: 0
+    counts: {{synthetic: 12, teacher: 8, reference: 0, evaluation: 4}}
     drawing: {{draws: 2}}
     simulators: [gaussian_blur, jpeg]
     teachers: [{{class_path: datamodules.Artefacts}}, {{class_path: datamodules.SITI}}]
