@@ -125,7 +125,7 @@ class TestDrawing:
             assert all(set(some) & set(kinds) for some in MET)
 
     def test_every_simulator_and_strength_is_met(self) -> None:
-        drawn = drawn_circuits(CIRCUITS, [f"{n}" for n in range(2000)], 20)
+        drawn = drawn_circuits(CIRCUITS, [f"{n}" for n in range(2000)], 30)
         assert len(np.unique(drawn)) == len(CIRCUITS.levels)
 
     def test_more_than_there_are_come_again(self) -> None:
