@@ -15,7 +15,7 @@ from rich.console import Console
 
 from datamodules.labels import Consensus, Labelling
 from datamodules.pairs import HardPairs
-from datamodules.pairs.disputed import hard_real
+from datamodules.pairs.hard.disputed import hard_real
 from datamodules.pairs.relabelling import positions
 
 

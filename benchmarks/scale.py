@@ -42,7 +42,7 @@ from datamodules.labels.annotation import PART_ROWS, PART_SECONDS
 from datamodules.labels.consensus import balance_of, cuts_for_balance
 from datamodules.labels.teacher_weights import weigh_teachers
 from datamodules.pairs import HardPairs, LaterRounds, PairCounts, read_pairs
-from datamodules.pairs.gmad import gmad_pairs
+from datamodules.pairs.hard.gmad import gmad_pairs
 from datamodules.pairs.relabelling import relabelled
 from datamodules.round_data import RoundDataModule
 from datamodules.simulators import SIMULATORS

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from callbacks.rounds.labels import Relabel
-from datamodules.pairs.recorded import Rule
+from datamodules.pairs.hard.recorded import Rule
 
 TEACHERS = {"niqe": "datamodules.NIQE", "artefacts": "datamodules.Artefacts"}
 TRUTH = "truth"

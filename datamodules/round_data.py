@@ -42,7 +42,7 @@ from datamodules.pairs import PAIR_SCHEMA, SOURCES, Drawing, LaterRounds, PairCo
 from datamodules.pairs.counts import counted
 from datamodules.pairs.drawing import evaluation_pairs, shuffled
 from datamodules.pairs.fresh import Known, fresh_pairs
-from datamodules.pairs.hard import RoundBefore, find_hard
+from datamodules.pairs.hard.finding import RoundBefore, find_hard
 from datamodules.pairs.relabelling import relabelled
 from datamodules.pairs.table import drawn_among
 from datamodules.procedural import MOS, REFERENCES, VERSION, write_corpus, write_mos

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from datamodules.batches import PairBatch
 from datamodules.pairs import ANSWERS
+from datamodules.pairs.hard.recorded import merged_answers
 from datamodules.pairs.lost import told_of_lost_pairs
-from datamodules.pairs.recorded import merged_answers
 from datamodules.round_data import RoundDataModule
 
 

@@ -5,7 +5,7 @@ Imports labels and what lies below them; batches are built on it.
 
 from datamodules.pairs.counts import LaterRounds, PairCounts
 from datamodules.pairs.drawing import Drawing
-from datamodules.pairs.recorded import ANSWERS, HardPairs
+from datamodules.pairs.hard.recorded import ANSWERS, HardPairs
 from datamodules.pairs.table import PAIR_SCHEMA, SOURCES, read_pairs
 
 __all__ = [

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 
 from datamodules.checks import check_least
 from datamodules.errors import InputError
-from datamodules.pairs.recorded import HardPairs
+from datamodules.pairs.hard.recorded import HardPairs
 from datamodules.pairs.table import SOURCES
 
 

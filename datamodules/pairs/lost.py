@@ -8,7 +8,7 @@ from collections.abc import Collection, Mapping, Sequence
 import pyarrow as pa
 from torch import Tensor
 
-from datamodules.pairs.recorded import ANSWERS
+from datamodules.pairs.hard.recorded import ANSWERS
 from datamodules.video import Video
 
 NAMED = 5

@@ -144,7 +144,7 @@ class TestSign:
 class Recorder(pl.LightningModule):
     """Notes which rows come, as a model that scores would."""
 
-    sampling = Sampling(1, 2, None, 32)
+    sampling = score_sampling = Sampling(1, 2, None, 32)
     scoring = Scoring(draws=3)
 
     def __init__(self) -> None:

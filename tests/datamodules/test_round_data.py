@@ -18,7 +18,7 @@ from datamodules.corpus import Splits
 from datamodules.errors import InputError
 from datamodules.labels import Consensus, Labelling, Versions
 from datamodules.pairs import PAIR_SCHEMA, SOURCES, Drawing, HardPairs, LaterRounds, PairCounts, read_pairs
-from datamodules.pairs.recorded import Rule
+from datamodules.pairs.hard.recorded import Rule
 from datamodules.pairs.table import PLACES
 from datamodules.round_data import RoundDataModule
 from datamodules.video import Sampling

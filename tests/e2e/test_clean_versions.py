@@ -51,4 +51,3 @@ def test_two_rounds_end_with_a_scorer(here: Path, fit: Callable[..., None], smal
         scores = list(csv.DictReader(file))
     assert {row["status"] for row in scores} == {"ok"}
     assert len({row["score"] for row in scores}) == len(scores)
-

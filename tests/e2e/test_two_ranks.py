@@ -82,13 +82,16 @@ weights and the memory of the one before, and the second is rejected."""
 # what Adam remembers still counts.
 OPTIMIZER = ["--model.optimizer=AdamW", "--model.optimizer.lr=0.001", "--model.optimizer.eps=0.001"]
 
+# Comparisons across the pairs of a batch stay within a process, whose batches are half as large.
+LOSS = ["--model.loss.across=0"]
+
 
 def words_of(here: Path, smallest: list[str], rounds: str) -> list[str]:
     """Makes the folder of a run, with what it names; returns its words."""
     here.mkdir()
     (here / "own.py").write_text(OWN)
     (here / "base.yaml").write_text(FROM_BASE)
-    return [*smallest, *ROUNDS[rounds], *OPTIMIZER]
+    return [*smallest, *ROUNDS[rounds], *OPTIMIZER, *LOSS]
 
 
 @pytest.fixture(scope="module")

@@ -198,7 +198,8 @@ def _quality_flops(quality: QualityTower, lmm: LMM, shape: StepShape) -> int:
     # Convolutions have no cost a token: one frame is counted as it runs, on the meta device.
     with FlopCounterMode(display=False) as counter:
         deepcopy(quality.stages).to("meta")(frame)
-    return tokens * (int(counter.get_total_flops()) + _per_token(quality.projector, passes=False))
+    seen = len(quality.places) * int(counter.get_total_flops())
+    return tokens * (seen + _per_token(quality.projector, passes=False))
 
 
 def _motion_flops(motion: FrameDifferences | VideoBackbone, tokens: int) -> int:

@@ -18,7 +18,7 @@ from datamodules.corpus.table import SUFFIXES
 from datamodules.errors import InputError, UnreadableVideo
 from datamodules.opinions import Predictions, read_predictions
 from datamodules.opinions.predictions import join
-from datamodules.pairs.gmad import gmad_pairs
+from datamodules.pairs.hard.gmad import gmad_pairs
 from datamodules.video import Sampling, Video, probe, read_clip
 
 _WIDTH, _HEIGHT = 320, 180  # pixels of the room a frame has

@@ -174,7 +174,7 @@ class LMM(nn.Module):
 
     @property
     def _by_segment(self) -> list[QualityTower | FrameDifferences | VideoBackbone]:
-        """What gives a token a segment, in the order of the tokens."""
+        """What gives a token a segment, in their order."""
         return [part for part in (self.quality_tower, self.motion) if part is not None]
 
     def _around(self, block: list[int]) -> tuple[list[int], list[int]]:
@@ -196,34 +196,25 @@ class LMM(nn.Module):
         """
         if self.seen is not None and keys:
             return self.tokens_of(self._known(clips, keys, self.seen))
-        return self._each_size(clips, self._encode)
-
-    @property
-    def _dtype(self) -> torch.dtype:
-        return cast(Tensor, self.model.get_input_embeddings().weight).dtype
-
-    def _each_size(self, clips: Clips, encode: Callable[[Tensor], Tokens]) -> Tokens:
         if isinstance(clips, Tensor):
-            return encode(clips)
+            return self._encode(clips)
         sizes = [tuple(clip.shape[-2:]) for clip in clips]
         groups = [[row for row, size in enumerate(sizes) if size == one] for one in dict.fromkeys(sizes)]
-        encoded = stack([encode(torch.stack([clips[row] for row in rows])) for rows in groups])
+        encoded = stack([self._encode(torch.stack([clips[row] for row in rows])) for rows in groups])
         order = [row for rows in groups for row in rows]
         return encoded.take([order.index(row) for row in range(len(order))])
 
     def _known(self, clips: Clips, keys: Sequence[str], seen: SeenClips) -> Tensor:
         """Return the features (N, S, F) of clips, found or computed and kept."""
-        found: dict[int, Tensor] = {row: seen[key] for row, key in enumerate(keys) if key in seen}
+        found = {row: seen[key] for row, key in enumerate(keys) if key in seen}
         sizes: dict[torch.Size, list[int]] = {}
-        for row in range(len(keys)):
-            if row not in found:
-                sizes.setdefault(clips[row].shape, []).append(row)
+        for row in sorted({*range(len(keys))} - found.keys()):
+            sizes.setdefault(clips[row].shape, []).append(row)
         for rows in sizes.values():
-            made = self.fixed_features(torch.stack([clips[row] for row in rows]))
-            for row, features in zip(rows, made, strict=True):
-                found[row] = features
+            found |= zip(rows, self.fixed_features(torch.stack([clips[row] for row in rows])), strict=True)
+            for row in rows:
                 if keys[row]:
-                    seen.keep(keys[row], features.clone())
+                    seen.keep(keys[row], found[row].clone())
         return torch.stack([found[row] for row in range(len(keys))])
 
     @property
@@ -238,7 +229,7 @@ class LMM(nn.Module):
 
     def tokens_of(self, features: Tensor) -> Tokens:
         """Return the tokens of clips without pictures, from their `fixed_features`."""
-        parts, dtype = self._by_segment, self._dtype
+        parts, dtype = self._by_segment, self.model.get_input_embeddings().weight.dtype
         each = torch.split(features, [part.feature_width for part in parts], dim=-1)
         projected = [part.project(own) for part, own in zip(parts, each, strict=True)]
         by_segment = [Tokens.alike(tokens.to(dtype)) for tokens in projected]
@@ -255,7 +246,7 @@ class LMM(nn.Module):
         if not self.pictures:
             # Not `fixed_features`: a motion backbone may be trained.
             return self.tokens_of(torch.cat([part.features(clips) for part in self._by_segment], dim=-1))
-        dtype = self._dtype
+        dtype = self.model.get_input_embeddings().weight.dtype
         seen, by_segment = self._seen(clips), [part(clips) for part in self._by_segment]
         return join(seen, *(Tokens.alike(tokens.to(dtype)) for tokens in by_segment)) if by_segment else seen
 

@@ -20,6 +20,8 @@ from datamodules.labels import LabelStore
 from datamodules.pairs import LaterRounds, PairCounts
 from datamodules.round_data import RoundDataModule
 from datamodules.simulators import SIMULATORS
+from datamodules.teachers.artefacts import Artefacts
+from datamodules.teachers.natural_scenes.niqe import NIQE
 from datamodules.video import Sampling
 from vqa_lightning.families import EmbeddedSizes
 from vqa_lightning.lmm import LMMConfig
@@ -81,7 +83,10 @@ def fit(
     **settings: Any,
 ) -> tuple[RankingModule, RoundDataModule]:
     """Fits on two simulators, every time with other first weights."""
-    given: dict[str, Any] = {"counts": PairCounts(synthetic=8, teacher=4, evaluation=4)}
+    given: dict[str, Any] = {
+        "counts": PairCounts(synthetic=8, teacher=4, evaluation=4),
+        "teachers": [NIQE("fitted"), Artefacts()],
+    }
     data = RoundDataModule(
         str(corpus),
         batch_size=4,

@@ -15,8 +15,8 @@ from torch import Tensor
 
 from datamodules.labels.consensus import Consensus
 from datamodules.labels.labelling import Labelling
-from datamodules.pairs.disputed import hard_real
-from datamodules.pairs.recorded import HardPairs, hard_recorded, other_clips
+from datamodules.pairs.hard.disputed import hard_real
+from datamodules.pairs.hard.recorded import HardPairs, hard_recorded, other_clips
 from datamodules.pairs.relabelling import relabelled
 from datamodules.pairs.table import PAIR_SCHEMA
 

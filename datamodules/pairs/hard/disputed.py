@@ -7,8 +7,8 @@ import pyarrow as pa
 
 from datamodules.labels.consensus import Consensus
 from datamodules.labels.labelling import Labelling, confident
-from datamodules.pairs.gmad import gmad_pairs
-from datamodules.pairs.recorded import HardPairs, flagged_hard
+from datamodules.pairs.hard.gmad import gmad_pairs
+from datamodules.pairs.hard.recorded import HardPairs, flagged_hard
 from datamodules.pairs.relabelling import position
 from datamodules.pairs.scored import scored_pairs
 

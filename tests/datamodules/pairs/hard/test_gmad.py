@@ -5,7 +5,7 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from datamodules.pairs.gmad import Floats, gmad_pairs
+from datamodules.pairs.hard.gmad import Floats, gmad_pairs
 
 
 def test_by_hand() -> None:

@@ -10,10 +10,10 @@ import torch
 from datamodules.errors import InputError
 from datamodules.labels import Consensus, Labelling
 from datamodules.pairs import PAIR_SCHEMA, HardPairs
-from datamodules.pairs.disputed import hard_real
 from datamodules.pairs.drawing import shuffled
-from datamodules.pairs.hard import RoundBefore, find_hard
-from datamodules.pairs.recorded import Rule, hard_recorded, other_clips
+from datamodules.pairs.hard.disputed import hard_real
+from datamodules.pairs.hard.finding import RoundBefore, find_hard
+from datamodules.pairs.hard.recorded import Rule, hard_recorded, other_clips
 from datamodules.pairs.scored import teacher_pairs
 from datamodules.pairs.synthetic import synthetic_pairs
 
