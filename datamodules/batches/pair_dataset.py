@@ -188,7 +188,7 @@ class PairCollate:
         times = [torch.stack([sample["clips"][side].times for sample in samples]) for side in (0, 1)]
         sides = together(clips)
         return PairBatch(
-            clips=sides.view(2, -1, *sides.shape[1:]) if isinstance(sides, Tensor) else sides,
+            clips=sides.view(2, len(samples), *sides.shape[1:]) if isinstance(sides, Tensor) else sides,
             times=torch.stack(times),
             simulators=torch.stack([sample["simulators"] for sample in samples], dim=1),
             severities=torch.stack([sample["severities"] for sample in samples], dim=1),

@@ -57,7 +57,7 @@ class Circuits:
         >>> circuits.steps(1), circuits.steps(48)
         ((Step(name='resize', level=1),), (Step(name='resize', level=48),))
         >>> [step.name for step in circuits.steps(len(circuits.levels))]
-        ['resize', 'gaussian_noise', 'h265']
+        ['resize', 'gaussian_noise', 'av1']
     """
 
     seed: int = 0

@@ -29,6 +29,12 @@ SMALL = [
     "--data.simulators=[gaussian_blur, gaussian_noise]",
 ]
 TINY = [
+    "--model.lmm.quality_tower=null",
+    "--model.lmm.pictures=true",
+    "--model.lmm.feature_cache=null",
+    "--model.scoring.whole=false",
+    "--data.workers=0",
+    "--data.counts.reference=0",
     "--model.lmm.embedded.image_size=32",
     "--model.lmm.embedded.hidden_size=32",
     "--model.lmm.embedded.vision_layers=1",

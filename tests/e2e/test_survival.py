@@ -212,7 +212,7 @@ class TestWhatChanged:
         fewer.write_text("".join((small_corpus / "manifest.csv").read_text().splitlines(keepends=True)[:-1]))
         words = [*smallest, *LAST, f"--data.videos={fewer}", "--trainer.max_epochs=2"]
         assert run(here, words) == 2
-        assert "(1 video gone (content_007.mp4))" in capsys.readouterr().err
+        assert "(1 video gone (content_007_0.mp4))" in capsys.readouterr().err
         assert run(here, [*words, "--force"]) == 0
         assert [row["round"] for row in rows_of(here / VERSION / "rounds.csv")] == ["0", "1"]
         # With what it was last given the next command is compared, and a new run may be begun.

@@ -229,7 +229,7 @@ class LMM(nn.Module):
 
     def tokens_of(self, features: Tensor) -> Tokens:
         """Return the tokens of clips without pictures, from their `fixed_features`."""
-        parts, dtype = self._by_segment, self.model.get_input_embeddings().weight.dtype
+        parts, dtype = self._by_segment, cast(Tensor, self.model.get_input_embeddings().weight).dtype
         each = torch.split(features, [part.feature_width for part in parts], dim=-1)
         projected = [part.project(own) for part, own in zip(parts, each, strict=True)]
         by_segment = [Tokens.alike(tokens.to(dtype)) for tokens in projected]
@@ -246,7 +246,7 @@ class LMM(nn.Module):
         if not self.pictures:
             # Not `fixed_features`: a motion backbone may be trained.
             return self.tokens_of(torch.cat([part.features(clips) for part in self._by_segment], dim=-1))
-        dtype = self.model.get_input_embeddings().weight.dtype
+        dtype = cast(Tensor, self.model.get_input_embeddings().weight).dtype
         seen, by_segment = self._seen(clips), [part(clips) for part in self._by_segment]
         return join(seen, *(Tokens.alike(tokens.to(dtype)) for tokens in by_segment)) if by_segment else seen
 

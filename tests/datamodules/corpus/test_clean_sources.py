@@ -81,5 +81,5 @@ def test_a_copy_averages_and_does_not_skip() -> None:
     noise = torch.randint(
         256, (1, 3, 480, 640), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
     )
-    # Of four independent pixels the mean has half the deviation; bicubic keeps a little more.
-    assert smaller(noise).float().std() / noise.float().std() == pytest.approx(0.55, abs=0.1)
+    # Of four independent pixels the mean has half the deviation; a bicubic kernel reaches over some more.
+    assert 0.3 < smaller(noise).float().std() / noise.float().std() < 0.5
