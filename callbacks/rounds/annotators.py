@@ -77,10 +77,10 @@ def let_teachers_annotate(
             annotator.prepare([request.video for request in requests.sources])
     _annotate_groups(trainer, data, annotators, wanted)
     if (clean := data.clean) is not None:
-        annotators = (clean.metric, *clean.teachers)  # copies of teachers that were prepared above
-        for one in annotators:
+        of_versions = (clean.metric, *clean.teachers)  # copies of teachers that were prepared above
+        for one in of_versions:
             one.device = trainer.strategy.root_device
-        _annotate_groups(trainer, data, annotators, clean.requests, _onlooker(trainer, data, module))
+        _annotate_groups(trainer, data, of_versions, clean.requests, _onlooker(trainer, data, module))
 
 
 def _onlooker(

@@ -69,7 +69,7 @@ def distort(batch: PairBatch, simulators: Mapping[str, Simulator]) -> PairBatch:
     hidden = (batch.source == SOURCES.index("synthetic")) & (difference < SAME)
     similar = severity_levels(torch.zeros_like(batch.source), torch.zeros_like(batch.source))
     return batch._replace(
-        clips=torch.stack(distorted).view(batch.clips.shape) if isinstance(sides, Tensor) else distorted,
+        clips=torch.stack(distorted).view_as(batch.clips) if isinstance(batch.clips, Tensor) else distorted,
         levels=torch.where(hidden[:, None], similar, batch.levels),
     )
 

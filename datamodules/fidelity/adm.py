@@ -65,7 +65,7 @@ def _wavelets(pair: Tensor, finest: bool) -> tuple[Tensor, Tensor]:
     if finest:
         bands = bands.mul_(64).add_(0.5).floor_().div_(64)
     height, width = bands.shape[-2] // 2, bands.shape[-1] // 2
-    low, high = bands.split(height, -2)
+    low, high = torch.split(bands, height, -2)
     details = torch.stack([high[..., :width], low[..., width:], high[..., width:]], 1)
     return low[..., :width], details
 
@@ -92,4 +92,5 @@ def _compare(source: Tensor, clip: Tensor, visible: Tensor, gain_limit: float) -
 
 def _pooled(detail: Tensor, area: int) -> Tensor:
     cubes: Tensor = (detail * detail * detail).sum((-2, -1))
-    return (cubes ** (1 / 3) + (area / 32) ** (1 / 3)).sum(0)
+    pooled: Tensor = (cubes ** (1 / 3) + (area / 32) ** (1 / 3)).sum(0)
+    return pooled

@@ -57,7 +57,7 @@ def blocks(filtering: Filter, size: int, device: torch.device) -> tuple[Block, .
             places = torch.where(places < size, places, last - places)
             matrix[outputs, places] += tap
         found = []
-        for rows in matrix.split(_BLOCK):
+        for rows in torch.split(matrix, _BLOCK):
             used = rows.any(0).nonzero().flatten().tolist()
             start, stop = used[0], used[-1] + 1
             found.append(Block(start, stop, rows[:, start:stop].contiguous().to(device)))

@@ -63,7 +63,7 @@ def vmaf(clips: Tensor, sources: Tensor, neg: bool = False, route: Route = "torc
     shape = clips.shape[:2]
     clips, sources = (_stored_luma(frames).flatten(0, 1) for frames in (clips, sources))
     count = max(1, _PIXELS.get(clips.device.type, 2**24) // clips[0].numel())
-    parts = list(zip(clips.split(count), sources.split(count), strict=True))
+    parts = list(zip(torch.split(clips, count), torch.split(sources, count), strict=True))
     if route == "libvmaf":
         measured = libvmaf_features(clips, sources, neg).to(clips.device)
     else:

@@ -27,10 +27,13 @@ class _Model(NamedTuple):
 @cache
 def _model(device: torch.device) -> _Model:
     told = json.loads(files("datamodules.fidelity").joinpath("vmaf_v0.6.1.json").read_text("ascii"))
-    names = ("feature_slopes", "feature_intercepts", "support_vectors", "weights")
     with torch.inference_mode(False):
-        tensors = [torch.tensor(told[name], device=device) for name in names]
-    return _Model(*tensors, *(told[name] for name in ("gamma", "rho", "score_slope", "score_intercept")))
+        slopes, intercepts, vectors, weights = (
+            torch.tensor(told[name], device=device)
+            for name in ("feature_slopes", "feature_intercepts", "support_vectors", "weights")
+        )
+    numbers = (float(told[name]) for name in ("gamma", "rho", "score_slope", "score_intercept"))
+    return _Model(slopes, intercepts, vectors, weights, *numbers)
 
 
 def predict(features: Tensor) -> Tensor:

@@ -84,8 +84,9 @@ def annotate_together(
     items = ClipDataset(wanted, first.sampling, first.draws, first.pad).read(workers)
     try:
         while some := list(islice(items, CLIPS)):
-            for item in some if onlooker is not None else ():
-                onlooker(wanted[item.position], item)
+            if onlooker is not None:
+                for item in some:
+                    onlooker(wanted[item.position], item)
             for teacher in teachers:
                 own = [item for item in some if wanted[item.position].key in keys[teacher.name]]
                 for annotation in teacher.annotate_clips(wanted, own):
