@@ -43,7 +43,7 @@ def test_two_rounds_end_with_a_scorer(here: Path, fit: Callable[..., None], smal
     versions = {
         row["annotator"] for row in stored.to_pylist() if (row["simulator"] or "").startswith("circuits")
     }
-    assert versions == {"vmaf", "artefacts", "siti"}
+    assert versions == {"vmaf", "artefacts", "si"}
 
     checkpoint = str(run / "checkpoints" / "last.ckpt")
     main(["predict", "--ckpt_path", checkpoint, "--data.videos", str(small_corpus / "manifest.csv")])
