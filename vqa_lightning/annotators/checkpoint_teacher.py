@@ -32,7 +32,8 @@ class Checkpoint(Student):
     """
 
     def __init__(self, path: str, device: str | torch.device = "cpu", name: str | None = None) -> None:
-        super().__init__(load_checkpoint(Path(path)))
+        module = load_checkpoint(Path(path))
+        super().__init__(module, module.score_sampling)
         self.name = name or f"checkpoint-{self._weights[:6]}"
         self.device = torch.device(device)
 

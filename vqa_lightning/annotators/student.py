@@ -11,6 +11,7 @@ from datamodules.labels import Annotation, ClipDataset, ClipItem, Request
 from datamodules.labels.clips import distorted
 from datamodules.labels.seen_clips import SeenClips, clip_key
 from datamodules.teachers import Teacher
+from datamodules.video import Sampling
 from vqa_lightning.checkpoints.resumable import trained_names
 from vqa_lightning.training import RankingModule
 
@@ -20,13 +21,15 @@ class Student(Teacher):
 
     Args:
         module: with its anchors refreshed, where it scores by them.
+        sampling: how the clips are cut; None: as they are trained on.
     """
 
     pad = True  # as in training
     by_segment = False  # segments stand in one prompt
 
-    def __init__(self, module: RankingModule) -> None:
-        super().__init__("student", module.score_sampling, module.scoring.draws, module.device)
+    def __init__(self, module: RankingModule, sampling: Sampling | None = None) -> None:
+        sampling = module.sampling if sampling is None else sampling
+        super().__init__("student", sampling, module.scoring.draws, module.device)
         self.module = module
         # Of whole frames one video at a time: as floats a few would fill the memory.
         self.whole_frames = self.sampling.window is None

@@ -15,7 +15,8 @@ class Scoring:
     Args:
         draws: clips of a video, 2 or more; the video's score is their mean, and their spread gives the
             standard error.
-        whole: a score sees whole frames where training sees windows; for models that take any size.
+        whole: what is published sees whole frames, where training and its rounds see windows; for models that
+            take any size.
         both_orders: whether a pairwise score asks with the clip first too, not only with the anchor first.
         anchors: videos that others are compared with when `model.score_by` is pairwise: a number of videos of
             the train split, 2 or more, or a list of files.
