@@ -194,7 +194,6 @@ class TestRounds:
             assert set(finished.scores) == {
                 "student",
                 "niqe",
-                "brisque",
                 "artefacts",
                 "laplacian",
                 "ensemble",
