@@ -73,8 +73,8 @@ def outcomes(batch: PairBatch) -> Tensor:
 class OrdinalThurstone(PointwiseLoss):
     """Thurstone's case V for pairs that an annotator or a metric labelled, the ordered probit for all others.
 
-    Such a pair has a margin, which says more than its level; the cuts of these sources follow the scores
-    without pulling at them. METHOD section 2.
+    Such a pair has a margin, which says more than its level; the cuts of these sources stay as they began.
+    METHOD section 2.
 
     Example:
         >>> from types import SimpleNamespace
@@ -89,7 +89,7 @@ class OrdinalThurstone(PointwiseLoss):
         by_level = self.level_cross_entropy(difference, batch)
         by_margin = margin_cross_entropy(difference.float(), batch.margin.nan_to_num())
         scored = (batch.source == SOURCES.index("teacher")) | (batch.source == SOURCES.index("reference"))
-        return torch.where(scored, by_margin + self.fit_cuts(difference, batch), by_level)
+        return torch.where(scored, by_margin, by_level)
 
 
 class BradleyTerry(PointwiseLoss):
