@@ -5,6 +5,7 @@ import shutil
 import sys
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -12,7 +13,7 @@ import pytest
 import torch
 
 from datamodules.corpus import build_corpus, videos
-from datamodules.procedural import VERSION, write_mos
+from datamodules.procedural import VERSION, write_corpus, write_mos
 from vqa_lightning.annotators.checkpoint_teacher import load_checkpoint
 from vqa_lightning.cli import main
 
@@ -96,7 +97,9 @@ def test_people_s_pairs_are_mixed_with_the_others(here: Path, small_corpus: Path
 def test_simulated_observers_vote_on_the_embedded_corpus(
     here: Path, small_corpus: Path, checkpoint: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("datamodules.round_data.EMBEDDED_CONTENTS", 8)  # not the many that take minutes
+    # Not the many that take minutes.
+    few = partial(write_corpus, contents=8, chains=1)
+    monkeypatch.setattr("datamodules.round_data.write_corpus", lambda folder, _: few(folder))
     monkeypatch.setenv("XDG_CACHE_HOME", str(here))
     embedded = shutil.copytree(small_corpus, here / "vqa-lightning" / f"embedded-{VERSION}")
     known = f"--data.labels={checkpoint.parents[4] / 'cache' / 'vqa-lightning' / 'labels'}"
