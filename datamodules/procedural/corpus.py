@@ -85,8 +85,8 @@ def _claim(folder: Path, contents: int, seed: int, chains: int) -> None:
     """
     recipe = {"version": VERSION, "contents": contents, "seed": seed, "chains": chains}
     path = folder / _RECIPE
+    (folder / CLEAN).mkdir(parents=True, exist_ok=True)
     if not path.exists():
-        (folder / CLEAN).mkdir(parents=True, exist_ok=True)
         _replace(path, json.dumps(recipe) + "\n")
     found = json.loads(path.read_text())
     if found != recipe:
