@@ -31,7 +31,7 @@ import pyarrow as pa
 import pyarrow.csv
 import torch
 from carry_over_clips import Source, chosen, sources
-from carry_over_fidelity import Row, all_rows, find_ffmpeg
+from carry_over_fidelity import Row, all_rows
 from carry_over_figures import Figures, agreement_tables, figures, ladder_table
 from carry_over_judges import (
     ENSEMBLE,
@@ -48,6 +48,7 @@ from carry_over_versions import LEVELS
 from rich.console import Console
 
 from datamodules.errors import InputError, UnreadableVideo
+from datamodules.fidelity.libvmaf import find_ffmpeg
 from datamodules.files import cache_folder
 from datamodules.labels import LabelStore
 from datamodules.labels.annotation import Annotator

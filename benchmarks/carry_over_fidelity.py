@@ -1,13 +1,9 @@
 """How far each version of a real clip fell from its source: SSIM and VMAF, in a table beside the files.
 
-VMAF comes from the FFmpeg of `imageio-ffmpeg`, which is called as a process on raw frames; where it is not
-installed the column stays empty, and is filled by the first call that finds it.
+VMAF comes from libvmaf; where no FFmpeg has it the column stays empty, and is filled by the first call that
+finds one.
 """
 
-import importlib.util
-import json
-import subprocess
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, replace
@@ -24,12 +20,10 @@ from carry_over_clips import Source
 from carry_over_versions import LEVELS, RECIPE, Version, make_version, stored, versions
 from torch import Tensor
 
-from datamodules.errors import InputError
+from datamodules.fidelity import ssim, vmaf
+from datamodules.fidelity.libvmaf import find_ffmpeg
 from datamodules.files import written_whole
-from datamodules.teachers.full_reference import ssim
 from datamodules.video.probing import fingerprint
-
-VMAF = "vmaf_v0.6.1"
 
 TABLE = "versions.parquet"
 
@@ -75,42 +69,6 @@ class Row:
     vmaf: float | None
 
 
-def find_ffmpeg() -> str | None:
-    """Return the FFmpeg that has libvmaf, None where it is not installed."""
-    if importlib.util.find_spec("imageio_ffmpeg") is None:
-        return None
-    from imageio_ffmpeg import get_ffmpeg_exe  # only its path: the binary is under the GPL
-
-    return str(get_ffmpeg_exe())
-
-
-def vmaf(ffmpeg: str, version: Sequence[VideoFrame], source: Sequence[VideoFrame]) -> float:
-    """Return VMAF v0.6.1 of stored frames to their source, the mean over frames.
-
-    Raises:
-        InputError: FFmpeg failed.
-    """
-    with tempfile.TemporaryDirectory() as folder:
-        words = [ffmpeg, "-hide_banner", "-nostdin", "-threads", "1", "-filter_threads", "1"]
-        for name, frames in (("version", version), ("source", source)):
-            with Path(folder, f"{name}.yuv").open("wb") as stream:
-                for frame in frames:
-                    stream.write(frame.to_ndarray().tobytes())
-            size = f"{frames[0].width}x{frames[0].height}"
-            words += ["-f", "rawvideo", "-pix_fmt", "yuv420p", "-s", size, "-r", "25", "-i", f"{name}.yuv"]
-        graph = f"libvmaf=model=version={VMAF}:log_fmt=json:log_path=log.json:n_threads=1"
-        done = subprocess.run(
-            [*words, "-lavfi", graph, "-f", "null", "-"],
-            cwd=folder,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        if done.returncode:
-            raise InputError(f"FFmpeg with libvmaf must run; got {done.stderr.strip()[-300:]!r}.")
-        return float(json.loads(Path(folder, "log.json").read_text())["pooled_metrics"]["vmaf"]["mean"])
-
-
 def luma_of(frames: Sequence[VideoFrame]) -> Tensor:
     """Return the luma (T, H, W) of stored frames in limited range, in [0, 1]."""
     planes = np.stack([frame.to_ndarray()[: frame.height] for frame in frames])
@@ -148,16 +106,15 @@ def clip_rows(
     ]
     if missing:
         origin = make_version(source.video, source.name, Version("source", 0), folder, native)
-        source_frames = stored(origin)
-        source_luma = luma_of(source_frames)
+        source_luma = luma_of(stored(origin))
         for version in missing:
             file = make_version(source.video, source.name, version, folder, native)
-            frames = stored(file)
+            luma = luma_of(stored(file))
             known[version.name] = Row(
                 *(source.name, source.repo, version.ladder, version.level, version.name, file.name),
                 fingerprint(file),
-                float(ssim(luma_of(frames), source_luma).mean()),
-                None if ffmpeg is None else vmaf(ffmpeg, frames, source_frames),
+                float(ssim(luma, source_luma).mean()),
+                None if ffmpeg is None else float(vmaf(luma[None], source_luma[None], route="libvmaf")),
             )
         rows = [asdict(row) | {"file": Path(row.file).name} for row in known.values()]
         with written_whole(folder / TABLE) as hidden:

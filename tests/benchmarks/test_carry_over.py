@@ -15,12 +15,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
 
 import carry_over
 from carry_over_clips import chosen, fold_of, sources
-from carry_over_fidelity import Row, clip_rows, find_ffmpeg
+from carry_over_fidelity import Row, clip_rows
 from carry_over_figures import figures, ladder_shares
 from carry_over_students import differences, held_out, ridge, standardised, two_layers
 from carry_over_versions import CHAIN_CRF, CHAIN_SHARE, LEVELS, WITHOUT, area, pictures, stored, versions
 
 from datamodules.errors import InputError
+from datamodules.fidelity.libvmaf import find_ffmpeg
 from vqa_lightning.metrics import srcc
 
 CONTENTS = 6
