@@ -29,7 +29,7 @@ def fit(smallest: list[str]) -> Callable[..., None]:
 
 
 def test_two_rounds_end_with_a_scorer(here: Path, fit: Callable[..., None], small_corpus: Path) -> None:
-    fit()
+    fit(f"--data.videos={small_corpus}")  # the folder, so that the select split has more than one content
     run = here / "runs" / "round" / "version_0"
     with (run / "rounds.csv").open() as file:
         rows = list(csv.DictReader(file))

@@ -185,7 +185,7 @@ def rows(folder: Path) -> list[dict[str, str]]:
 class TestRounds:
     def test_listeners_are_told_what_a_round_has_found(self, mixed_corpus: Path, tmp_path: Path) -> None:
         watch = Watch()
-        fit(mixed_corpus, tmp_path, SelfImprovement(**QUICK), watch, rounds=2)
+        fit(mixed_corpus, tmp_path, SelfImprovement(**SOFT), watch, rounds=2, **RIGHT)
         assert [finished.row.round for finished in watch.finished] == [0, 1]
         for finished in watch.finished:
             assert finished.answers.shape == (12, 3)
@@ -207,8 +207,8 @@ class TestRounds:
         self, mixed_corpus: Path, tmp_path: Path
     ) -> None:
         watch = Watch()
-        improvement = SelfImprovement(**QUICK, restart="base")
-        module, _ = fit(mixed_corpus, tmp_path, improvement, watch, rounds=2)
+        improvement = SelfImprovement(**SOFT, restart="base")
+        module, _ = fit(mixed_corpus, tmp_path, improvement, watch, rounds=2, **RIGHT)  # no round is rejected
         assert same(watch.began[0], watch.began[1])
         assert same(weights_of(module), watch.ended[-1])  # what is saved is what was learnt
         assert not same(watch.ended[-1], watch.began[-1])
