@@ -1,7 +1,7 @@
 """The clips of the requests, read and encoded where workers run, distorted on the device that scores."""
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import groupby, islice
 from typing import NamedTuple
@@ -55,7 +55,6 @@ class ClipDataset(Dataset[ClipItem]):
         pad: True takes the window as it is, as a model was trained: small frames are padded to it. False
             takes the window as an upper bound: frames that fit into it come whole, larger frames as the
             largest square that lies inside both.
-        known: whether a request's clips need not be read; its item is then empty. None: all are read.
     """
 
     def __init__(
@@ -64,13 +63,11 @@ class ClipDataset(Dataset[ClipItem]):
         sampling: Sampling,
         draws: int = 1,
         pad: bool = True,
-        known: Callable[[Request], bool] | None = None,
     ) -> None:
         self.requests = requests
         self.sampling = sampling
         self.draws = draws
         self.pad = pad
-        self.known = known
         self.codecs = CodecCache()
         self._video: Video | None = None
         self._items: dict[Span | None, ClipItem] = {}
@@ -80,8 +77,6 @@ class ClipDataset(Dataset[ClipItem]):
 
     def __getitem__(self, index: int) -> ClipItem:
         request = self.requests[index]
-        if self.known is not None and self.known(request):
-            return ClipItem(index, NOTHING, NOTHING, NOTHING, None)
         # A ladder asks for the same clips once a level, one after the other.
         if self._video != request.video or request.span not in self._items:
             self._read_draws(request.video, [request.span])

@@ -8,7 +8,7 @@ from torch.distributed.tensor import DTensor
 
 from datamodules.files import weights_hash
 from datamodules.labels import Annotation, ClipDataset, ClipItem, Request
-from datamodules.labels.clips import distorted
+from datamodules.labels.clips import NOTHING, distorted
 from datamodules.labels.seen_clips import SeenClips, clip_key
 from datamodules.teachers import Teacher
 from datamodules.video import Sampling
@@ -52,9 +52,12 @@ class Student(Teacher):
 
         Versions whose features this process knows from its last rounds are not read again.
         """
-        known = self._knows if self.seen is not None and not workers else None
-        dataset = ClipDataset(requests, self.sampling, self.draws, self.pad, known)
-        yield from self.annotate_clips(requests, dataset.read(workers))
+        cut = self.sampling, self.draws, self.pad
+        known = [request for request in requests if self._knows(request)]
+        unread = (ClipItem(position, NOTHING, NOTHING, NOTHING, None) for position in range(len(known)))
+        yield from self.annotate_clips(known, unread)
+        others = [request for request in requests if not self._knows(request)]
+        yield from self.annotate_clips(others, ClipDataset(others, *cut).read(workers))
 
     @property
     def seen(self) -> SeenClips | None:
@@ -67,8 +70,7 @@ class Student(Teacher):
         return [clip_key(request.video.video_id, draw, applied, whole=whole) for draw in range(self.draws)]
 
     def _knows(self, request: Request) -> bool:
-        assert self.seen is not None
-        return all(key in self.seen for key in self._keys(request))
+        return self.seen is not None and all(key in self.seen for key in self._keys(request))
 
     @torch.no_grad()
     def _by_features(self, requests: Sequence[Request], items: Sequence[ClipItem], seen: SeenClips) -> Tensor:
@@ -80,9 +82,12 @@ class Student(Teacher):
                 distorted(item.frames.to(self.device), item.times.to(self.device), request)
                 for request, item in zip(requests, items, strict=True)
             ]
-            for key, features in zip(keys, lmm.fixed_features(torch.cat(sides)), strict=True):
-                seen.keep(key, features.clone())
-        scores = lmm.score(lmm.tokens_of(torch.stack([seen[key] for key in keys])))
+            features = lmm.fixed_features(torch.cat(sides))
+            for key, one in zip(keys, features, strict=True):
+                seen.keep(key, one.clone())
+        else:
+            features = torch.stack([seen[key] for key in keys])
+        scores = lmm.score(lmm.tokens_of(features))
         return scores.double().cpu().view(len(items), -1)
 
     def _scores(self, requests: Sequence[Request], items: Sequence[ClipItem]) -> Tensor:

@@ -18,6 +18,56 @@ SMALLEST = 8
 """Least side of a matrix that Muon steps: tables of a few numbers are no maps between hidden states."""
 
 
+class ExactMuon(Muon):
+    """torch's Muon, whose matrices are made orthogonal in the precision of the weights.
+
+    torch does it in bfloat16, which most CPUs only emulate: there a step takes twelve times as long.
+    """
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
+        """Take one step."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                if parameter.grad is not None:
+                    self._step(parameter, parameter.grad, group)
+        return loss
+
+    def _step(self, parameter: Tensor, grad: Tensor, group: dict[str, Any]) -> None:
+        state = self.state[parameter]
+        if "momentum_buffer" not in state:
+            state["momentum_buffer"] = torch.zeros_like(grad)
+        kept: Tensor = state["momentum_buffer"]
+        kept.lerp_(grad, 1 - group["momentum"])
+        update = grad.lerp(kept, group["momentum"]) if group["nesterov"] else kept
+        update = orthogonal(update, group["ns_coefficients"], group["ns_steps"], group["eps"])
+        parameter.mul_(1 - group["lr"] * group["weight_decay"])
+        # The size of AdamW's updates (Liu et al. 2025).
+        parameter.add_(update, alpha=-group["lr"] * 0.2 * max(parameter.shape) ** 0.5)
+
+
+def orthogonal(matrix: Tensor, coefficients: tuple[float, float, float], steps: int, eps: float) -> Tensor:
+    """Bring all singular values of a matrix near 1 by Newton-Schulz iterations (Jordan et al. 2024).
+
+    Args:
+        matrix: (A, B), not 0.
+        coefficients: of the first, third and fifth power.
+        steps: iterations.
+        eps: least norm that the matrix is divided by.
+    """
+    first, third, fifth = coefficients
+    wide = matrix.mT if matrix.shape[0] > matrix.shape[1] else matrix
+    wide = wide / wide.norm().clamp(min=eps)
+    for _ in range(steps):
+        gram = wide @ wide.mT
+        wide = torch.addmm(wide, torch.addmm(gram, gram, gram, beta=third, alpha=fifth), wide, beta=first)
+    return wide.mT if matrix.shape[0] > matrix.shape[1] else wide
+
+
 class MuonAdamW(Optimizer):
     """Steps hidden matrices by Muon (Jordan et al. 2024) and the rest by AdamW.
 
@@ -44,9 +94,7 @@ class MuonAdamW(Optimizer):
         self._parts: list[Optimizer] = []
         # torch refuses an optimiser of nothing: a model may train heads only.
         if matrices := _members(groups, hidden=True):
-            self._parts.append(
-                Muon(matrices, lr=matrix_lr, weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw")
-            )
+            self._parts.append(ExactMuon(matrices, lr=matrix_lr, weight_decay=weight_decay))
         if rest := _members(groups, hidden=False):
             self._parts.append(AdamW(rest, lr=lr, weight_decay=weight_decay))
         super().__init__([group for part in self._parts for group in part.param_groups], defaults={})

@@ -1,7 +1,8 @@
+import pytest
 import torch
 from torch import nn
 
-from vqa_lightning.training.optimizers import MuonAdamW
+from vqa_lightning.training.optimizers import ExactMuon, MuonAdamW, orthogonal
 from vqa_lightning.training.schedule import CosineWithWarmup
 
 
@@ -64,6 +65,22 @@ class TestMuonAdamW:
         expected = everything(straight, plain)
         assert after.keys() == expected.keys()
         assert all(torch.equal(after[name], expected[name]) for name in expected)
+
+
+@pytest.mark.parametrize("shape", [(12, 12), (24, 8), (8, 24)])
+def test_steps_are_those_of_muon_but_for_the_rounding(shape: tuple[int, int]) -> None:
+    generator = torch.Generator().manual_seed(0)
+    ours, torchs = (torch.nn.Parameter(torch.ones(shape)) for _ in range(2))
+    optimizers = ExactMuon([ours]), torch.optim.Muon([torchs], adjust_lr_fn="match_rms_adamw")
+    for _ in range(3):
+        ours.grad = torch.randn(shape, generator=generator)
+        torchs.grad = ours.grad.clone()
+        for optimizer in optimizers:
+            optimizer.step()
+    moved = (ours - 1).norm()
+    assert (ours - torchs).norm() < 0.02 * moved
+    values = torch.linalg.svdvals(orthogonal(ours.grad, (3.4445, -4.775, 2.0315), 5, 1e-7))
+    assert ((0.6 < values) & (values < 1.3)).all()
 
 
 def everything(net: nn.ModuleDict, optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
