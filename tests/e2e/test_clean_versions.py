@@ -45,8 +45,9 @@ def test_two_rounds_end_with_a_scorer(here: Path, fit: Callable[..., None], smal
     }
     assert versions == {"vmaf", "artefacts", "si"}
 
-    checkpoint = str(run / "checkpoints" / "last.ckpt")
-    main(["predict", "--ckpt_path", checkpoint, "--data.videos", str(small_corpus / "manifest.csv")])
+    checkpoint = run / "checkpoints" / "last.ckpt"
+    assert not checkpoint.with_name("base.ckpt").exists()  # what is frozen is published, or not passed
+    main(["predict", "--ckpt_path", str(checkpoint), "--data.videos", str(small_corpus / "manifest.csv")])
     with (here / "scores.csv").open(newline="") as file:
         scores = list(csv.DictReader(file))
     assert {row["status"] for row in scores} == {"ok"}

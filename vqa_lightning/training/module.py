@@ -24,6 +24,7 @@ from datamodules.video import Sampling
 from datamodules.video_data import VideoDataModule
 from vqa_lightning.budget.flops import Step
 from vqa_lightning.checkpoints.resumable import start_from
+from vqa_lightning.families import FAMILIES
 from vqa_lightning.lmm import LMM, LMMConfig, TrainedParts
 from vqa_lightning.lmm.sharding import build_on_meta, build_sharded, shard
 from vqa_lightning.losses import Losses
@@ -161,10 +162,14 @@ class RankingModule(JudgingModule):
 
     @property
     def drawn(self) -> tuple[str, ...]:
-        """Beginnings of the names of parameters whose first values were drawn at random."""
+        """Beginnings of the names of parameters that clips pass and whose first values were drawn at random."""
         lmm = self.lmm_config
-        if lmm.pretrained is None:
+        if lmm.pretrained is None and lmm.pictures:
             return ("lmm.", "pointwise_loss.")
+        if lmm.pretrained is None:  # the tower is passed by nothing
+            decoder = f"lmm.model.{FAMILIES[lmm.embedded.family].decoder_path}."
+            heads = "lmm.model.lm_head.", "lmm.score_head.", "lmm.quality_tower.", "lmm.motion."
+            return (decoder, *heads, "pointwise_loss.")
         own = ("lmm.score_head.", "pointwise_loss.")
         return own if lmm.motion is None or lmm.motion_weights is not None else (*own, "lmm.motion.")
 
