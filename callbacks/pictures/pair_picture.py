@@ -83,7 +83,9 @@ def animated_png(frames: Sequence[Image.Image]) -> bytes:
     """Encode pictures of one size as one moving picture that plays for ever."""
     stream = io.BytesIO()
     first, *others = frames
-    first.save(stream, "PNG", save_all=True, append_images=others, duration=MILLISECONDS, loop=0)
+    # Noise and texture hardly shrink: the default level of 6 takes 2.5 times as long for a tenth of the size.
+    shown = {"duration": MILLISECONDS, "loop": 0, "compress_level": 1}
+    first.save(stream, "PNG", save_all=True, append_images=others, **shown)
     return stream.getvalue()
 
 

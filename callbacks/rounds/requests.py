@@ -12,6 +12,9 @@ from datamodules.video import Video
 CALIBRATION_LADDERS = 42
 """Ladders that scale the errors: 24 leave these uncertain by up to a third, and more keep the codecs busy."""
 
+REPORT_CONTENTS = 24
+"""Contents of the report split whose ladders are scored: nothing but the report asks for them."""
+
 SLOW = ("h265",)
 """Simulators that scale the errors only where they are named: of whole frames x265 encodes a few a second."""
 
@@ -21,8 +24,8 @@ class RoundRequests(NamedTuple):
 
     Attributes:
         sources: the readable videos of all splits.
-        report: ladders of the report split by simulators that are trained on, for the report: on one video a
-            content, since several chains of it would cost as many times and say the same.
+        report: ladders of the report split by simulators that are trained on, for the report: on one video
+            each of at most about `REPORT_CONTENTS` contents.
         select: the same of the select split, for the weights of teachers and the probe.
         errors: ladders of the select split by simulators that are not trained on; these scale the student's
             errors and belong to the probe.
@@ -69,11 +72,11 @@ def round_requests(
     """
     splits = ("train", "select", "report")
     trained = list(data.simulators.values())
-    report, select = data.split("report"), data.split("select")
+    shown, select = one_a_content(data.split("report")), data.split("select")
     few = select[:: ceil(len(select) / CALIBRATION_LADDERS)]
     return RoundRequests(
         [Request(video) for split in splits for video in data.split(split)],
-        ladders(one_a_content(report), trained, count),
+        ladders(shown[:: ceil(len(shown) / REPORT_CONTENTS)], trained, count),
         ladders(select, trained, count),
         ladders(few, _calibrating(data, calibration_simulators), ceil(CALIBRATION_LADDERS / len(few))),
         [] if data.clean is None else data.clean.probe,

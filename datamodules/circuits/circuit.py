@@ -18,10 +18,11 @@ from torch import Tensor
 from datamodules.checks import check_between
 from datamodules.circuits.steps import CAPTURING, DISTORTING, ENCODING, STRENGTHS
 from datamodules.codecs import CodecCache
+from datamodules.codecs.pictures import as_stored
 from datamodules.distortions import generator_for
 from datamodules.distortions.distortion import REVISIONS
 
-VERSION = 1
+VERSION = 2
 """Raise it when the code changes what a number means: scores of the old versions then do not count."""
 
 CHAINS = 240
@@ -109,7 +110,8 @@ class Circuits:
     def __call__(self, clip: Tensor, level: int, fps: float, codecs: CodecCache | None = None) -> Tensor:
         """Send a segment through a circuit, the same at every call.
 
-        What is drawn at random follows from the circuit's number and the clip's own pixels.
+        What comes out is what a file in 4:2:0 can hold, whose colour keeps no noise as fine as a pixel.
+        What is drawn at random follows from the circuit's number and the clip's pixels.
 
         Args:
             clip: uint8 (T, 3, H, W) on the host, consecutive frames; sides of at least 16 pixels.
@@ -140,6 +142,8 @@ class Circuits:
                 generator=generator_for((self.identity, level, place, pixels), clip.device),
             )
             clip = (changed[0] * 255).round().to(torch.uint8)
+            if DISTORTING[step.name].family != "temporal":  # else its frames are those that were stored
+                clip = as_stored(clip)
         return clip
 
 

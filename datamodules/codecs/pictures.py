@@ -49,6 +49,18 @@ def to_rgb(frames: Iterable[VideoFrame], size: tuple[int, int]) -> Tensor:
     return torch.from_numpy(np.stack([picture.to_ndarray() for picture in pictures])).permute(0, 3, 1, 2)
 
 
+def as_stored(clip: Tensor) -> Tensor:
+    """Return a clip uint8 (T, 3, H, W) as a file would hold it: with half the lines and columns of colour.
+
+    Example:
+        >>> as_stored(torch.zeros(1, 3, 15, 20, dtype=torch.uint8)).shape
+        torch.Size([1, 3, 15, 20])
+    """
+    height, width = clip.shape[-2:]
+    even = height + height % 2, width + width % 2
+    return to_rgb(to_yuv(clip, even, even), even)[..., :height, :width]
+
+
 def _converted(frames: Iterable[VideoFrame], size: tuple[int, int], **formats: Any) -> list[VideoFrame]:
     reformatter, (height, width) = VideoReformatter(), size
     formats |= {"interpolation": _SCALER, "threads": 1}

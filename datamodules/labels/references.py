@@ -55,7 +55,7 @@ class References:
     metric: Metric = "vmaf"
     doubt: float = 0.06
     teachers: float = 1 / 6
-    within: float = 0.25
+    within: float = 0.5
 
     def __post_init__(self) -> None:
         """Check the values."""

@@ -1,7 +1,8 @@
 """Pairs of versions of clean sources, labelled by a full-reference metric and by known severity.
 
-Across sources the metric is all that is known. Within a source two strengths of one simulator have a known
-order, whatever a metric says of them, and the metric speaks of versions that were made in other ways.
+Across sources the metric is all that is known. Within a source the strengths of one simulator have a known
+order, the source itself included, whatever a metric says of them, and the metric speaks of versions that were
+made in other ways.
 """
 
 import numpy as np
@@ -18,8 +19,8 @@ from datamodules.pairs.scored import balanced, scored_pairs
 SEVERITY_DOUBT = 0.1
 """Share of a simulator's range by which two strengths differ as one standard deviation of what is seen."""
 
-ONE_KIND = 0.5
-"""Share of the pairs within a source that compare two strengths of one simulator."""
+ONE_KIND = 0.75
+"""Share of the pairs within a source that compare strengths of one simulator; the source itself has none."""
 
 Positions = npt.NDArray[np.int64]
 
@@ -56,7 +57,7 @@ def reference_pairs(
     source = np.unique(np.array(versions.consensus.video_ids), return_inverse=True)[1]
     ranked, kind = _by_severity(versions)
     alone = np.where(kind >= 0, source * len(CIRCUITS.kinds) + kind, -1)
-    ordered = _together(generator, alone, of_kind)
+    ordered = _with_sources(generator, versions, source, *_together(generator, alone, of_kind))
     others = _together(generator, source, inside - len(ordered[0]))
     parts = [
         scored_pairs(generator, versions, *across, 1, labelling, "reference"),
@@ -87,6 +88,22 @@ def _together(generator: np.random.Generator, group: Positions, count: int) -> t
     first = generator.integers(size[chosen])
     second = (first + generator.integers(1, size[chosen])) % size[chosen]
     return order[begin[chosen] + first], order[begin[chosen] + second]
+
+
+def _with_sources(
+    generator: np.random.Generator,
+    versions: Versions,
+    source: Positions,
+    first: Positions,
+    second: Positions,
+) -> tuple[Positions, Positions]:
+    """Put the source in place of the first side, of the second or of neither: each in a third of pairs."""
+    clean = np.full(source.max(initial=0) + 1, -1)
+    clean[source[versions.levels == 0]] = np.flatnonzero(versions.levels == 0)
+    place = generator.integers(3, size=len(first))
+    return np.where(place == 1, clean[source[first]], first), np.where(
+        place == 2, clean[source[second]], second
+    )
 
 
 def _by_severity(versions: Versions) -> tuple[Versions, Positions]:

@@ -43,11 +43,11 @@ class CleanVersions:
 
     @property
     def teachers(self) -> list[Teacher]:
-        """The teachers as they look at versions: at half the frames of the metric's clips."""
+        """The teachers as they look at versions: at two frames of each segment of the metric's clips."""
         if not self.settings.teachers:
             return []
         cut = self.metric.sampling
-        return [teacher.cut(cut, 2 if cut.frames > 2 else 1) for teacher in self.whom]
+        return [teacher.cut(cut, max(1, cut.frames // 2)) for teacher in self.whom]
 
     @property
     def probe(self) -> list[Request]:

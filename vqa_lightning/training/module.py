@@ -162,7 +162,7 @@ class RankingModule(JudgingModule):
 
     @property
     def drawn(self) -> tuple[str, ...]:
-        """Beginnings of the names of parameters that clips pass and whose first values were drawn at random."""
+        """Beginnings of the names of parameters that clips pass and whose first values were random."""
         lmm = self.lmm_config
         if lmm.pretrained is None and lmm.pictures:
             return ("lmm.", "pointwise_loss.")
