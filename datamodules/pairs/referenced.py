@@ -97,13 +97,12 @@ def _with_sources(
     first: Positions,
     second: Positions,
 ) -> tuple[Positions, Positions]:
-    """Put the source in place of the first side, of the second or of neither: each in a third of pairs."""
-    clean = np.full(source.max(initial=0) + 1, -1)
-    clean[source[versions.levels == 0]] = np.flatnonzero(versions.levels == 0)
-    place = generator.integers(3, size=len(first))
-    return np.where(place == 1, clean[source[first]], first), np.where(
-        place == 2, clean[source[second]], second
-    )
+    """Put the source, if it is there, in place of the first side, the second or neither, a third each."""
+    places = np.full(source.max(initial=0) + 1, -1)
+    places[source[versions.levels == 0]] = np.flatnonzero(versions.levels == 0)
+    clean = places[source[first]]
+    replaced = np.where(clean >= 0, generator.integers(3, size=len(first)), 0)
+    return np.where(replaced == 1, clean, first), np.where(replaced == 2, clean, second)
 
 
 def _by_severity(versions: Versions) -> tuple[Versions, Positions]:
