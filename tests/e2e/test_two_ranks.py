@@ -185,7 +185,9 @@ class TestTwoAreOne:
         one, two = (checkpoint_of(here) for here in both)
         ours, theirs = two["state_dict"], one["state_dict"]
         assert ours.keys() == theirs.keys()
-        assert all(torch.allclose(ours[name], theirs[name], atol=1e-5) for name in theirs)  # as the scores
+        # As the scores; the temperature, which divides what answers differ by, is of the order of 1 to 10.
+        within = {name: 1e-3 if name == "temperature" else 1e-5 for name in theirs}
+        assert all(torch.allclose(ours[name], theirs[name], atol=within[name]) for name in theirs)
         # Those of the last round: before it the memory was given up.
         steps = [
             {float(of["step"]) for of in held["optimizer_states"][0]["state"].values()} for held in (one, two)
