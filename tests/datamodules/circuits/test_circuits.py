@@ -12,6 +12,7 @@ from datamodules.circuits.circuit import CHAINS
 from datamodules.circuits.drawing import MET
 from datamodules.circuits.steps import DISTORTING, ENCODING, STRENGTHS
 from datamodules.codecs import CodecCache
+from datamodules.codecs.pictures import as_stored
 from datamodules.errors import InputError
 
 CIRCUITS = Circuits()
@@ -101,6 +102,13 @@ class TestVersions:
         number = CIRCUITS.number("gaussian_noise", 40)
         first, second = (CIRCUITS(clip, number, 25).int() - clip.int() for clip in (CLIP, CLIP.flip(-1)))
         assert not torch.equal(first, second.flip(-1))
+
+    @pytest.mark.parametrize("kind", ["gaussian_noise", "brighten"])
+    def test_a_version_is_what_a_file_can_hold(self, kind: str) -> None:
+        version = CIRCUITS(CLIP, CIRCUITS.number(kind, 40), 25)
+        assert (as_stored(version).int() - version.int()).abs().float().mean() < 2
+        noise = torch.randint(256, CLIP.shape, dtype=torch.uint8)
+        assert (as_stored(noise).int() - noise.int()).abs().float().mean() > 20
 
     def test_number_0_is_the_source(self) -> None:
         assert CIRCUITS(CLIP, 0, 25) is CLIP

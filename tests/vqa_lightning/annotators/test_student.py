@@ -80,8 +80,10 @@ class TestFrozenEyes:
         module.configure_model()
         return module.eval()
 
-    def scores(self, module: RankingModule, requests: list[Request]) -> dict[tuple[str, int], float]:
-        return {(row.video_id, row.level): row.score for row in Student(module).annotate(requests)}
+    def scores(
+        self, module: RankingModule, requests: list[Request], workers: int = 0
+    ) -> dict[tuple[str, int], float]:
+        return {(row.video_id, row.level): row.score for row in Student(module).annotate(requests, workers)}
 
     def test_scores_are_those_of_the_whole_model(
         self, module: RankingModule, requests: list[Request]
@@ -92,15 +94,16 @@ class TestFrozenEyes:
             expected = pytest.approx(module.rate(clips).mean().item(), abs=1e-4)
             assert found[request.video.video_id, 0] == expected
 
+    @pytest.mark.parametrize("workers", [0, 1])
     def test_a_second_round_reads_nothing_and_scores_by_the_new_weights(
-        self, module: RankingModule, requests: list[Request], monkeypatch: pytest.MonkeyPatch
+        self, module: RankingModule, requests: list[Request], workers: int, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        first = self.scores(module, requests)
+        first = self.scores(module, requests, workers)
         monkeypatch.setattr("datamodules.labels.clips.read_clips", None)
-        assert self.scores(module, requests) == first
+        assert self.scores(module, requests, workers) == first
         with torch.no_grad():
             module.lmm.score_head.bias += 1
-        assert self.scores(module, requests) == pytest.approx(
+        assert self.scores(module, requests, workers) == pytest.approx(
             {key: value + 1 for key, value in first.items()}, abs=1e-5
         )
 
