@@ -22,7 +22,15 @@ class ExactMuon(Muon):
     """torch's Muon, whose matrices are made orthogonal in the precision of the weights.
 
     torch does it in bfloat16, which most CPUs only emulate: there a step takes twelve times as long.
+
+    Args:
+        params: matrices, or groups of them.
+        lr: learning rate; updates are scaled to the size of AdamW's (Liu et al. 2025).
+        weight_decay: decoupled.
     """
+
+    def __init__(self, params: Any, lr: float = 1e-3, weight_decay: float = 0.1) -> None:
+        super().__init__(params, lr=lr, weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw")
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
@@ -46,7 +54,6 @@ class ExactMuon(Muon):
         update = grad.lerp(kept, group["momentum"]) if group["nesterov"] else kept
         update = orthogonal(update, group["ns_coefficients"], group["ns_steps"], group["eps"])
         parameter.mul_(1 - group["lr"] * group["weight_decay"])
-        # The size of AdamW's updates (Liu et al. 2025).
         parameter.add_(update, alpha=-group["lr"] * 0.2 * max(parameter.shape) ** 0.5)
 
 
