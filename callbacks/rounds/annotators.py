@@ -5,7 +5,8 @@ stores alone (`callbacks.rounds.labels`).
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 from lightning.pytorch import Trainer
 from lightning.pytorch.utilities.seed import isolate_rng
@@ -18,10 +19,11 @@ from datamodules.labels.seen_clips import SeenClips, clip_key
 from datamodules.round_data import RoundDataModule
 from datamodules.teachers import Laplacian, Teacher
 from datamodules.teachers.one_reading import alike, annotate_together
+from datamodules.teachers.scored_clips import Onlooker
 from datamodules.teachers.scores_file import ScoresFile
 from datamodules.video import read_clip
 from vqa_lightning.annotators.student import Student
-from vqa_lightning.lmm.frozen_eyes import frozen_eyes
+from vqa_lightning.lmm.frozen_eyes import FrozenEyes, frozen_eyes
 from vqa_lightning.scoring.anchors import calmest, named_clips
 from vqa_lightning.training import RankingModule
 
@@ -80,26 +82,43 @@ def let_teachers_annotate(
         of_versions = (clean.metric, *clean.teachers)  # copies of teachers that were prepared above
         for one in of_versions:
             one.device = trainer.strategy.root_device
-        _annotate_groups(trainer, data, of_versions, clean.requests, _onlooker(trainer, data, module))
+        _annotate_groups(trainer, data, of_versions, clean.requests, _student_looks(trainer, data, module))
 
 
-def _onlooker(
-    trainer: Trainer, data: RoundDataModule, module: RankingModule
-) -> Callable[[Request, ClipItem], None] | None:
-    """Return what keeps the features of the clips that training will show, where a model has frozen eyes."""
+@dataclass(frozen=True)
+class StudentLooks:
+    """Keeps the features of the clips that training will show.
+
+    Attributes:
+        eyes: of the student.
+        window: side of the clips that it is trained on.
+        seen: where features are kept.
+    """
+
+    eyes: FrozenEyes
+    window: int
+    seen: SeenClips
+
+    def look(self, request: Request, item: ClipItem) -> Tensor | None:
+        """Return the features (S, F) of a version; smaller frames come whole here, and padded in training."""
+        if request.simulator is None or item.frames.shape[-1] != self.window:
+            return None
+        return self.eyes(item.frames / 255)[0]
+
+    def keep(self, request: Request, seen: Tensor) -> None:
+        """Keep the features of a version as those of its first draw."""
+        assert request.simulator is not None
+        self.seen.keep(clip_key(request.video.video_id, 0, [(request.simulator, request.level)]), seen)
+
+
+def _student_looks(trainer: Trainer, data: RoundDataModule, module: RankingModule) -> StudentLooks | None:
+    """Return who looks on while versions are scored, where the student has frozen eyes."""
     config, cut = module.lmm_config, module.sampling
-    look = None if cut.window is None or trainer.world_size > 1 else frozen_eyes(config, cut)
-    if look is None:
+    eyes = None if cut.window is None or trainer.world_size > 1 else frozen_eyes(config, cut)
+    if eyes is None or cut.window is None:
         return None
-    seen = data.seen = SeenClips(config.feature_cache_gb * 1e9 / 2**20)
-
-    def keep(request: Request, item: ClipItem) -> None:
-        if request.simulator is None or item.frames.shape[-1] != cut.window:
-            return  # smaller frames come whole here, and are padded in training
-        key = clip_key(request.video.video_id, 0, [(request.simulator, request.level)])
-        seen.keep(key, look(item.frames / 255)[0])
-
-    return keep
+    data.seen = SeenClips(config.feature_cache_gb * 1e9 / 2**20)
+    return StudentLooks(eyes, cut.window, data.seen)
 
 
 def _annotate_groups(
@@ -107,7 +126,7 @@ def _annotate_groups(
     data: RoundDataModule,
     annotators: Sequence[Annotator],
     requests: Sequence[Request],
-    onlooker: Callable[[Request, ClipItem], None] | None = None,
+    onlooker: Onlooker | None = None,
 ) -> None:
     """Have annotators score what the shared store lacks; those that cut clips alike read them once."""
     for group in alike(annotators):

@@ -1,10 +1,10 @@
 """The clips of the requests, read and encoded where workers run, distorted on the device that scores."""
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from itertools import groupby, islice
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -13,8 +13,9 @@ from torch.utils.data import DataLoader, Dataset
 from datamodules.circuits import Circuits
 from datamodules.codecs import Codec, CodecCache
 from datamodules.distortions import Distortion, generator_for
-from datamodules.errors import UnreadableVideo
+from datamodules.errors import InputError, UnreadableVideo
 from datamodules.labels.annotation import Request
+from datamodules.labels.label_store import Annotation
 from datamodules.video import Cut, Sampling, Span, Video, read_clips
 
 _log = logging.getLogger(__name__)
@@ -29,6 +30,10 @@ class ClipItem(NamedTuple):
         sources: the frames before the round trip; the same tensor where the request names neither.
         times: (D, T) in seconds.
         error: one sentence where the video cannot be read; frames and times are then empty.
+        said: names of teachers and their annotations, of teachers that score where clips are read; or the
+            mistake that ends the run.
+        seen: what a model made of it where it was read.
+        distorted: float (D, T, C, H, W), as `distorted` gives it, where several ask for it.
     """
 
     position: int
@@ -36,6 +41,13 @@ class ClipItem(NamedTuple):
     sources: Tensor
     times: Tensor
     error: str | None
+    said: Sequence[tuple[str, Annotation]] | InputError = ()
+    seen: Tensor | None = None
+    distorted: Tensor | None = None
+
+    def without_clips(self, **made: Any) -> "ClipItem":
+        """Return it with what was made of its clips, and without these."""
+        return ClipItem(self.position, NOTHING, NOTHING, NOTHING, self.error, **made)
 
 
 NOTHING = torch.empty(0, dtype=torch.uint8)
@@ -55,6 +67,7 @@ class ClipDataset(Dataset[ClipItem]):
         pad: True takes the window as it is, as a model was trained: small frames are padded to it. False
             takes the window as an upper bound: frames that fit into it come whole, larger frames as the
             largest square that lies inside both.
+        finish: what is done with a clip where it is read.
     """
 
     def __init__(
@@ -63,11 +76,13 @@ class ClipDataset(Dataset[ClipItem]):
         sampling: Sampling,
         draws: int = 1,
         pad: bool = True,
+        finish: Callable[[Request, ClipItem], ClipItem] | None = None,
     ) -> None:
         self.requests = requests
         self.sampling = sampling
         self.draws = draws
         self.pad = pad
+        self.finish = finish
         self.codecs = CodecCache()
         self._video: Video | None = None
         self._items: dict[Span | None, ClipItem] = {}
@@ -81,11 +96,13 @@ class ClipDataset(Dataset[ClipItem]):
         if self._video != request.video or request.span not in self._items:
             self._read_draws(request.video, [request.span])
         item = self._items[request.span]._replace(position=index)
-        if not isinstance(request.simulator, Codec | Circuits) or item.error is not None:
+        if item.error is not None:
             return item
         simulator, level, fps = request.simulator, request.level, request.video.fps
-        clips = [encoded(self.codecs, simulator, clip, level, fps, self.sampling) for clip in item.frames]
-        return item._replace(frames=torch.stack(clips))
+        if isinstance(simulator, Codec | Circuits):
+            clips = [encoded(self.codecs, simulator, clip, level, fps, self.sampling) for clip in item.frames]
+            item = item._replace(frames=torch.stack(clips))
+        return item if self.finish is None else self.finish(request, item)
 
     def __getitems__(self, indices: Sequence[int]) -> list[ClipItem]:
         """Return the items of a batch; read consecutive spans of one video in one pass through it.

@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from datamodules.teachers.by_frame import by_frame
 from datamodules.teachers.teacher import Teacher
 from datamodules.video import Sampling, luma
 
@@ -67,10 +68,14 @@ def sharpness(y: Tensor) -> Tensor:
         y: luma (B, H, W) in [0, 1].
     """
     lost = []
-    for values in (y, y.mT):
-        padded = F.pad(values[:, None], (4, 4, 0, 0), mode="replicate")
-        blurred = F.avg_pool2d(padded, (1, 9), stride=1)[:, 0]
-        before, after = values.diff(dim=-1).abs(), blurred.diff(dim=-1).abs()
+    for dim in (1, 2):
+        first, last = y.narrow(dim, 0, 1), y.narrow(dim, -1, 1)
+        padded = torch.cat([first] * 4 + [y] + [last] * 4, dim=dim)
+        # A sum over taps: on a CPU three times faster than pooling.
+        blurred = y / 9
+        for tap in (0, 1, 2, 3, 5, 6, 7, 8):
+            blurred.add_(padded.narrow(dim, tap, y.shape[dim]), alpha=1 / 9)
+        before, after = y.diff(dim=dim).abs_(), blurred.diff(dim=dim).abs_()
         taken = (before - after).clamp(min=0).sum(dim=(1, 2))
         lost.append(taken / before.sum(dim=(1, 2)).clamp(min=1e-9))
     return torch.stack(lost).amin(dim=0)  # a frame that is blurred along one direction is blurred
@@ -106,16 +111,30 @@ def exposure(y: Tensor) -> Tensor:
     return (1 - clipped) * torch.exp(-((y.mean(dim=(1, 2)) - MID_TONE) ** 2) / (2 * TONE_WIDTH**2))
 
 
-class Artefacts(Teacher):
-    """Geometric mean of `blockiness`, `sharpness`, 1 / (1 + (noise / NOISE_AT_HALF)^2) and `exposure`.
+def virtue(y: Tensor) -> Tensor:
+    """Return the geometric mean of the four measures, noise n as 1 / (1 + (n / NOISE_AT_HALF)^2).
 
-    In [0, 1], higher better.
+    Args:
+        y: luma (B, H, W) in [0, 1].
+
+    Returns:
+        (B,) in [0, 1], higher better.
+    """
+    clean = 1 / (1 + (noise(y) / NOISE_AT_HALF) ** 2)
+    faults = torch.stack([blockiness(y), sharpness(y), clean, exposure(y)])
+    return faults.clamp(min=1e-6).log().mean(dim=0).exp()
+
+
+class Artefacts(Teacher):
+    """The geometric mean of four measures, `virtue`, of single frames.
 
     Args:
         segments: single frames taken over the duration.
         window: frames larger than this are cut to a square of this side, in pixels.
         device: where frames are scored.
     """
+
+    in_workers = True
 
     def __init__(
         self, segments: int = 4, window: int | None = 512, device: str | torch.device = "cpu"
@@ -124,7 +143,4 @@ class Artefacts(Teacher):
 
     def score(self, clips: Tensor) -> Tensor:
         """Score clips (B, T, C, H, W) in [0, 1]: (B,), the mean over frames."""
-        y = luma(clips).flatten(0, 1)
-        clean = 1 / (1 + (noise(y) / NOISE_AT_HALF) ** 2)
-        faults = torch.stack([blockiness(y), sharpness(y), clean, exposure(y)])
-        return faults.clamp(min=1e-6).log().mean(dim=0).exp().view(clips.shape[:2]).mean(dim=1)
+        return by_frame(lambda frames: virtue(luma(frames)), clips).mean(dim=1)

@@ -69,6 +69,8 @@ class FFmpegDetector(Teacher):
         InputError: the detector is neither.
     """
 
+    in_workers = True
+
     def __init__(
         self,
         detector: Literal["blurdetect", "blockdetect"],

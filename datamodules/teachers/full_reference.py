@@ -48,6 +48,8 @@ class FullReference(Teacher):
         InputError: the metric is not known.
     """
 
+    in_workers = True
+
     def __init__(
         self,
         metric: Metric,

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from datamodules.teachers.by_frame import by_frame
 from datamodules.teachers.teacher import Teacher
 from datamodules.video import Sampling, luma
 
@@ -20,6 +21,8 @@ class Laplacian(Teacher):
         name: under which scores are stored; a teacher needs another name than the baseline.
     """
 
+    in_workers = True
+
     def __init__(
         self,
         segments: int = 4,
@@ -31,7 +34,11 @@ class Laplacian(Teacher):
 
     def score(self, clips: Tensor) -> Tensor:
         """Score clips (B, T, C, H, W) in [0, 1]: (B,), the mean over all pixels and frames."""
-        y = luma(clips)
-        inner = 4 * y[..., 1:-1, 1:-1]
-        around = y[..., :-2, 1:-1] + y[..., 2:, 1:-1] + y[..., 1:-1, :-2] + y[..., 1:-1, 2:]
-        return (inner - around).abs().mean(dim=(1, 2, 3))
+        return by_frame(lambda frames: detail(luma(frames)), clips).mean(dim=1)
+
+
+def detail(y: Tensor) -> Tensor:
+    """Return the mean absolute Laplacian of luma (B, H, W): (B,)."""
+    inner = 4 * y[..., 1:-1, 1:-1]
+    around = y[..., :-2, 1:-1] + y[..., 2:, 1:-1] + y[..., 1:-1, :-2] + y[..., 1:-1, 2:]
+    return (inner - around).abs().mean(dim=(1, 2))

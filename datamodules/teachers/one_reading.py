@@ -1,15 +1,17 @@
 """Teachers that cut clips alike, in one pass: each clip is read, encoded and distorted for all of them once.
 
-Reading costs more than scoring: four frames of a small video take as long to decode as three teachers take to
-score them.
+Without a GPU, light teachers score in the workers that read: two cores then do twice the work of one, which
+torch's own threads hardly do on frames of this size.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from itertools import islice
 
-from datamodules.labels import Annotator, ClipDataset, ClipItem, LabelStore, Request
+from datamodules.errors import InputError
+from datamodules.labels import Annotator, ClipDataset, LabelStore, Request
 from datamodules.labels.annotation import Parts, annotate_missing, missing_requests
+from datamodules.teachers.scored_clips import Onlooker, Scoring
 from datamodules.teachers.teacher import Teacher
 
 CLIPS = 32
@@ -26,10 +28,17 @@ def alike(annotators: Sequence[Annotator]) -> Iterator[list[Annotator]]:
     """
     groups: dict[object, list[Annotator]] = {}
     for annotator in annotators:
-        shared = type(annotator).annotate is Teacher.annotate if isinstance(annotator, Teacher) else False
-        key = str(_cut(annotator)) if shared and isinstance(annotator, Teacher) else id(annotator)
+        if isinstance(annotator, Teacher) and _is_shown_clips(annotator):
+            key: object = str(_cut(annotator))
+        else:
+            key = id(annotator)
         groups.setdefault(key, []).append(annotator)
     yield from groups.values()
+
+
+def _is_shown_clips(teacher: Teacher) -> bool:
+    """Return whether it scores what it is shown; others find their clips themselves."""
+    return type(teacher).annotate is Teacher.annotate
 
 
 def _cut(teacher: Teacher) -> tuple[object, ...]:
@@ -44,7 +53,7 @@ def annotate_together(
     rank: int = 0,
     world_size: int = 1,
     workers: int = 0,
-    onlooker: Callable[[Request, ClipItem], None] | None = None,
+    onlooker: Onlooker | None = None,
 ) -> dict[str, int]:
     """Have annotators score what the store lacks of each, as `annotate_missing` does for one, in round 0.
 
@@ -55,7 +64,7 @@ def annotate_together(
         rank: this process.
         world_size: the number of processes.
         workers: processes that read clips, of this rank.
-        onlooker: is shown every request whose clips are read for several annotators, with its clips.
+        onlooker: is shown every request whose clips are read for teachers, with its clips.
 
     Returns:
         Name of each annotator -> how many scores were computed here.
@@ -63,8 +72,8 @@ def annotate_together(
     Raises:
         InputError: the store cannot be written to.
     """
-    teachers = [one for one in annotators if isinstance(one, Teacher)]
-    if len(teachers) < 2:
+    teachers = [one for one in annotators if isinstance(one, Teacher) and _is_shown_clips(one)]
+    if not teachers:
         (only,) = annotators
         done = annotate_missing(only, requests, store, 0, rank=rank, world_size=world_size, workers=workers)
         return {only.name: done}
@@ -80,14 +89,23 @@ def annotate_together(
     for teacher in teachers:
         if lacking[teacher.name]:
             teacher.fit(workers)
+        # After a restart only the clips on which it failed may be missing: the fault is not the teacher's.
+        teacher.proven |= bool(store.have(0, teacher.fingerprint))
+    there = [one for one in teachers if workers and one.in_workers and one.device.type == "cpu"]
+    others = [one for one in teachers if one not in there]
+    scoring = Scoring(there, keys, None if onlooker is None else onlooker.look, clips=bool(others))
     first = teachers[0]
-    items = ClipDataset(wanted, first.sampling, first.draws, first.pad).read(workers)
+    items = ClipDataset(wanted, first.sampling, first.draws, first.pad, scoring).read(workers)
     try:
         while some := list(islice(items, CLIPS)):
-            if onlooker is not None:
-                for item in some:
-                    onlooker(wanted[item.position], item)
-            for teacher in teachers:
+            for item in some:
+                if isinstance(item.said, InputError):
+                    raise item.said
+                for name, annotation in item.said:
+                    parts[name].add(annotation)
+                if onlooker is not None and item.seen is not None:
+                    onlooker.keep(wanted[item.position], item.seen)
+            for teacher in others:
                 own = [item for item in some if wanted[item.position].key in keys[teacher.name]]
                 for annotation in teacher.annotate_clips(wanted, own):
                     parts[teacher.name].add(annotation)

@@ -75,6 +75,8 @@ class SITI(Teacher):
         InputError: the measure is neither, or TI is asked of single frames.
     """
 
+    in_workers = True
+
     def __init__(
         self,
         measure: Literal["si", "ti"] = "si",

@@ -60,6 +60,8 @@ class Teacher(ABC):
     """Whether smaller frames are padded to the window, as for models trained on windows of one size."""
     every = 1
     """Of how many frames one is looked at; `cut` sets it."""
+    in_workers = False
+    """Whether it is light enough to score in each of the processes that read clips, where there is no GPU."""
     by_segment = True
     """Whether each segment is scored by itself; False: all segments of a clip are one clip to `score`."""
 
@@ -70,7 +72,7 @@ class Teacher(ABC):
         self.sampling = sampling
         self.draws = draws
         self.device = torch.device(device)
-        self._proven = False  # whether it has scored anything
+        self.proven = False  # whether it has ever scored anything
         self._failed: set[str] = set()
 
     @property
@@ -169,7 +171,7 @@ class Teacher(ABC):
                 for request, item in zip(requests, items, strict=True):
                     yield from self._annotate_batch([request], [item])
             return
-        self._proven = True
+        self.proven = True
         for request, values in zip(requests, scores, strict=True):
             values = values[values.isfinite()]
             if not len(values):
@@ -184,6 +186,8 @@ class Teacher(ABC):
         clips = torch.stack(
             [
                 distorted(item.frames.to(self.device), item.times.to(self.device), request)
+                if item.distorted is None
+                else item.distorted
                 for request, item in zip(requests, items, strict=True)
             ]
         )
@@ -196,7 +200,7 @@ class Teacher(ABC):
         _log.warning("%s; it is left out.", what)
         _log.debug("%s", what, exc_info=error)
         self._failed.add(request.video.video_id)
-        if not self._proven and len(self._failed) >= FIRST_FAILURES:
+        if not self.proven and len(self._failed) >= FIRST_FAILURES:
             raise InputError(
                 f"{what}, as on all of the first {len(self._failed)} videos: mend the teacher, or take it "
                 "out of data.teachers."

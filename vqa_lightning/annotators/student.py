@@ -1,11 +1,13 @@
 """The model under training as an annotator, with the protocol and the loop of round 0's teachers."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torch.distributed.tensor import DTensor
 
+from datamodules.distortions import Distortion
 from datamodules.files import weights_hash
 from datamodules.labels import Annotation, ClipDataset, ClipItem, Request
 from datamodules.labels.clips import NOTHING, distorted
@@ -13,6 +15,7 @@ from datamodules.labels.seen_clips import SeenClips, clip_key
 from datamodules.teachers import Teacher
 from datamodules.video import Sampling
 from vqa_lightning.checkpoints.resumable import trained_names
+from vqa_lightning.lmm.frozen_eyes import FrozenEyes
 from vqa_lightning.training import RankingModule
 
 
@@ -57,7 +60,10 @@ class Student(Teacher):
         unread = (ClipItem(position, NOTHING, NOTHING, NOTHING, None) for position in range(len(known)))
         yield from self.annotate_clips(known, unread)
         others = [request for request in requests if not self._knows(request)]
-        yield from self.annotate_clips(others, ClipDataset(others, *cut).read(workers))
+        # Without a GPU each worker looks, and sends what it saw in place of the clips.
+        far = self.seen is not None and workers > 0 and self.device.type == "cpu"
+        looking = Looking(self.module.lmm.eyes) if far else None
+        yield from self.annotate_clips(others, ClipDataset(others, *cut, looking).read(workers))
 
     @property
     def seen(self) -> SeenClips | None:
@@ -74,7 +80,7 @@ class Student(Teacher):
 
     @torch.no_grad()
     def _by_features(self, requests: Sequence[Request], items: Sequence[ClipItem], seen: SeenClips) -> Tensor:
-        """Return the scores (V, draws) of V items, of which either all or none have clips."""
+        """Return the scores (V, draws) of V items: all with clips, all looked at elsewhere, or all known."""
         lmm = self.module.lmm
         keys = [key for request in requests for key in self._keys(request)]
         if items[0].frames.numel():
@@ -82,11 +88,13 @@ class Student(Teacher):
                 distorted(item.frames.to(self.device), item.times.to(self.device), request)
                 for request, item in zip(requests, items, strict=True)
             ]
-            features = lmm.fixed_features(torch.cat(sides))
-            for key, one in zip(keys, features, strict=True):
-                seen.keep(key, one.clone())
+            features = lmm.eyes(torch.cat(sides))
+        elif all(item.seen is not None for item in items):
+            features = torch.cat([item.seen for item in items if item.seen is not None])
         else:
-            features = torch.stack([seen[key] for key in keys])
+            features = torch.stack([seen[key].to(self.device) for key in keys])
+        for key, one in zip(keys, features, strict=True):
+            seen.keep(key, one.clone())  # which changes nothing where it is known
         scores = lmm.score(lmm.tokens_of(features))
         return scores.double().cpu().view(len(items), -1)
 
@@ -106,6 +114,19 @@ class Student(Teacher):
             clip = distorted(frames[None].to(self.device), times[None].to(self.device), request, draw)
             scores.append(self.module.rate(clip))
         return torch.cat(scores).double().cpu()[None]
+
+
+@dataclass(frozen=True)
+class Looking:
+    """What is done with a clip where it is read: frozen parts look at it, and it is not wanted any more."""
+
+    eyes: FrozenEyes
+
+    def __call__(self, request: Request, item: ClipItem) -> ClipItem:
+        """Return the item with features (D, S, F) in place of its clips."""
+        if isinstance(request.simulator, Distortion):  # whose noise is drawn for all draws together
+            return item.without_clips(seen=self.eyes(distorted(item.frames, item.times, request)))
+        return item.without_clips(seen=torch.cat([self.eyes(clip[None] / 255) for clip in item.frames]))
 
 
 def _learnt(module: RankingModule) -> dict[str, Tensor]:

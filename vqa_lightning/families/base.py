@@ -7,6 +7,7 @@ runs on pixels, and nothing is generated.
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence, Set
+from inspect import signature
 from typing import Any, ClassVar, cast
 
 import torch
@@ -198,12 +199,13 @@ class Family(ABC):
             tokens: of the prompts; what follows the prompts' beginnings where a cache holds those.
             cache: is read, and has the tokens' own keys and values added.
         """
-        output = self.language_model(
-            inputs_embeds=tokens.embeddings,
-            past_key_values=cache,
-            use_cache=cache is not None,
-            **self.position_inputs(tokens),
-        )
+        kept: dict[str, Any] = {"use_cache": False}
+        if cache is not None:
+            # Transformers 5.24 renamed it.
+            known = signature(self.language_model.forward).parameters
+            kept = {"use_cache": True, "cache" if "cache" in known else "past_key_values": cache}
+        inputs = self.position_inputs(tokens)
+        output = self.language_model(inputs_embeds=tokens.embeddings, **kept, **inputs)
         return cast(Tensor, output.last_hidden_state)
 
     def position_inputs(self, tokens: Tokens) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from vqa_lightning.families import FAMILIES, Family, load_family
 from vqa_lightning.families.tokens import Tokens, join, stack
 from vqa_lightning.lmm.config import LMMConfig
 from vqa_lightning.lmm.feature_cache import FeatureCache
+from vqa_lightning.lmm.frozen_eyes import FrozenEyes
 from vqa_lightning.lmm.motion import FrameDifferences, VideoBackbone, build_motion
 from vqa_lightning.lmm.prefix import Prefix
 from vqa_lightning.lmm.prompt import ANSWER, QUESTION, QWEN_CHAT, SYSTEM
@@ -206,29 +207,28 @@ class LMM(nn.Module):
 
     def _known(self, clips: Clips, keys: Sequence[str], seen: SeenClips) -> Tensor:
         """Return the features (N, S, F) of clips, found or computed and kept."""
-        found = {row: seen[key] for row, key in enumerate(keys) if key in seen}
+        found = {row: seen[key].to(self.model.device) for row, key in enumerate(keys) if key in seen}
         sizes: dict[torch.Size, list[int]] = {}
         for row in sorted({*range(len(keys))} - found.keys()):
             sizes.setdefault(clips[row].shape, []).append(row)
         for rows in sizes.values():
-            found |= zip(rows, self.fixed_features(torch.stack([clips[row] for row in rows])), strict=True)
-            for row in rows:
-                if keys[row]:
-                    seen.keep(keys[row], found[row].clone())
+            found |= zip(rows, self.eyes(torch.stack([clips[row] for row in rows])), strict=True)
+            for row in (row for row in rows if keys[row]):
+                seen.keep(keys[row], found[row].clone())
         return torch.stack([found[row] for row in range(len(keys))])
 
     @property
     def fixed(self) -> bool:
-        """Whether training changes nothing that looks at pixels: `fixed_features` says all of a clip."""
+        """Whether training changes nothing that looks at pixels: `eyes` say all of a clip."""
         return not self.pictures and all(part.fixed for part in self._by_segment)
 
-    @torch.no_grad()
-    def fixed_features(self, clips: Tensor) -> Tensor:
-        """Return what the frozen parts say (N, S, F) of clips (N, T, 3, H, W) in [0, 1]."""
-        return torch.cat([part.features(clips) for part in self._by_segment], dim=-1)
+    @property
+    def eyes(self) -> FrozenEyes:
+        """What looks at pixels without a tower of the family's, where it is `fixed`."""
+        return FrozenEyes(self._by_segment)
 
     def tokens_of(self, features: Tensor) -> Tokens:
-        """Return the tokens of clips without pictures, from their `fixed_features`."""
+        """Return the tokens of clips without pictures, from what `eyes` see."""
         parts, dtype = self._by_segment, cast(Tensor, self.model.get_input_embeddings().weight).dtype
         each = torch.split(features, [part.feature_width for part in parts], dim=-1)
         projected = [part.project(own) for part, own in zip(parts, each, strict=True)]
@@ -244,7 +244,7 @@ class LMM(nn.Module):
 
     def _encode(self, clips: Tensor) -> Tokens:
         if not self.pictures:
-            # Not `fixed_features`: a motion backbone may be trained.
+            # Not `eyes`: a motion backbone may be trained.
             return self.tokens_of(torch.cat([part.features(clips) for part in self._by_segment], dim=-1))
         dtype = cast(Tensor, self.model.get_input_embeddings().weight).dtype
         seen, by_segment = self._seen(clips), [part(clips) for part in self._by_segment]

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from datamodules.teachers.by_frame import by_frame
 from datamodules.teachers.natural_scenes.statistics import (
     SHIFTS,
     asymmetric_gaussian,
@@ -114,6 +115,8 @@ class BRISQUE(Teacher):
         device: where frames are scored.
     """
 
+    in_workers = True
+
     def __init__(
         self, segments: int = 4, window: int | None = 512, device: str | torch.device = "cpu"
     ) -> None:
@@ -121,4 +124,4 @@ class BRISQUE(Teacher):
 
     def score(self, clips: Tensor) -> Tensor:
         """Score clips (B, T, C, H, W) in [0, 1]: (B,), minus the mean over frames with texture."""
-        return -brisque(luma(clips * 255).round().flatten(0, 1)).view(clips.shape[:2]).nanmean(dim=1)
+        return -by_frame(lambda frames: brisque(luma(frames * 255).round()), clips).nanmean(dim=1)

@@ -13,6 +13,7 @@ from torch import Tensor
 from datamodules.corpus import build_corpus, videos
 from datamodules.errors import InputError
 from datamodules.labels import ClipDataset, Request
+from datamodules.teachers.by_frame import by_frame
 from datamodules.teachers.natural_scenes.pristine import PristineModel, fit_pristine, load_pristine, niqe
 from datamodules.teachers.teacher import Teacher
 from datamodules.video import Sampling, Video, luma
@@ -49,6 +50,7 @@ class NIQE(Teacher):
     """
 
     version = 2
+    in_workers = True
 
     def __init__(
         self,
@@ -113,5 +115,5 @@ class NIQE(Teacher):
 
     def score(self, clips: Tensor) -> Tensor:
         """Score clips (B, T, C, H, W) in [0, 1]: (B,), minus the mean distance over frames with texture."""
-        distance = niqe(luma(clips * 255).round().flatten(0, 1), self._fitted)
-        return -distance.view(clips.shape[:2]).nanmean(dim=1)
+        model = self._fitted
+        return -by_frame(lambda frames: niqe(luma(frames * 255).round(), model), clips).nanmean(dim=1)

@@ -61,10 +61,11 @@ def normalise(
     window = [weight / sum(weights) for weight in weights]
     moments = F.pad(torch.cat([frames, frames**2])[:, None], (3, 3, 3, 3), mode=border)[:, 0]
     mean, square = _convolve(_convolve(moments, window, dim=1), window, dim=2).chunk(2)
-    deviation = (square - mean**2).abs_().sqrt_()
+    deviation = square.addcmul_(mean, mean, value=-1).abs_().sqrt_()
     # Flat areas must give zeros, which count for neither side, rather than the signs of rounding errors.
     difference = frames - mean
-    return torch.where(difference.abs() > FLAT, difference, 0) / (deviation + 1), deviation
+    difference.masked_fill_(difference.abs() <= FLAT, 0)
+    return difference / (deviation + 1), deviation
 
 
 def asymmetric_gaussian(values: Tensor) -> Sides:

@@ -1,14 +1,19 @@
 """Teachers that cut clips alike: one pass gives each what it gives alone, and reads only what is missing."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from torch import Tensor
 
+from datamodules import FullReference
+from datamodules.codecs import CODECS
 from datamodules.corpus import build_corpus, videos
 from datamodules.distortions import DISTORTIONS
+from datamodules.errors import InputError
 from datamodules.labels import ClipDataset, ClipItem, LabelStore, Request, annotate_missing
+from datamodules.labels.label_store import Key
 from datamodules.teachers import Laplacian, Teacher
 from datamodules.teachers.one_reading import alike, annotate_together
 from datamodules.video import Sampling
@@ -17,11 +22,34 @@ CUT = Laplacian().sampling
 
 
 class Brightness(Teacher):
+    in_workers = True
+
     def __init__(self, name: str = "brightness", sampling: Sampling = CUT) -> None:
         super().__init__(name, sampling)
 
     def score(self, clips: Tensor) -> Tensor:
         return clips.mean(dim=(1, 2, 3, 4))
+
+
+class Broken(Brightness):
+    def __init__(self) -> None:
+        super().__init__("broken")
+
+    def score(self, clips: Tensor) -> Tensor:
+        raise ValueError("no weights")
+
+
+class Watching:
+    """Keeps the smallest value of each clip's first frame, less itself."""
+
+    def __init__(self) -> None:
+        self.kept: dict[Key, float] = {}
+
+    def look(self, request: Request, item: ClipItem) -> Tensor:
+        return item.frames[0, 0].float().min() * 0
+
+    def keep(self, request: Request, seen: Tensor) -> None:
+        self.kept[request.key] = seen.item()
 
 
 @pytest.fixture(scope="module")
@@ -96,3 +124,58 @@ def test_ranks_share_the_work(requests: list[Request], tmp_path: Path) -> None:
     counts = [annotate_together(teachers, requests, store, rank=rank, world_size=2) for rank in (0, 1)]
     assert sum(count["brightness"] for count in counts) == len(requests)
     assert abs(counts[0]["laplacian"] - counts[1]["laplacian"]) <= 1
+
+
+class TestWorkers:
+    """Light teachers score where clips are read."""
+
+    def test_say_what_the_process_itself_says(self, requests: list[Request], tmp_path: Path) -> None:
+        codec = [Request(requests[0].video, CODECS["h264"], level) for level in (1, 3)]
+        said = []
+        for workers in (0, 2):
+            store = LabelStore(tmp_path / str(workers))
+            teachers = [Brightness(), Laplacian(), FullReference("ssim", 4, 1, 512)]
+            for group in alike(teachers):
+                annotate_together(group, [*requests, *codec], store, workers=workers)
+            rows = store.read(round=0).to_pylist()
+            said.append({
+                (row["fingerprint"], row["video_id"], row["simulator"], row["level"]): row["score"]
+                for row in rows
+            })  # fmt: skip
+        assert len(said[0]) == 3 * (len(requests) + len(codec))
+        assert said[0] == pytest.approx(said[1], rel=1e-5)
+
+    def test_a_broken_teacher_ends_the_run_with_its_sentence(
+        self, requests: list[Request], tmp_path: Path
+    ) -> None:
+        many = [
+            replace(request, video=replace(request.video, video_id=f"{number}"))
+            for number in range(8)
+            for request in requests[:2]
+        ]
+        with pytest.raises(InputError, match=r"^broken failed on .*, as on all of the first 8 videos"):
+            annotate_together([Broken()], many, LabelStore(tmp_path), workers=1)
+
+    def test_clips_come_back_only_where_they_are_wanted(
+        self, requests: list[Request], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        read, sizes = ClipDataset.read, []
+
+        def measured(self: ClipDataset, workers: int) -> Iterator[ClipItem]:
+            for item in read(self, workers):
+                sizes.append(item.frames.numel())
+                yield item
+
+        monkeypatch.setattr(ClipDataset, "read", measured)
+        annotate_together([Brightness()], requests, LabelStore(tmp_path), workers=1)
+        assert set(sizes) == {0}
+        heavy = Brightness("heavy")
+        heavy.in_workers = False
+        done = annotate_together([Brightness(), heavy], requests, LabelStore(tmp_path), workers=1)
+        assert done == {"brightness": 0, "heavy": len(requests)}
+        assert sizes[-1] > 0
+
+    def test_an_onlooker_is_shown_every_clip(self, requests: list[Request], tmp_path: Path) -> None:
+        watching = Watching()
+        annotate_together([Brightness()], requests, LabelStore(tmp_path), workers=1, onlooker=watching)
+        assert watching.kept == {request.key: 0.0 for request in requests}

@@ -3,6 +3,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from datamodules.codecs import CODECS
 from datamodules.corpus import build_corpus, videos
 from datamodules.distortions import DISTORTIONS
 from datamodules.labels import ClipDataset, Request
@@ -93,6 +94,16 @@ class TestFrozenEyes:
             clips = ClipDataset([request], module.sampling, 2)[0].frames / 255
             expected = pytest.approx(module.rate(clips).mean().item(), abs=1e-4)
             assert found[request.video.video_id, 0] == expected
+
+    def test_workers_that_look_see_the_same(self, requests: list[Request]) -> None:
+        codec = Request(requests[0].video, CODECS["h264"], 2)
+        found = []
+        for workers in (0, 2):
+            torch.manual_seed(0)
+            module = RankingModule(lmm=EYES, sampling=Sampling(frames=4, window=48), scoring=Scoring(draws=2))
+            module.configure_model()
+            found.append(self.scores(module.eval(), [*requests, codec], workers))
+        assert found[0] == pytest.approx(found[1], abs=1e-5)
 
     @pytest.mark.parametrize("workers", [0, 1])
     def test_a_second_round_reads_nothing_and_scores_by_the_new_weights(

@@ -22,7 +22,7 @@ def test_they_see_what_the_model_will_see(motion: str | None) -> None:
     clips = torch.rand(3, 8, 3, 48, 48, generator=torch.Generator().manual_seed(0))
     look = frozen_eyes(config(motion=motion), SAMPLING)
     assert look is not None
-    assert torch.equal(look(clips), LMM(config(motion=motion), SAMPLING).fixed_features(clips))
+    assert torch.equal(look(clips), LMM(config(motion=motion), SAMPLING).eyes(clips))
 
 
 def test_making_them_draws_nothing() -> None:
