@@ -1,168 +1,243 @@
-"""The paper's staircase in small: does a student surpass its teachers, and a round the one before?
+"""The paper's claims in small: is a student above its teachers, what is each part worth, what do rounds add?
 
-    python benchmarks/weak_to_strong.py --corpora embedded [--steps 200] [--seeds 3] [--page docs/rounds.md]
-    python benchmarks/weak_to_strong.py --corpora clips --steps 100 [--page docs/rounds.md]
+    python benchmarks/weak_to_strong.py --part families [--seeds 3] [--page docs/rounds.md]
+    python benchmarks/weak_to_strong.py --part halves [--seeds 2] [--page docs/rounds.md]
 
-Each single teacher -> its student -> both teachers -> + synthetic pairs -> + reference pairs (ours) ->
-+ confidence loss, which is round 1 -> round 2 -> round 3, by the embedded LMM, every stage with equally many
-steps; beside them the controls. In these rounds, as in configs/round.yaml, weights and schedule go on, a
-round's pairs are drawn anew, and the student and the teachers label them together. "Union and restarts" are
-the paper's: a stage restarts from the run's first weights, here random ones, and trains on the union of pairs
-so far, later ones all hard, all real ones labelled anew by the student alone.
+Every training is `python -m vqa_lightning fit --config round.yaml` with the settings of
+`weak_to_strong_trainings.py`, on the embedded corpus; of its report split only eight videos take part, for
+nothing here is judged by them. Students are judged on versions of real clips as benchmarks/carry_over.py
+makes them (ladders of encoders and distortions, chains; at most 360 lines): SRCC with VMAF over versions of
+all contents, and the share of pairs of levels in order, the mean over ladders. Beside them, in the same
+tables: the teachers, the mean absolute Laplacian, and two trivial students on the tower's own features that
+learn VMAF on clips of other repositories.
 
-Families of simulators are left out in turn, so that over the seeds each is once what nobody has trained on
-("out of domain"; `judging.GROUPS`). Across contents, SRCC is with a truth that labels nothing, over versions
-of contents that no run has seen, each by a random simulator and level; within content it is with severity,
-the mean over whole ladders.
+- families: families of simulators are left out in turn, in the synthetic pairs, in the versions that are
+  compared and in the teachers' probe, so that over three seeds each is once what nobody has trained on ("out
+  of domain"). The trivial students are not held out of anything. Rows take one part of the method away.
+- halves: real clips of half of the repositories are added, and the other half judges; a second seed turns
+  the halves round. Real pairs are labelled by the teachers or by a student, with everything else alike.
 
-- embedded: trained on 288 contents of the embedded corpus's generator (the corpus itself is the first 128 of
-  them), judged on 192 others; the truth is MS-SSIM against the clean render. Across contents the sources
-  count too, which have a hidden chain behind them.
-- clips: the videos of `--videos`, dealt into as many folds as there are seeds; the student of a seed trains
-  without its fold and is judged on it. The truth is XPSNR against the source.
-
-All figures are means over the seeds, intervals 95 % of a bootstrap over contents, paired for differences.
-Answers are kept in files under `--root`: an interrupted run goes on, a finished one prints at once. `--page`
-puts each corpus's tables between its marks, as `<!-- weak_to_strong clips -->` and
-`<!-- /weak_to_strong clips -->`, of a file.
+Figures are means over the seeds; intervals are 95 % of a bootstrap over contents, paired for differences.
+Runs are kept under `--root`: an interrupted benchmark goes on, a finished one prints at once. Tables hold the
+rows of which a run has ended, with the number of seeds. `--page` puts them between marks of a file.
 """
 
 import argparse
 import csv
 import json
-import sys
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from itertools import chain
 from pathlib import Path
 
+import numpy as np
 import torch
-from ablation import put, write_folds
-from ablation_student import Job
-from experiment import arguments, in_own_process
-from judging import CORPUS_SEED, KeptClips, Row, clip_rows, procedural_rows, read_rows, write_rows
-from weak_to_strong_student import run_training
-from weak_to_strong_tables import judges_of, tables
-from weak_to_strong_trainings import TRAININGS
+from ablation import figure, markdown, put
+from carry_over_clips import fold_of, sources
+from carry_over_fidelity import Row, all_rows
+from carry_over_judges import ENSEMBLE, TOGETHER, baseline, mean_rank, scores, teachers
+from carry_over_students import student_scores, tower
+from carry_over_versions import LEVELS
+from experiment import arguments, fit, folder_name
+from weak_to_strong_judging import Floats, Judge, agreement, domains, order
+from weak_to_strong_trainings import EMBEDDED, GROUPS, HALVES, LEFT_OUT, ROUNDS, Training, trained
 
-from datamodules.corpus import build_corpus, videos
+from datamodules.files import cache_folder
 from datamodules.labels import LabelStore
-from datamodules.procedural import write_corpus
-from datamodules.video import Video
+from datamodules.procedural import VERSION, write_corpus
+from datamodules.procedural.corpus import MANIFEST, REFERENCES
+from datamodules.round_data import EMBEDDED_CONTENTS
 
-CONTENTS = 192
-"""Procedural contents to judge by; with the 40 of the embedded report split an interval is twice as wide."""
+REPORTED = 8
+"""Videos of the report split: a run wants some."""
 
-LEARNT = {"train": 288, "select": 48, "report": 16}
-"""Procedural contents of a run: the embedded corpus's 64 make 2016 pairs, of which a first round uses up most
-and leaves few to be hard. The report split only fills the run's own report."""
-
-
-def folder(root: Path, corpus: str, seeds: int) -> Path:
-    """Return the folder of what judges a corpus."""
-    return root / (corpus if corpus == "embedded" else f"{corpus}-{seeds}-folds")
+KEPT = {
+    "class_path": "lightning.pytorch.callbacks.ModelCheckpoint",
+    "init_args": {"filename": "{epoch}", "save_top_k": -1, "save_on_train_epoch_end": True},
+}
+"""Keeps the student of each round."""
 
 
-def judging_videos(root: Path, corpus: str, seeds: int) -> list[Video]:
-    """Return the sources of the versions that judge."""
-    manifest = "manifest.csv" if corpus == "embedded" else "fold_0.csv"
-    return videos(build_corpus(folder(root, corpus, seeds) / manifest))
+def write_manifests(root: Path, rows: Sequence[Row], real: Mapping[str, Path], half: int | None) -> None:
+    """Write the corpora that a seed's students learn from, and the sources of reference labels.
+
+    Args:
+        root: folder of the seed.
+        rows: versions of all real clips.
+        real: clip -> its file.
+        half: whose clips are learnt from; None: no real clip is.
+    """
+    embedded = cache_folder() / f"embedded-{VERSION}"
+    write_corpus(embedded, EMBEDDED_CONTENTS)
+    rendered = _read(embedded / MANIFEST)
+    reported = [row for row in rendered if row["split"] == "report"]
+    rendered = [row for row in rendered if row not in reported[REPORTED:]]
+    references = _read(embedded / REFERENCES)
+    learnt = {row.clip for row in rows if half is not None and fold_of(row.repo, 2) == half}
+    added = [
+        {"path": str(real[name].resolve()), "content": name, "split": "train"} for name in sorted(learnt)
+    ]
+    judging = [row for row in rendered if row["split"] != "train"]
+    found = {
+        "embedded": rendered,
+        "with real": [*rendered, *added],
+        "real": [*judging, *added],
+        "references": references,
+        "references with real": [*references, *added],
+    }
+    root.mkdir(parents=True, exist_ok=True)
+    for name, some in found.items():
+        with (root / f"{name}.csv").open("w", newline="") as stream:
+            table = csv.DictWriter(stream, ("path", "content", "split"), extrasaction="ignore")
+            table.writeheader()
+            table.writerows(some)
 
 
-def write_students(place: Path) -> None:
-    """Write the procedural contents that students learn from, in splits of our own."""
-    manifest = write_corpus(place, sum(LEARNT.values()))
-    splits = chain.from_iterable([name] * count for name, count in LEARNT.items())
-    with manifest.open(newline="") as listed, (place / "students.csv").open("w", newline="") as file:
-        rows = csv.writer(file)
-        rows.writerow(("path", "content", "split"))
-        for row, split in zip(csv.DictReader(listed), splits, strict=True):
-            rows.writerow((row["path"], row["content"], split))
+def _read(manifest: Path) -> list[dict[str, str]]:
+    with manifest.open(newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    return [{**row, "path": str((manifest.parent / row["path"]).resolve())} for row in rows]
 
 
-def prepare(root: Path, corpus: str, seeds: int, clips: str) -> list[Row]:
-    """Make what judges a corpus, unless it lies there already."""
-    place = folder(root, corpus, seeds)
-    place.mkdir(parents=True, exist_ok=True)
-    if corpus == "embedded":
-        write_corpus(place, CONTENTS, seed=CORPUS_SEED)
-        write_students(place / "students")
-    elif not (place / "fold_0.csv").is_file():
-        write_folds(clips, seeds, place)
-    found = judging_videos(root, corpus, seeds)
-    file = place / "versions.csv"
-    if not file.is_file():
-        if corpus == "embedded":
-            rows = procedural_rows(found)
+def checkpoints(root: Path, training: Training, seed: int, group: int | None) -> list[Path]:
+    """Run a training unless it has ended; return the checkpoint of each of its students."""
+    out = () if group is None else GROUPS[group]
+    place = root / f"seed-{seed}"
+    settings: dict[str, object] = {
+        "seed_everything": seed,
+        "trainer.max_epochs": 1,
+        "trainer.callbacks+": KEPT,
+        "data.splits.duplicates": False,
+        "data.splits.seed": seed,
+        "data.workers": 1,
+        "data.videos": str(place / f"{training.videos}.csv"),
+        "data.references.videos": str(place / f"references{' with real' * training.references}.csv"),
+        "data.references.without": [*out, *training.without],
+        **training.settings,
+    }
+    if group is not None:
+        settings["data.simulators"] = trained(seed)
+    if training.labelled_by is not None:
+        student = run_folder(root, training.labelled_by, seed)
+        (last,) = student.glob("runs/round/version_*/checkpoints/last.ckpt")
+        one = {"class_path": "vqa_lightning.Checkpoint", "init_args": {"path": str(last)}}
+        settings |= {"data.teachers": [one], "data.labelling.teacher_weights": "equal"}
+    words = {name: value if isinstance(value, str) else json.dumps(value) for name, value in settings.items()}
+    folder = run_folder(root, training.name, seed)
+    fit(folder, "round.yaml", words)
+    kept = folder.glob("runs/round/version_*/checkpoints/epoch=*.ckpt")
+    return sorted(kept, key=lambda file: int(file.stem.removeprefix("epoch=")))
+
+
+def run_folder(root: Path, name: str, seed: int) -> Path:
+    """Return where a training's run lies."""
+    return root / f"seed-{seed}" / folder_name(name)
+
+
+def answered(
+    root: Path, part: str, trainings: Sequence[Training], seeds: int, rows: Sequence[Row], jobs: int
+) -> dict[str, list[Floats]]:
+    """Run what is missing; return the scores (n,) of each student, one array a seed that has ended."""
+    groups = [seed % len(GROUPS) if part == "families" else None for seed in range(seeds)]
+    jobs_of = [(training, seed) for seed in range(seeds) for training in trainings]
+    first = [job for job in jobs_of if job[0].labelled_by is None]
+    found: dict[tuple[int, str], list[Path]] = {}
+
+    def run(job: tuple[Training, int]) -> None:
+        training, seed = job
+        found[seed, training.name] = checkpoints(root, training, seed, groups[seed])
+
+    with ThreadPoolExecutor(jobs) as pool:
+        for some in (first, [job for job in jobs_of if job not in first]):
+            list(pool.map(run, some))
+    judge, given = Judge(rows, root.parent, jobs), dict[str, list[Floats]]()
+    for training, seed in jobs_of:
+        for name, file in zip(training.students, found[seed, training.name], strict=True):
+            kept = file.with_suffix(".scores.npy")
+            if not kept.is_file():
+                np.save(kept, judge(file))
+            given.setdefault(name, []).append(np.load(kept))
+    return given
+
+
+def beside(rows: Sequence[Row], versions: Path) -> Iterator[tuple[str, Floats]]:
+    """Yield who judges beside the students: the baseline, the teachers and the two trivial students."""
+    store = LabelStore(versions / "scores")
+    yield "mean absolute Laplacian", scores(baseline(), rows, store)
+    known = {one.name: scores(one, rows, store) for one in teachers() if one.name in TOGETHER}
+    yield from known.items()
+    yield ENSEMBLE, mean_rank(list(known.values()))
+    features = tower()
+    if features is not None:
+        yield from student_scores(rows, [True] * len(rows), features).items()
+
+
+def tables(part: str, given: Mapping[str, list[Floats]], rows: Sequence[Row], seeds: int) -> str:
+    """Return the table of a part of the benchmark."""
+    names = list(dict.fromkeys(row.ladder for row in rows if row.ladder not in ("source", "chain")))
+    last = ROUNDS[-1] if part == "families" else EMBEDDED[-1]
+    lines = []
+    for name, own in given.items():
+        count = len(own)
+        groups = [seed % len(GROUPS) if part == "families" else None for seed in range(count)]
+        both = domains(rows, names, groups)
+        kinds = ("in", "out") if part == "families" else ("in",)
+        asked = np.array(
+            [
+                [part == "families" or fold_of(row.repo, 2) != seed % 2 for seed in range(count)]
+                for row in rows
+            ]
+        )
+        score = np.where(asked, np.stack(own, axis=1), np.nan)
+        cells = [str(count)]
+        for kind in kinds:
+            cells.append(figure(*order([score], rows, both[kind].ladders)))
+            cells.append(figure(*agreement([score], rows, both[kind].versions & asked)))
+        if name != last and len(given[last]) >= count:
+            other = np.where(asked, np.stack(given[last][:count], axis=1), np.nan)
+            for kind in kinds[-1:]:
+                cells.append(figure(*order([other, score], rows, both[kind].ladders)))
+                cells.append(figure(*agreement([other, score], rows, both[kind].versions & asked)))
         else:
-            folds = [videos(build_corpus(place / f"fold_{seed}.csv"), "report") for seed in range(seeds)]
-            rows = clip_rows(folds, LabelStore(place / "xpsnr"))
-        write_rows(file, rows)
-    rows = read_rows(file)
-    known = {video.video_id: video for video in found}
-    KeptClips(place, [row.request(known) for row in rows])
-    return rows
-
-
-def run(job: tuple[int, str, int], root: Path, answers: Path, args: argparse.Namespace) -> None:
-    """Run one training in a process of its own on one thread, unless all of its answers lie there already."""
-    number, corpus, seed = job
-    names = TRAININGS[number].rows(corpus)
-    files = [Job(name, corpus, seed).file(answers) for name in names]
-    if all(file.is_file() for file in files):
-        return
-    settings = {"--root": root, "--steps": args.steps, "--seeds": args.seeds}
-    words = [str(word) for setting in settings.items() for word in setting]
-    in_own_process(
-        [sys.executable, __file__, *words, "--training", json.dumps(job)],
-        files[0].with_suffix(".log"),
-        f"{corpus}, seed {seed}, {names[0]}",
+            cells += ["", ""]
+        lines.append([name, *cells])
+    columns = ["judge", "seeds"]
+    columns += (
+        ["ladders, in domain", "SRCC VMAF, in domain", "ladders, out of domain", "SRCC VMAF, out of domain"]
+        if part == "families"
+        else ["ladders", "SRCC VMAF"]
     )
+    columns += [f"{last} above it: ladders", "SRCC VMAF"]
+    clips, repos = ({getattr(row, name) for row in rows} for name in ("clip", "repo"))
+    title = f"{len(clips)} real clips of {len(repos)} repositories, {len(rows)} versions."
+    return markdown(title, columns, lines)
 
 
 def main() -> None:
     """Train what is missing and print."""
     parser = arguments(__doc__)
-    parser.add_argument("--steps", type=int, default=200, help="of 24 pairs, in every stage")
-    parser.add_argument("--seeds", type=int, default=3, help="and folds")
+    parser.add_argument("--part", choices=("families", "halves"), default="families")
+    parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--jobs", type=int, default=2, help="trainings side by side, one thread each")
-    parser.add_argument("--corpora", nargs="+", default=["embedded", "clips"], choices=["embedded", "clips"])
-    parser.add_argument("--videos", default="../shared/data/clips", help="of the corpus clips")
+    parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="has clips/ and real/")
+    parser.add_argument("--clips", type=int, help="only the first so many")
+    parser.add_argument("--versions", type=Path, default=cache_folder() / "carry_over", help="of carry_over")
     parser.add_argument("--root", type=Path, default=Path("runs/weak_to_strong"), help="for what is kept")
-    parser.add_argument("--page", type=Path, help="file whose tables are replaced")
-    parser.add_argument("--training", help=argparse.SUPPRESS)
-    args = parser.parse_args()
+    parser.add_argument("--page", type=Path, help="file whose table is replaced")
+    args: argparse.Namespace = parser.parse_args()
     torch.set_num_threads(1)
-    root = args.root.resolve()
-    answers = root / f"{args.steps}-steps-{args.seeds}-seeds"
-    if args.training is not None:
-        number, corpus, seed = json.loads(args.training)
-        training = TRAININGS[number]
-        known = {video.video_id: video for video in judging_videos(root, corpus, args.seeds)}
-        place = folder(root, corpus, args.seeds)
-        job = Job(training.rows(corpus)[0], corpus, seed)
-        run_training(training, job, known, read_rows(place / "versions.csv"), place, answers, args.steps)
-        return
-    answers.mkdir(parents=True, exist_ok=True)
-    corpora = {name: prepare(root, name, args.seeds, args.videos) for name in args.corpora}
-    jobs = [
-        (number, corpus, seed)
-        for corpus in corpora
-        for number, training in enumerate(TRAININGS)
-        if training.rows(corpus)
-        for seed in range(args.seeds)
-    ]
-    # Long ones go first, so that no process is left alone at the end.
-    jobs.sort(key=lambda job: -TRAININGS[job[0]].stages)
-    # The first of each corpus leaves the teachers' labels behind for the others.
-    first = [job for job in jobs if job[0] == job[2] == 0]
-    with ThreadPoolExecutor(args.jobs) as pool:
-        for group in (first, jobs):
-            list(pool.map(lambda job: run(job, root, answers, args), group))
-    for name, rows in corpora.items():
-        found = tables(answers, args.seeds, args.steps, name, judges_of(rows, args.seeds))
-        print(found)
-        if args.page is not None:
-            put(args.page, found, f"weak_to_strong {name}")
+    clips = sources(args.data, args.clips)
+    rows = [row for own in all_rows(clips, args.versions, list(LEVELS), False, args.jobs) for row in own]
+    root = args.root.resolve() / args.part
+    real = {clip.name: Path(clip.video.path) for clip in clips}
+    for seed in range(args.seeds):
+        write_manifests(root / f"seed-{seed}", rows, real, seed % 2 if args.part == "halves" else None)
+    trainings = LEFT_OUT if args.part == "families" else HALVES
+    given = answered(root, args.part, trainings, args.seeds, rows, args.jobs)
+    given |= {name: [one] * args.seeds for name, one in beside(rows, args.versions)}
+    found = tables(args.part, given, rows, args.seeds)
+    print(found)
+    if args.page is not None:
+        put(args.page, found, f"weak_to_strong {args.part}")
 
 
 if __name__ == "__main__":

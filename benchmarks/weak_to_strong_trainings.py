@@ -1,45 +1,35 @@
-"""What the students of benchmarks/weak_to_strong.py learn from: the paper's staircase and its controls.
+"""What the students of benchmarks/weak_to_strong.py learn from: the method, and the method without each part.
 
-One training may give several students, one for each of its rounds.
+Every training is `configs/round.yaml` with some settings of the command line. One training gives a student at
+the end of each of its rounds.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
-from callbacks.rounds.labels import Relabel
-from datamodules.pairs.hard.recorded import Rule
+from datamodules.simulators import find_simulators
 
-TEACHERS = {"niqe": "datamodules.NIQE", "artefacts": "datamodules.Artefacts"}
-TRUTH = "truth"
-"""In the teachers' place: the hidden truth of the procedural contents. No method, but a ceiling."""
+Videos = Literal["embedded", "with real", "real"]
+"""Of the train split: the embedded corpus's, real clips of half of the repositories beside them, or alone."""
 
-ENSEMBLE, LAPLACIAN = "both teachers, weighted", "mean absolute Laplacian"
+GROUPS = (("sharpness", "temporal"), ("noise", "tone", "geometry"), ("compression",))
+"""Families that the students of a seed never see; over three seeds each is left out once."""
 
-HALVES = {"synthetic": 1 / 2, "teacher": 1 / 2}
-"""Pairs of a stage by source, as in the paper."""
+LADDERS = (("blur", "downup", "drop"), ("grain", "gamma"), ("x264", "x265", "vp9", "av1"))
+"""Ladders of real clips by the group of what makes them."""
 
-MIXED = {"synthetic": 0.2, "teacher": 0.3, "reference": 0.5}
-"""Ours: chosen on other contents than those that judge here."""
+LEVELS = (0, 1, 2, 3, 4, 5)
 
-HARD_SHARE = 0.2
-"""Of a later round's pairs: the paper's second stage has 100 of 600 thousand, its third 200 of 700."""
+PAIRS, STEPS = {"synthetic": 144, "teacher": 384, "reference": 1872}, 100
+"""Of a round, as in the config."""
 
-GROWTH = {
-    "later.shares": {"synthetic": 15 / 250, "teacher": 85 / 250, "reference": 15 / 250},
-    "later.union": True,
-    "hard.share": 1.0,
-}
-"""Later rounds of the paper, as settings of the datamodule."""
+ENCODERS = ("h264", "h265", "vp9", "av1")
 
 
-@dataclass(frozen=True)
-class Control:
-    """What another second round does otherwise."""
-
-    hard_share: float = HARD_SHARE
-    hard: Rule = "gmad"
-    relabel: Relabel = "blend"
+def counts(**pairs: int) -> dict[str, object]:
+    """Return settings for so many pairs of a round."""
+    return {f"data.counts.{source}": pairs.get(source, 0) for source in PAIRS}
 
 
 @dataclass(frozen=True)
@@ -48,68 +38,88 @@ class Training:
 
     Attributes:
         students: row of the table that the student at the end of each round is.
-        teachers: who labels round 1, keys of `TEACHERS` or `TRUTH`.
-        shares: source -> share of the pairs of round 1.
-        confidence: whether the pairwise loss has the confidence term.
-        length: steps and pairs of a round, in those of the others.
-        growth: what later rounds draw, as settings of the datamodule.
-        relabel: who labels later rounds.
-        restart: where they begin.
-        controls: row of the table -> another second round.
-        beside: rows of annotators that are judged with it.
-        clips: whether it is worth its time on real clips, whose contents are few.
+        settings: of the command line.
+        without: what versions do not go through, beside the families that a seed leaves out.
+        videos: of the train split.
+        references: whether real clips are sources of reference labels.
+        labelled_by: row of the student whose checkpoint labels videos in the teachers' place.
     """
 
     students: tuple[str, ...]
-    teachers: tuple[str, ...] = tuple(TEACHERS)
-    shares: Mapping[str, float] = field(default_factory=lambda: MIXED)
-    confidence: bool = True
-    length: int = 1
-    growth: Mapping[str, Any] = field(default_factory=lambda: {"hard.share": HARD_SHARE})
-    relabel: Relabel = "blend"
-    restart: Literal["base", "continue"] = "continue"
-    controls: Mapping[str, Control] = field(default_factory=dict)
-    beside: tuple[str, ...] = ()
-    clips: bool = True
+    settings: Mapping[str, object] = field(default_factory=dict)
+    without: tuple[str, ...] = ()
+    videos: Videos = "embedded"
+    references: bool = False
+    labelled_by: str | None = None
 
     @property
-    def stages(self) -> int:
-        """What it costs, in trainings of one round."""
-        return self.length * (len(self.students) + len(self.controls))
-
-    def rows(self, corpus: str) -> tuple[str, ...]:
-        """Return the rows of the table that the training gives."""
-        if corpus == "clips":
-            return (*self.students, *self.beside) if self.clips else ()
-        return (*self.students, *self.controls, *self.beside)
+    def name(self) -> str:
+        """The row of its last student."""
+        return self.students[-1]
 
 
-FIRST_OF_ALL = "student of both teachers"
-ROUNDS = ("+ confidence loss: round 1", "round 2", "round 3")
-RESTARTED = ("union and restarts: round 1", "union and restarts: round 2", "union and restarts: round 3")
-SINGLE = "one stage, three times the pairs and steps"
-CEILING = "the same under the hidden truth: a ceiling"
-BESIDE = (*TEACHERS, ENSEMBLE, LAPLACIAN)
+ROUNDS = ("round 1", "round 2", "round 3")
+PAPER = tuple(f"union and restarts: {name}" for name in ROUNDS)
+ONE_STAGE = "one stage of as many pairs and steps"
+TEACHERS_ALONE = "teachers' pairs alone"
 
-CONTROLS = {
-    "round 2 without relabelling": Control(relabel="never"),
-    "round 2, labels replaced": Control(relabel="replace"),
-    "round 2 without hard pairs": Control(hard_share=0.0),
-    "round 2, hard by highest loss": Control(hard="loss"),
-    "round 2, hard by lowest confidence": Control(hard="confidence"),
-    "round 2, hard at random": Control(hard="random"),
+GROWTH = {
+    "data.later.shares": {"synthetic": 0.06, "teacher": 0.34, "reference": 0.06},
+    "data.later.union": True,
+    "data.later.hard.share": 1.0,
+    "callbacks.SelfImprovement.relabel": "replace",
+    "callbacks.SelfImprovement.restart": "base",
 }
+"""Later rounds of the paper."""
 
-ALONE = {"teacher": 1.0}
-
-TRAININGS = (
-    Training((FIRST_OF_ALL,), shares=ALONE, confidence=False, beside=BESIDE),
-    Training(("student of NIQE",), ("niqe",), shares=ALONE, confidence=False),
-    Training(("student of Artefacts",), ("artefacts",), shares=ALONE, confidence=False),
-    Training(("+ synthetic pairs",), shares=HALVES, confidence=False),
-    Training(("+ reference pairs",), confidence=False),
-    Training(ROUNDS, controls=CONTROLS),
-    Training(RESTARTED, growth=GROWTH, relabel="replace", restart="base", clips=False),
-    Training((SINGLE,), length=3),
-    Training((CEILING,), (TRUTH,), length=3, clips=False),
+THREE = {"trainer.max_epochs": 3}
+LEFT_OUT = (
+    Training(ROUNDS, THREE),
+    Training((ONE_STAGE,), counts(**{source: 3 * count for source, count in PAIRS.items()})),
+    Training(("without reference labels",), {**THREE, **counts(synthetic=655, teacher=1745)}),
+    Training(
+        ("without the pretrained tower",),
+        {**THREE, "model.lmm.quality_tower": None, "model.lmm.pictures": True},
+    ),
+    Training(("without codecs",), THREE, ENCODERS),
+    Training(("without chains",), THREE, ("chains",)),
+    Training(
+        ("without teachers",),
+        {**THREE, **counts(synthetic=171, reference=2229), "data.references.teachers": 0},
+    ),
+    Training(("without synthetic pairs",), {**THREE, **counts(teacher=408, reference=1992)}),
+    Training(PAPER, {**THREE, **GROWTH}),
+    Training((TEACHERS_ALONE,), {**THREE, **counts(teacher=2000)}),
 )
+"""With families left out in turn, judged on all real clips."""
+
+EMBEDDED = tuple(f"embedded corpus: {name}" for name in ROUNDS)
+BY_STUDENT, BY_TEACHERS = "real pairs by the student", "real pairs by the teachers"
+REAL_PAIRS = {
+    "trainer.max_epochs": 1,
+    **counts(synthetic=400, teacher=2000),
+    "callbacks.SelfImprovement.relabel": "never",
+}
+HALVES = (
+    Training(EMBEDDED, THREE),
+    Training(
+        ("and real clips, severity alone",),
+        {**THREE, **counts(synthetic=600, reference=1872, teacher=384)},
+        videos="with real",
+    ),
+    Training(
+        ("and real clips, reference labels too",),
+        {**THREE, **counts(synthetic=300, reference=2900, teacher=384)},
+        videos="with real",
+        references=True,
+    ),
+    Training((BY_TEACHERS,), REAL_PAIRS, videos="real"),
+    Training((BY_STUDENT,), REAL_PAIRS, videos="real", labelled_by=EMBEDDED[-1]),
+)
+"""With all families, on half of the repositories and judged on the other; a seed's half is its parity."""
+
+
+def trained(seed: int) -> list[str]:
+    """Return the names of the distortions that the students of a seed learn from."""
+    out = GROUPS[seed % len(GROUPS)]
+    return [name for name, one in find_simulators(None).items() if one.family not in out]

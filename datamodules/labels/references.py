@@ -16,6 +16,7 @@ from scipy.stats import rankdata
 
 from datamodules.checks import check_above, check_between, check_choice, check_least
 from datamodules.circuits import Circuits, drawn_circuits
+from datamodules.circuits.drawing import LEFT_OUT
 from datamodules.errors import InputError
 from datamodules.fidelity import Metric
 from datamodules.labels.annotation import Request
@@ -45,6 +46,8 @@ class References:
         teachers: share of a version's score that the teachers' mean rank has, for they see what a metric may
             not, such as grain; 0: the teachers are not asked.
         within: share of the reference pairs that compare versions of one source.
+        without: simulators and families, by name, that no version goes through, and `chains`: what a student
+            is to be judged on and never shown.
 
     Raises:
         InputError: a value is out of its range.
@@ -56,6 +59,7 @@ class References:
     doubt: float = 0.06
     teachers: float = 1 / 6
     within: float = 0.5
+    without: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         """Check the values."""
@@ -64,16 +68,19 @@ class References:
         check_above("data.references.doubt", self.doubt, 0)
         check_between("data.references.teachers", self.teachers, 0, 1)
         check_between("data.references.within", self.within, 0, 1)
+        for name in self.without:
+            check_choice("A name in data.references.without", name, LEFT_OUT)
 
 
-def reference_requests(sources: Sequence[Video], versions: int) -> list[Request]:
+def reference_requests(sources: Sequence[Video], versions: int, without: Sequence[str] = ()) -> list[Request]:
     """Return what a full-reference metric is asked for: the versions of each source, but not the source.
 
     Args:
         sources: clean videos.
         versions: of each.
+        without: what they do not go through.
     """
-    drawn = drawn_circuits(CIRCUITS, [source.video_id for source in sources], versions)
+    drawn = drawn_circuits(CIRCUITS, [source.video_id for source in sources], versions, without)
     return [
         Request(source, CIRCUITS, int(number))
         for source, numbers in zip(sources, drawn, strict=True)
@@ -113,7 +120,7 @@ def reference_versions(
     Raises:
         InputError: no version was scored.
     """
-    requests = reference_requests(sources, settings.versions)
+    requests = reference_requests(sources, settings.versions, settings.without)
     found = _scores(table, metric)
     known = [request for request in requests if (request.video.video_id, request.level) in found]
     if not known:

@@ -5,7 +5,7 @@ that read clips know nothing of them and read each clip again.
 """
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import ItemsView, Sequence
 
 from torch import Tensor
 
@@ -29,6 +29,13 @@ class SeenClips:
     def __init__(self, megabytes: float) -> None:
         self._left = megabytes * 2**20
         self._features: OrderedDict[str, Tensor] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._features)
+
+    def items(self) -> ItemsView[str, Tensor]:
+        """Return keys and features, those not asked for the longest first."""
+        return self._features.items()
 
     def __contains__(self, key: str) -> bool:
         return key in self._features

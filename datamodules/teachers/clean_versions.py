@@ -52,12 +52,17 @@ class CleanVersions:
     @property
     def probe(self) -> list[Request]:
         """The versions of the select split's sources, by which a student's scale is judged."""
-        return reference_requests(self._of("select"), min(PROBED, self.settings.versions))
+        return reference_requests(
+            self._of("select"), min(PROBED, self.settings.versions), self.settings.without
+        )
 
     @property
     def requests(self) -> list[Request]:
         """All versions that are scored."""
-        return [*reference_requests(self._of("train"), self.settings.versions), *self.probe]
+        return [
+            *reference_requests(self._of("train"), self.settings.versions, self.settings.without),
+            *self.probe,
+        ]
 
     def read(self, table: pa.Table, consensus: Consensus | None) -> Versions:
         """Return what was said of the versions of training sources.

@@ -138,3 +138,19 @@ class TestDrawing:
 
     def test_more_than_there_are_come_again(self) -> None:
         assert drawn_circuits(CIRCUITS, ["a"], 5000).shape == (1, 5000)
+
+    @pytest.mark.parametrize("without", [["compression"], ["sharpness", "temporal"], ["chains"], ["h264", "vp9"]])
+    def test_what_is_left_out_is_no_step_of_any(self, without: list[str]) -> None:
+        drawn = drawn_circuits(CIRCUITS, self.IDS, 24, without)
+        for number in np.unique(drawn):
+            steps = CIRCUITS.steps(int(number))
+            assert len(steps) == 1 or "chains" not in without
+            for step in steps:
+                family = (ENCODING.get(step.name) or DISTORTING[step.name]).family
+                assert {step.name, family}.isdisjoint(without)
+        assert all(len(set(row)) == 24 for row in drawn)
+
+    def test_something_must_be_left(self) -> None:
+        families = ["compression", "sharpness", "noise", "tone", "temporal"]
+        with pytest.raises(InputError, match=r"^data.references.without must leave a simulator; got all"):
+            drawn_circuits(CIRCUITS, ["a"], 4, families)
