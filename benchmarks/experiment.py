@@ -15,9 +15,10 @@ import numpy as np
 import torch
 from rich.table import Table
 
+from datamodules.fidelity import xpsnr
 from datamodules.labels import ClipItem, Request
 from datamodules.simulators import Simulator
-from datamodules.teachers.full_reference import FullReference, xpsnr
+from datamodules.teachers.full_reference import FullReference
 from datamodules.video import Video
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"

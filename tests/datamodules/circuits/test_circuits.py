@@ -139,7 +139,9 @@ class TestDrawing:
     def test_more_than_there_are_come_again(self) -> None:
         assert drawn_circuits(CIRCUITS, ["a"], 5000).shape == (1, 5000)
 
-    @pytest.mark.parametrize("without", [["compression"], ["sharpness", "temporal"], ["chains"], ["h264", "vp9"]])
+    @pytest.mark.parametrize(
+        "without", [["compression"], ["sharpness", "temporal"], ["chains"], ["h264", "vp9"]]
+    )
     def test_what_is_left_out_is_no_step_of_any(self, without: list[str]) -> None:
         drawn = drawn_circuits(CIRCUITS, self.IDS, 24, without)
         for number in np.unique(drawn):

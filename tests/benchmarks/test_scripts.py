@@ -1,0 +1,24 @@
+"""Every script under benchmarks/ still finds what it imports, and says how it is called."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SCRIPTS = Path(__file__).resolve().parents[2] / "benchmarks"
+
+
+def test_every_module_can_be_imported() -> None:
+    names = sorted(file.stem for file in SCRIPTS.glob("*.py"))
+    code = f"import importlib; [importlib.import_module(name) for name in {names}]"
+    done = subprocess.run([sys.executable, "-c", code], cwd=SCRIPTS, capture_output=True, text=True)
+    assert not done.returncode, done.stderr
+
+
+@pytest.mark.parametrize("script", ["weak_to_strong", "carry_over"])
+def test_help_says_how_it_is_called(script: str) -> None:
+    call = [sys.executable, f"{script}.py", "--help"]
+    done = subprocess.run(call, cwd=SCRIPTS, capture_output=True, text=True)
+    assert not done.returncode, done.stderr
+    assert f"python benchmarks/{script}.py" in done.stdout
