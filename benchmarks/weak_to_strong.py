@@ -52,9 +52,9 @@ REPORTED = 8
 
 KEPT = {
     "class_path": "lightning.pytorch.callbacks.ModelCheckpoint",
-    "init_args": {"filename": "{epoch}", "save_top_k": -1, "save_on_train_epoch_end": True},
+    "init_args": {"filename": "{epoch}", "mode": "max", "save_top_k": -1, "save_on_train_epoch_end": True},
 }
-"""Keeps the student of each round."""
+"""Keeps the student of each round; Lightning tells it from the config's others by its mode."""
 
 
 def write_manifests(root: Path, rows: Sequence[Row], real: Mapping[str, Path], half: int | None) -> None:
