@@ -24,6 +24,7 @@ from callbacks.runs import ProcessWatch, RunFolder
 from callbacks.runs.folder import CONFIG, run_config
 from callbacks.scores import BenchmarkReport, LabelWriter, ScoreWriter
 from callbacks.scores.benchmark_report import FOLDER
+from callbacks.scores.gate import EXIT_CODE, Gate, GateClosed
 from datamodules.benchmark_data import BenchmarkDataModule
 from datamodules.errors import InputError
 from vqa_lightning.annotators.teacher_module import TeacherModule
@@ -160,7 +161,10 @@ class RankingCLI(LightningCLI):
             return []
         output = config.output or "scores.csv"
         if self.model_class is not TeacherModule:
-            return [ScoreWriter(output, config.calibration)]
+            limits = {
+                name: config[name] for name in ("fail_below", "baseline", "max_drop", "confidence", "junit")
+            }
+            return [ScoreWriter(output, config.calibration, config.pool, Gate(**limits))]
         if config.calibration is not None:
             raise InputError(
                 f"--calibration {config.calibration} does not go with --model.teacher: "
@@ -176,7 +180,8 @@ def main(args: Sequence[str] | None = None) -> None:
         args: words of the command line without the program's name; none: those of this process.
 
     Raises:
-        SystemExit: code 2 and one sentence on stderr for a user's mistake.
+        SystemExit: code 2 and one sentence on stderr for a user's mistake; code 3 and a line for each file
+            where scores do not hold what predict was told to hold.
     """
     put_last(Path.cwd().resolve())
     words = list(sys.argv[1:] if args is None else args)
@@ -207,6 +212,9 @@ def main(args: Sequence[str] | None = None) -> None:
                 auto_configure_optimizers=False,
                 args=words,
             )
+    except GateClosed as closed:
+        print(closed, file=sys.stderr)
+        raise SystemExit(EXIT_CODE) from None
     except Exception as error:
         told = mistake(error)
         if told is None:

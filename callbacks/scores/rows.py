@@ -74,18 +74,24 @@ def write_rows(output: Path, rows: Sequence[Row], schema: pa.Schema) -> None:
             raise
 
 
-def read_rows(output: Path, schema: pa.Schema) -> list[Row]:
+def read_rows(output: Path, schema: pa.Schema, also: Sequence[str] = ()) -> list[Row]:
     """Read the columns of a schema from a file that `write_rows` has written.
+
+    Args:
+        output: the file.
+        schema: columns that it must have.
+        also: names of numbers that it may have, and that are read where it has them.
 
     Raises:
         OSError, ValueError, KeyError, TypeError, csv.Error: the file is another kind of file.
     """
     if output.suffix == ".parquet":
-        rows = pq.read_table(output).select(schema.names).cast(schema).to_pylist()
+        rows = pq.read_table(output).to_pylist()
     else:
         with output.open(newline="") as stream:
             rows = list(csv.DictReader(stream) if output.suffix == ".csv" else map(json.loads, stream))
-    return [{field.name: _typed(row[field.name], field.type) for field in schema} for row in rows]
+    fields = [*schema, *(pa.field(name, pa.float64()) for name in also if rows and name in rows[0])]
+    return [{field.name: _typed(row[field.name], field.type) for field in fields} for row in rows]
 
 
 def _typed(cell: Any, kind: pa.DataType) -> Any:

@@ -186,6 +186,11 @@ class ScoreTable:
             self.close()
 
 
+def _of_the_whole(row: Row) -> Row:
+    """Return a row with the score of the whole video, where a pool over time stood in its place."""
+    return {**row, "score": row["whole"], "stderr": row["whole_stderr"]} if "whole" in row else row
+
+
 def _changed_since(path: Path, moment: float) -> bool:
     """Return whether a file's content or place has changed; a copy keeps its old time of writing."""
     try:
@@ -215,7 +220,7 @@ def earlier_rows(
     """
     remedy = "name another --output, or delete the file."
     try:
-        rows = read_rows(output, schema)
+        rows = [_of_the_whole(row) for row in read_rows(output, schema, ("whole", "whole_stderr"))]
     except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
         raise InputError(f"{output} exists and is no table of scores: {remedy}") from error
     found = {tuple(row[name] for name in key): row for row in rows}

@@ -4,6 +4,8 @@ Scores of whole videos and, where they are asked for, of intervals are two table
 so that each is complete as soon as it can be.
 """
 
+import math
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -11,6 +13,8 @@ import pyarrow as pa
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning_utilities.core.rank_zero import rank_zero_info
 
+from callbacks.scores.gate import Gate
+from callbacks.scores.pooling import POOLS, Pool, pooled_row, pooled_rows
 from callbacks.scores.report import FEW, draw_seconds, print_scores, summarise
 from callbacks.scores.rows import Row, checked_output
 from callbacks.scores.table import SCHEMA, SECONDS_SCHEMA, ScoreTable, all_scored, batch_rows
@@ -24,24 +28,36 @@ from vqa_lightning.training import RankingModule
 
 
 class ScoreWriter(Callback):
-    """Write `path,score,stderr,status,error,model`, one row a file, in input order.
+    """Write `path,score,stderr,status,error,model,percentile`, one row a file, in input order.
 
     With `data.score_every` a second file has `path,start,end,score,stderr,model`, one row an interval. Its
     name ends in `.seconds` before the suffix, and beside it lies a folder with a picture of each video over
-    time.
+    time. The first file then also has the intervals' `mean`, `harmonic`, `p5` and `min`.
 
     Args:
         output: file to write; the suffix .csv, .jsonl or .parquet chooses the format.
         calibration: file of a saved HumanScale, which adds the column `calibrated`.
+        pool: which of the columns over time stands under `score`; the score of the whole video then stands
+            under `whole`. None: that score itself, of a few clips of the video.
+        gate: what the scores must hold.
 
     Raises:
         InputError: the suffix is another, the folder does not exist or cannot be written to, the output is of
             another model or of other videos, the calibration is of another model, the disk is full, or not
             one video could be scored.
+        GateClosed: the scores do not hold what the gate asks for.
     """
 
-    def __init__(self, output: str = "scores.csv", calibration: str | None = None) -> None:
+    def __init__(
+        self,
+        output: str = "scores.csv",
+        calibration: str | None = None,
+        pool: Pool | None = None,
+        gate: Gate | None = None,
+    ) -> None:
         path = checked_output(output)
+        self.pool = pool
+        self.gate = Gate() if gate is None else gate
         self.calibration = calibration
         self.human_scale = None if calibration is None else HumanScale.load(calibration)
         self.scores = ScoreTable(path, SCHEMA, ["path"])
@@ -55,6 +71,10 @@ class ScoreWriter(Callback):
         assert isinstance(data, VideoDataModule)
         assert isinstance(pl_module, RankingModule)
         self.data, self.module = data, pl_module
+        over_time = [limit.column for limit in self.gate.limits if limit.column in POOLS]
+        if data.score_every is None and (self.pool or over_time):
+            asked = f"--pool {self.pool}" if self.pool else f"--fail-below {over_time[0]}:"
+            raise InputError(f"{asked} needs scores over time: give --data.score_every SECONDS.")
         self.data.scored = self._scored  # asked for when the weights are there
         self.data.scored_spans = self._scored_spans
 
@@ -116,21 +136,29 @@ class ScoreWriter(Callback):
             table.close()
         trainer.strategy.barrier()
         if trainer.is_global_zero:
-            if self.data.score_every is not None:
-                self._write_seconds()
-            self._write_scores()
+            over_time = self._write_seconds() if self.data.score_every is not None else {}
+            self._write_scores(over_time)
 
-    def _write_scores(self) -> None:
+    def _write_scores(self, over_time: Mapping[str, Mapping[str, float]]) -> None:
         rows = self.scores.collect((video.path,) for video in self.data.rows)
         if not all_scored(rows, self.data.rows):
             return
-        more = []
+        more = ["percentile"]
+        if self.data.score_every is not None:
+            more += POOLS
+            rows = [{**row, **over_time.get(str(row["path"]), {})} for row in rows]
+        if self.pool is not None:
+            more += ["whole", "whole_stderr"]
+            rows = [pooled_row(row, self.pool) for row in rows]
+        raw = np.array([row["score"] for row in rows], dtype=float)
+        columns = {"percentile": self.module.percentiles(raw)}
         if self.human_scale is not None:
-            more = [pa.field("calibrated", pa.float64())]
-            raw = np.array([row["score"] for row in rows], dtype=float)
-            pairs = zip(rows, self.human_scale(raw).tolist(), strict=True)
-            rows = [{**row, "calibrated": None if row["score"] is None else mark} for row, mark in pairs]
-        self.scores.write(rows, more)
+            more.append("calibrated")
+            columns["calibrated"] = self.human_scale(raw)
+        for name, values in columns.items():
+            cells = [None if math.isnan(value) else value for value in values.tolist()]
+            rows = [{**row, name: cell} for row, cell in zip(rows, cells, strict=True)]
+        self.scores.write(rows, [pa.field(name, pa.float64()) for name in more])
         self.written = rows
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
@@ -143,12 +171,15 @@ class ScoreWriter(Callback):
             if len(self.written) <= FEW:
                 print_scores(self.written)
             summarise(self.scores.output, self.written)
+            self.gate.check(self.written, self.model)
 
-    def _write_seconds(self) -> None:
+    def _write_seconds(self) -> Mapping[str, Mapping[str, float]]:
+        """Return the pools over time of each video, by its path."""
         rows = self.seconds.collect(self.seconds.wanted)
         if not all_scored(rows, self.seconds.wanted, "intervals"):
-            return
+            return {}
         self.seconds.write(rows)
         folder = self.seconds.output.with_suffix("")
         draw_seconds(folder, rows)
         rank_zero_info(f"{self.seconds.output}: {len(rows)} intervals, drawn in {folder}")
+        return pooled_rows(rows)

@@ -60,7 +60,8 @@ class TestScores:
         main(
             words(tiny_checkpoint, videos, "--output=every.csv", "--data.workers=1", "--data.score_every=0.2")
         )
-        assert (here / "one.csv").read_text() == (here / "every.csv").read_text()
+        one, every = rows_of(here / "one.csv"), rows_of(here / "every.csv")
+        assert one == [{name: row[name] for name in one[0]} for row in every]
 
     def test_two_ranks_give_what_one_gives(self, here: Path, tiny_checkpoint: Path, videos: Path) -> None:
         main(words(tiny_checkpoint, videos, "--output=one.csv"))
@@ -105,6 +106,93 @@ class TestTable:
         for row in rows:
             (line,) = [line for line in printed if line.startswith(f"│ {Path(row['path']).name} ")]
             assert (f"{float(row['score']):.1f}" in line) if row["score"] else ("cannot be opened" in line)
+
+
+class TestPools:
+    def test_are_those_of_the_intervals_beside_the_score(
+        self, here: Path, tiny_checkpoint: Path, videos: Path
+    ) -> None:
+        main(words(tiny_checkpoint, videos, "--data.score_every=0.2"))
+        plain = rows_of(here / "scores.csv")
+        seconds = rows_of(here / "scores.seconds.csv")
+        for row in plain:
+            own = [float(one["score"]) for one in seconds if one["path"] == row["path"]]
+            assert len(own) > 1
+            assert float(row["min"]) == min(own)
+            assert min(own) <= float(row["p5"]) <= float(row["mean"]) <= max(own)
+        # What is scored already goes into the pool, and comes back out of it.
+        main(words(tiny_checkpoint, videos, "--data.score_every=0.2", "--pool=min"))
+        chosen = rows_of(here / "scores.csv")
+        assert [row["score"] for row in chosen] == [row["min"] for row in plain]
+        assert [row["whole"] for row in chosen] == [row["score"] for row in plain]
+        main(words(tiny_checkpoint, videos, "--data.score_every=0.2"))
+        assert rows_of(here / "scores.csv") == plain
+
+    def test_need_intervals(
+        self, here: Path, tiny_checkpoint: Path, videos: Path, refused: Callable[..., str]
+    ) -> None:
+        for setting in ("--pool=p5", "--fail-below=p5:30"):
+            assert "needs scores over time: give --data.score_every" in refused(
+                main, words(tiny_checkpoint, videos, setting)
+            )
+
+
+class TestGate:
+    """Exit code 3 where scores are too low, with the files named."""
+
+    @staticmethod
+    def closed(capsys: pytest.CaptureFixture[str], command: list[str]) -> list[str]:
+        with pytest.raises(SystemExit) as ended:
+            main(command)
+        assert ended.value.code == 3
+        return capsys.readouterr().err.splitlines()[-5:]
+
+    def test_low_scores_end_with_code_3(
+        self, here: Path, tiny_checkpoint: Path, videos: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        main(words(tiny_checkpoint, videos, "--fail-below", "-1000"))
+        scores = sorted(float(row["score"]) for row in rows_of(here / "scores.csv"))
+        middle = (scores[1] + scores[2]) / 2
+        gate = ["--fail-below", f"{middle:.6f}", "percentile:0", "--junit=junit.xml"]
+        # Percentiles are of a training corpus, which this checkpoint has not seen.
+        with pytest.raises(SystemExit) as ended:
+            main(words(tiny_checkpoint, videos, *gate))
+        assert ended.value.code == 2
+        assert "percentile:0 asks for a column that is not there" in capsys.readouterr().err
+        del gate[2]
+        told = self.closed(capsys, words(tiny_checkpoint, videos, *gate))
+        assert told[-1] == "2 of 4 files did not pass"
+        assert 'failures="2"' in (here / "junit.xml").read_text()
+
+    def test_drops_from_a_baseline(
+        self, here: Path, tiny_checkpoint: Path, videos: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        main(words(tiny_checkpoint, videos, "--output=before.csv"))
+        gate = ["--baseline=before.csv", "--max-drop=2"]
+        main(words(tiny_checkpoint, videos, *gate))
+        before = rows_of(here / "before.csv")
+        raised = before[0]["score"], str(float(before[0]["score"]) + 500)
+        (here / "before.csv").write_text((here / "before.csv").read_text().replace(*raised))
+        told = self.closed(capsys, words(tiny_checkpoint, videos, *gate))
+        assert told[-1] == "1 of 4 files did not pass"
+        assert told[-2].startswith(before[0]["path"])
+        assert "500.0 below the baseline's" in told[-2]
+
+    @pytest.mark.parametrize(
+        "gate",
+        [
+            ["--fail-below", "low"],
+            ["--max-drop=2"],
+            ["--baseline=none.csv"],
+            ["--confidence=2"],
+            ["--baseline=."],
+        ],
+    )
+    def test_a_gate_that_is_none_is_refused_before_anything_is_scored(
+        self, here: Path, tiny_checkpoint: Path, videos: Path, refused: Callable[..., str], gate: list[str]
+    ) -> None:
+        refused(main, words(tiny_checkpoint, videos, *gate))
+        assert not (here / "scores.csv").exists()
 
 
 class TestEarlierOutput:

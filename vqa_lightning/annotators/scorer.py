@@ -6,7 +6,7 @@ with these frames would be.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from math import hypot, nan
+from math import hypot, isnan, nan
 from pathlib import Path
 from sys import float_info
 from threading import Lock
@@ -42,6 +42,8 @@ class VideoScore:
         stderr: standard error in the same unit.
         status: "ok" or "error".
         error: why the video cannot be read, in one sentence; empty when ok.
+        percentile: share of the training corpus that scores lower, in per cent; None where the video cannot
+            be read, and from old checkpoints.
         calibrated: the score on the human scale that the Scorer was given; None without one.
     """
 
@@ -50,6 +52,7 @@ class VideoScore:
     stderr: float
     status: str
     error: str
+    percentile: float | None = None
     calibrated: float | None = None
 
 
@@ -206,7 +209,8 @@ class Scorer:
         with self._lock:
             raw = self._module.rate_video(item.frames.to(self.device))
             score, stderr = (values.item() for values in self._module.t_scores(raw[None]))
-        found = VideoScore(path, score, stderr, "ok", "")
+        percentile = self._module.percentiles(np.array(score)).item()
+        found = VideoScore(path, score, stderr, "ok", "", None if isnan(percentile) else percentile)
         if self.human_scale is None:
             return found
         return replace(found, calibrated=float(self.human_scale(np.array([score]))[0]))

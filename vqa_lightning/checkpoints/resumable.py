@@ -33,8 +33,11 @@ from vqa_lightning.checkpoints.whole import WholeCheckpointIO
 BASE = "base.ckpt"
 """A file beside a run's checkpoints: frozen parameters drawn at random, which no one could load again."""
 
-OF_THE_CORPUS = {"scale", "temperature", "anchors.matrix"}
+OF_THE_CORPUS = {"scale", "quantiles", "temperature", "anchors.matrix"}
 """Buffers that belong to the corpus of a run, and that the next corpus sets again."""
+
+LATER = {"quantiles"}
+"""Buffers that older checkpoints lack and that are left as built."""
 
 
 class ResumableModule(LightningModule):
@@ -157,7 +160,7 @@ def check_names(module: ResumableModule, checkpoint: Mapping[str, Any], source: 
     expected = set(trained_names(module))
     held = set(checkpoint.get("state_dict", checkpoint["trained"]))
     drawn = {name for name in _frozen(module) if name.startswith(module.drawn)}
-    missing, unknown = sorted(expected - held), sorted(held - expected - drawn)
+    missing, unknown = sorted(expected - held - LATER), sorted(held - expected - drawn)
     if missing or unknown:
         wrong = f"lacks {_first(missing)}" if missing else f"holds {_first(unknown)}"
         reason = "this model trains" if missing else "this model does not train"

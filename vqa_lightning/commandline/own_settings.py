@@ -3,6 +3,7 @@
 from lightning.pytorch.cli import LightningArgumentParser
 
 from callbacks.scores.benchmark_report import FOLDER
+from callbacks.scores.pooling import Pool
 from vqa_lightning.commands.table import COMMANDS
 
 HELP = {
@@ -34,6 +35,38 @@ def add_own_settings(parser: LightningArgumentParser) -> None:
         type=str | None,
         default=None,
         help="A human scale that was fitted to this model's scores: predict adds the column calibrated.",
+    )
+    parser.add_argument(
+        "--pool",
+        type=Pool | None,
+        default=None,
+        help="What predict writes as score of a video where data.score_every is set: a pool over time "
+        "(null: the score of a few clips of the whole).",
+    )
+    parser.add_argument(
+        "--fail-below",
+        type=str,
+        nargs="*",
+        default=[],
+        help="predict ends with code 3 where a score is lower, such as 40, percentile:10 or p5:35.",
+    )
+    parser.add_argument(
+        "--baseline",
+        type=str | None,
+        default=None,
+        help="Scores that predict wrote before: it ends with code 3 where one has dropped.",
+    )
+    parser.add_argument(
+        "--max-drop", type=float, default=0.0, help="By which a score may be below the baseline's."
+    )
+    parser.add_argument(
+        "--confidence",
+        type=float,
+        default=0.95,
+        help="How sure it must be that a score has dropped, by the errors of both.",
+    )
+    parser.add_argument(
+        "--junit", type=str | None, default=None, help="JUnit XML of what did not pass, for CI to show."
     )
     parser.add_argument(
         "--force",

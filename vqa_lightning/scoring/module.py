@@ -38,6 +38,7 @@ class ScoringModule(ResumableModule):
 
     lmm: LMM
     scale: Tensor
+    quantiles: Tensor
     temperature: Tensor
 
     def __init__(self, score_by: Judgement, scoring: Scoring) -> None:
@@ -47,6 +48,8 @@ class ScoringModule(ResumableModule):
         self.anchors = Anchors(scoring.count)
         # Mean and deviation of raw scores over the training corpus; factor and floor of their errors.
         self.register_buffer("scale", torch.tensor([0.0, 1.0, 1.0, 0.0]))
+        # Published scores of the training corpus below which 0, 1, ..., 100 % of it lie.
+        self.register_buffer("quantiles", torch.full((101,), torch.nan))
         self.scale_current = True
         """Whether scale and anchors' matrix are of the present weights: no step was taken since."""
         # Of the level words, so that they are as sure as they are right.
@@ -96,6 +99,8 @@ class ScoringModule(ResumableModule):
         """
         deviation = max(float(raw.std()), 1e-6)
         self.scale.copy_(torch.tensor([float(raw.mean()), deviation, *errors]))
+        published = 50 + 10 * (raw - raw.mean()) / deviation
+        self.quantiles.copy_(torch.from_numpy(np.quantile(published, np.linspace(0, 1, 101))))
         self.scale_current = True
 
     @torch.no_grad()
@@ -155,6 +160,19 @@ class ScoringModule(ResumableModule):
         """Return scores and standard errors on the published scale, from raw scores and their spreads."""
         middle, deviation, factor, floor = self.scale.to(score.device)
         return 50 + 10 * (score - middle) / deviation, 10 * torch.hypot(factor * spread, floor) / deviation
+
+    def percentiles(self, scores: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        """Return what share of the training corpus lies below published scores, in per cent.
+
+        Args:
+            scores: any shape.
+
+        Returns:
+            The same shape, 0 to 100; NaN for NaN, and from checkpoints that were saved without the corpus.
+        """
+        known = self.quantiles.double().cpu().numpy()
+        found: npt.NDArray[np.float64] = np.interp(scores, known, np.linspace(0, 100, len(known)))
+        return np.where(np.isnan(scores) | np.isnan(known).any(), np.nan, found)
 
     def on_predict_start(self) -> None:
         """Let each process hold the whole of a sharded model: processes score unequal shares."""

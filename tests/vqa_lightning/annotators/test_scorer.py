@@ -28,6 +28,15 @@ def files(mixed_corpus: Path) -> list[Path]:
 
 
 class TestScore:
+    def test_an_older_checkpoint_says_nothing_of_percentiles(
+        self, tiny_checkpoint: Path, tmp_path: Path, files: list[Path], tiny: Scorer
+    ) -> None:
+        held = torch.load(tiny_checkpoint, weights_only=True)
+        del held["state_dict"]["quantiles"]
+        torch.save(held, tmp_path / "old.ckpt")
+        (old,) = Scorer(tmp_path / "old.ckpt", device="cpu").score(files[0])
+        assert (old.score, old.percentile) == (tiny.score(files[0])[0].score, None)
+
     def test_gives_a_score_for_each_in_order(self, tiny: Scorer, files: list[Path], tmp_path: Path) -> None:
         (tmp_path / "broken.mp4").write_bytes(b"no video")
         first, broken, second = tiny.score([files[0], tmp_path / "broken.mp4", str(files[1])])

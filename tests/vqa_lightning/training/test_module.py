@@ -143,6 +143,15 @@ class TestScores:
         error = math.hypot(2 * raw[0].std().item() / 2, 0.5)
         assert errors[0].item() == pytest.approx(10 * error / deviation, rel=1e-4)
 
+    def test_percentiles_are_of_the_training_corpus(self) -> None:
+        module = tiny()
+        assert np.isnan(module.percentiles(np.array([50.0]))).all()  # of no corpus
+        raw = np.arange(101.0)
+        module.set_scale(raw, ErrorModel(factor=1.0, floor=0.0))
+        published = 50 + 10 * (raw - raw.mean()) / raw.std()
+        found = module.percentiles(np.array([published[0] - 9, *published[[0, 25, 90]], 999.0, np.nan]))
+        assert found == pytest.approx([0, 0, 25, 90, 100, np.nan], nan_ok=True, abs=1e-4)
+
     def test_a_video_s_score_does_not_depend_on_its_company(self) -> None:
         module = tiny(score_by="pairwise")
         module.set_anchors(torch.randint(0, 256, (3, 2, 3, 32, 32), dtype=torch.uint8))
