@@ -72,6 +72,13 @@ GROWTH = {
 }
 """Later rounds of the paper."""
 
+UNTRAINED = {
+    "model.lmm.quality_tower": None,
+    "model.lmm.pictures": True,
+    "model.lmm.feature_cache": None,
+}
+"""The embedded family's own tower sees, which learns from random weights."""
+
 THREE = {"trainer.max_epochs": 3}
 LEFT_OUT = (
     Training(ROUNDS, THREE),
@@ -79,7 +86,7 @@ LEFT_OUT = (
     Training(("without reference labels",), {**THREE, **counts(synthetic=655, teacher=1745)}),
     Training(
         ("without the pretrained tower",),
-        {**THREE, "model.lmm.quality_tower": None, "model.lmm.pictures": True},
+        {**THREE, **UNTRAINED},
     ),
     Training(("without codecs",), THREE, ENCODERS),
     Training(("without chains",), THREE, ("chains",)),

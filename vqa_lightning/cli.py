@@ -22,6 +22,7 @@ from lightning_utilities.core.rank_zero import rank_zero_only
 
 from callbacks.runs import ProcessWatch, RunFolder
 from callbacks.runs.folder import CONFIG, run_config
+from callbacks.runs.terminal import with_terminal
 from callbacks.scores import BenchmarkReport, LabelWriter, ScoreWriter
 from callbacks.scores.benchmark_report import FOLDER
 from callbacks.scores.gate import EXIT_CODE, Gate, GateClosed
@@ -141,8 +142,10 @@ class RankingCLI(LightningCLI):
         config = self.config[self.subcommand]
         if self.subcommand != "fit":
             kwargs |= {"logger": False, "enable_checkpointing": False, "callbacks": self._writers()}
-        elif config.trainer.logger in (None, True):
-            kwargs["logger"] = TensorBoardLogger(self.run.parent, name=self.run.name, version=self.version)
+        else:
+            kwargs["callbacks"] = with_terminal(self._get(self.config_init, "trainer"))
+            if config.trainer.logger in (None, True):
+                kwargs["logger"] = TensorBoardLogger(self.run.parent, self.run.name, self.version)
         trainer = super().instantiate_trainer(**kwargs)
         # Before the callback that annotates for hours.
         callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]

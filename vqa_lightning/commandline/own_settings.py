@@ -23,6 +23,7 @@ HELP = {
 def add_own_settings(parser: LightningArgumentParser) -> None:
     """Make pairs of rounds the data unless another class is named, and add what no class of Lightning has."""
     parser.set_defaults({"data": {"class_path": "datamodules.RoundDataModule"}})
+    parser.set_defaults({"trainer.enable_model_summary": False})  # a fit says in one line what counts
     parser.add_argument(
         "--output",
         type=str | None,
