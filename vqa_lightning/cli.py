@@ -167,7 +167,7 @@ class RankingCLI(LightningCLI):
             limits = {
                 name: config[name] for name in ("fail_below", "baseline", "max_drop", "confidence", "junit")
             }
-            return [ScoreWriter(output, config.calibration, config.pool, Gate(**limits))]
+            return [ScoreWriter(output, config.calibration, config.pool, Gate(**limits), config.report)]
         if config.calibration is not None:
             raise InputError(
                 f"--calibration {config.calibration} does not go with --model.teacher: "
@@ -203,6 +203,8 @@ def main(args: Sequence[str] | None = None) -> None:
             warnings.filterwarnings("ignore", module="lightning.pytorch.cli", category=DeprecationWarning)
             # https://github.com/Lightning-AI/pytorch-lightning/issues/21326
             warnings.filterwarnings("ignore", message=".*LeafSpec.*", category=FutureWarning)
+            # Other commands than fit use nothing of what a checkpoint's callbacks have kept.
+            warnings.filterwarnings("ignore", message="Be aware that when using `ckpt_path`, callbacks")
             RankingCLI(
                 TeacherModule if names_teacher(words) else RankingModule,
                 LightningDataModule,

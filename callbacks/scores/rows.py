@@ -48,6 +48,19 @@ def checked_output(output: str) -> Path:
     return path
 
 
+def checked_page(report: str) -> Path:
+    """Return the path of a page to write, refused now and not after hours.
+
+    Raises:
+        InputError: the suffix is not .html, or the folder does not exist.
+    """
+    path = Path(report)
+    check_choice(f"The suffix of --report {report}", path.suffix, (".html",))
+    if not path.resolve().parent.is_dir() or path.is_dir():
+        raise InputError(f"--report {report} must be a file in a folder that exists.")
+    return path
+
+
 def write_rows(output: Path, rows: Sequence[Row], schema: pa.Schema) -> None:
     """Write the columns of a schema; a cell that a row lacks is empty.
 

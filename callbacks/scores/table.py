@@ -35,6 +35,16 @@ SECONDS_SCHEMA = pa.schema(
 Key = tuple[Any, ...]
 
 
+def seconds_beside(output: Path) -> Path:
+    """Return the file of the intervals' scores, by that of the videos'.
+
+    Example:
+        >>> seconds_beside(Path("scores.csv")).name
+        'scores.seconds.csv'
+    """
+    return output.with_name(f"{output.stem}.seconds{output.suffix}")
+
+
 def outcome(score: float | None = None, stderr: float | None = None, error: str = "") -> dict[str, Any]:
     """Return the cells `score`, `stderr`, `status` and `error` of a video or an interval."""
     return {"score": score, "stderr": stderr, "status": "error" if error else "ok", "error": error}

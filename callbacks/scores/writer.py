@@ -6,6 +6,7 @@ so that each is complete as soon as it can be.
 
 import math
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,14 +17,16 @@ from lightning_utilities.core.rank_zero import rank_zero_info
 from callbacks.scores.gate import Gate
 from callbacks.scores.pooling import POOLS, Pool, pooled_row, pooled_rows
 from callbacks.scores.report import FEW, draw_seconds, print_scores, summarise
-from callbacks.scores.rows import Row, checked_output
-from callbacks.scores.table import SCHEMA, SECONDS_SCHEMA, ScoreTable, all_scored, batch_rows
+from callbacks.scores.rows import Row, checked_output, checked_page, one_sentence
+from callbacks.scores.table import SCHEMA, SECONDS_SCHEMA, ScoreTable, all_scored, batch_rows, seconds_beside
 from datamodules.batches import VideoBatch
 from datamodules.errors import InputError
+from datamodules.files import written_whole
 from datamodules.video import Span
 from datamodules.video_data import VideoDataModule
 from vqa_lightning.annotators.scorer import model_name
 from vqa_lightning.metrics.human_scale import HumanScale
+from vqa_lightning.pages.score_page import score_page
 from vqa_lightning.training import RankingModule
 
 
@@ -40,6 +43,7 @@ class ScoreWriter(Callback):
         pool: which of the columns over time stands under `score`; the score of the whole video then stands
             under `whole`. None: that score itself, of a few clips of the video.
         gate: what the scores must hold.
+        report: HTML page to write, too; None: none.
 
     Raises:
         InputError: the suffix is another, the folder does not exist or cannot be written to, the output is of
@@ -54,15 +58,16 @@ class ScoreWriter(Callback):
         calibration: str | None = None,
         pool: Pool | None = None,
         gate: Gate | None = None,
+        report: str | None = None,
     ) -> None:
         path = checked_output(output)
         self.pool = pool
+        self.report = None if report is None else checked_page(report)
         self.gate = Gate() if gate is None else gate
         self.calibration = calibration
         self.human_scale = None if calibration is None else HumanScale.load(calibration)
         self.scores = ScoreTable(path, SCHEMA, ["path"])
-        seconds = path.with_name(f"{path.stem}.seconds{path.suffix}")
-        self.seconds = ScoreTable(seconds, SECONDS_SCHEMA, ["path", "start", "end"])
+        self.seconds = ScoreTable(seconds_beside(path), SECONDS_SCHEMA, ["path", "start", "end"])
         self.written: list[Row] = []
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
@@ -171,7 +176,16 @@ class ScoreWriter(Callback):
             if len(self.written) <= FEW:
                 print_scores(self.written)
             summarise(self.scores.output, self.written)
+            if self.report is not None:
+                self._write_page(self.report)
             self.gate.check(self.written, self.model)
+
+    def _write_page(self, page: Path) -> None:
+        intervals = self.seconds.collect(self.seconds.wanted) if self.data.score_every is not None else []
+        text = score_page(self.written, intervals, self.scores.output.name)
+        with one_sentence(page), written_whole(page) as hidden:
+            hidden.write_text(text, encoding="utf-8")
+        rank_zero_info(f"{page}: the page of these scores")
 
     def _write_seconds(self) -> Mapping[str, Mapping[str, float]]:
         """Return the pools over time of each video, by its path."""

@@ -45,6 +45,9 @@ def add_own_settings(parser: LightningArgumentParser) -> None:
         "(null: the score of a few clips of the whole).",
     )
     parser.add_argument(
+        "--report", type=str | None, default=None, help="An HTML page of what predict scored, in one file."
+    )
+    parser.add_argument(
         "--fail-below",
         type=str,
         nargs="*",

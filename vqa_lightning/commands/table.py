@@ -11,6 +11,7 @@ from vqa_lightning.commands.compare import compare_models
 from vqa_lightning.commands.export import export_model
 from vqa_lightning.commands.gmad import draw_gmad
 from vqa_lightning.commands.listing import print_listing
+from vqa_lightning.commands.report import write_report
 
 
 class Command(NamedTuple):
@@ -20,11 +21,13 @@ class Command(NamedTuple):
         run: a function, or a dictionary with a function for each of the command's own words.
         description: one sentence.
         flags: arguments that may stand without a value, although jsonargparse wants one.
+        positional: whether arguments without a default are words without a name.
     """
 
     run: Any
     description: str
     flags: tuple[str, ...] = ()
+    positional: bool = False
 
 
 COMMANDS = {
@@ -40,6 +43,9 @@ COMMANDS = {
         flags=("--merge",),
     ),
     "compare": Command(compare_models, "Two score files against human opinions, and against each other."),
+    "report": Command(
+        write_report, "A page of the scores that predict wrote, in one file to open or send.", positional=True
+    ),
     "gmad": Command(draw_gmad, "The pairs of videos on which two score files disagree most, as a picture."),
 }
 
@@ -49,7 +55,7 @@ def run_command(words: Sequence[str], parser_class: type[ArgumentParser]) -> Non
     command = COMMANDS[words[0]]
     auto_cli(
         command.run,
-        as_positional=False,
+        as_positional=command.positional,
         args=[f"{word}=true" if word in command.flags else word for word in words[1:]],
         prog=f"vqa-lightning {words[0]}",
         description=command.description,

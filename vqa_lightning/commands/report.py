@@ -1,0 +1,52 @@
+"""The command `report`: a page of what predict wrote, in one file that needs no network."""
+
+import csv
+from pathlib import Path
+
+import pyarrow as pa
+
+from callbacks.scores.rows import SUFFIXES, Row, one_sentence, read_rows
+from callbacks.scores.table import SCHEMA, SECONDS_SCHEMA, seconds_beside
+from datamodules.checks import check_choice, check_least
+from datamodules.errors import InputError
+from datamodules.files import written_whole
+from vqa_lightning.pages.score_page import COLUMNS, score_page
+
+
+def write_report(
+    scores: Path, output: Path = Path("report.html"), title: str | None = None, pictured: int = 200
+) -> None:
+    """Write a page of scores: distribution, a table that sorts, quality over time, the worst moments.
+
+    Intervals are taken from the file that predict wrote beside the scores with data.score_every. Pictures are
+    read from the videos, where these still lie.
+
+    Args:
+        scores: a file that predict wrote.
+        output: page to write.
+        title: of the page; null: the name of the file of scores.
+        pictured: how many videos have pictures and a curve, the worst first.
+
+    Raises:
+        InputError: the file is no file of scores or has no row, or the page cannot be written.
+    """
+    check_least("--pictured", pictured, 0)
+    check_choice(f"The suffix of {scores}", scores.suffix, SUFFIXES)
+    rows = _read(scores, SCHEMA)
+    if not rows:
+        raise InputError(f"{scores} has no row: there is nothing to show.")
+    seconds = seconds_beside(scores)
+    intervals = _read(seconds, SECONDS_SCHEMA) if seconds.is_file() else []
+    page = score_page(rows, intervals, title or scores.name, pictured)
+    with one_sentence(output), written_whole(output) as hidden:
+        hidden.write_text(page, encoding="utf-8")
+    print(f"{output}: {len(rows)} videos, {output.stat().st_size / 1e6:.1f} MB")
+
+
+def _read(file: Path, schema: pa.Schema) -> list[Row]:
+    try:
+        return read_rows(file, schema, tuple(COLUMNS))
+    except FileNotFoundError as error:
+        raise InputError(f"{file} does not exist: name a file that predict wrote.") from error
+    except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
+        raise InputError(f"{file} is no file that predict wrote: give its scores.csv.") from error

@@ -1,0 +1,186 @@
+"""The page of a file of scores: distribution, a table that sorts, quality over time, the worst moments."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from datamodules.errors import UnreadableVideo
+from datamodules.video import Span, probe
+from vqa_lightning.pages.pictures import frames_at, histogram, jpeg, over_time
+
+Row = Mapping[str, Any]
+
+MOMENTS = 3
+"""Worst moments of each video that are shown."""
+
+COLUMNS = {
+    "percentile": "share of the training corpus that scores lower, in per cent",
+    "mean": "mean over time",
+    "harmonic": "harmonic mean over time",
+    "p5": "what the worst twentieth of the time does not exceed",
+    "min": "worst interval",
+    "calibrated": "score on the human scale",
+}
+"""Columns that a file of scores may have beside the score, and what they say."""
+
+
+@dataclass(frozen=True)
+class Moment:
+    """A part of a video: when it is, its score, and the address of its picture."""
+
+    start: float
+    score: float
+    picture: str
+
+
+@dataclass
+class Shown:
+    """A video on the page.
+
+    Attributes:
+        name: as short as tells it from the others.
+        path: as the scores have it.
+        score: on the published scale.
+        stderr: its standard error.
+        more: further columns, by their name.
+        picture: address of its middle frame; None where the file cannot be read here, or is one too many.
+        curve: quality over time as SVG; None without intervals.
+        moments: the worst of it, in order of time.
+    """
+
+    name: str
+    path: str
+    score: float
+    stderr: float
+    more: dict[str, float | None]
+    picture: str | None = None
+    curve: str | None = None
+    moments: list[Moment] = field(default_factory=list)
+
+
+def score_page(rows: Sequence[Row], seconds: Sequence[Row], title: str, pictured: int = 200) -> str:
+    """Return the page as HTML.
+
+    Args:
+        rows: of a file of scores: `path`, `score`, `stderr`, `error`, `model`, and any of `COLUMNS`.
+        seconds: of intervals: `path`, `start`, `end`, `score` and `stderr`; empty where there are none.
+        title: of the page.
+        pictured: how many videos have pictures and a curve, the worst first: each weighs some 50 KB.
+    """
+    good = sorted((row for row in rows if _known(row["score"])), key=lambda row: float(row["score"]))
+    columns = [name for name in COLUMNS if any(_known(row.get(name)) for row in good)]
+    names = short_names([str(row["path"]) for row in rows])
+    shown = [
+        Shown(
+            names[str(row["path"])],
+            str(row["path"]),
+            float(row["score"]),
+            float(row["stderr"]) if _known(row["stderr"]) else math.nan,
+            {name: float(row[name]) if _known(row.get(name)) else None for name in columns},
+        )
+        for row in good
+    ]
+    intervals = {path: list(own) for path, own in groupby(seconds, key=lambda row: str(row["path"]))}
+    for number, video in enumerate(shown[:pictured]):
+        _picture(video, intervals.get(video.path, []), f"curve {number}")
+    environment = Environment(
+        loader=PackageLoader("vqa_lightning.pages", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template("score_page.html").render(
+        title=title,
+        models=sorted({str(row["model"]) for row in rows}),
+        made=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        videos=shown,
+        columns={name: COLUMNS[name] for name in columns},
+        unread=[
+            {"name": names[str(row["path"])], "path": row["path"], "error": row["error"]}
+            for row in rows
+            if not _known(row["score"])
+        ],
+        plots=_plots(shown),
+        pictured=min(pictured, len(shown)),
+        low=min((video.score for video in shown), default=0.0),
+        high=max((video.score for video in shown), default=1.0),
+    )
+
+
+def short_names(paths: Sequence[str]) -> dict[str, str]:
+    """Return path -> as much of its end as tells it from the others.
+
+    Example:
+        >>> short_names(["x/a/1.mp4", "x/b/1.mp4", "x/b/2.mp4"])
+        {'x/a/1.mp4': 'a/1.mp4', 'x/b/1.mp4': 'b/1.mp4', 'x/b/2.mp4': '2.mp4'}
+    """
+    found: dict[str, str] = {}
+    left, parts = list(dict.fromkeys(paths)), 1
+    while left:
+        ends: dict[str, list[str]] = {}
+        for path in left:
+            ends.setdefault(str(Path(*Path(path).parts[-parts:])) if path else path, []).append(path)
+        found |= {own[0]: end for end, own in ends.items() if len(own) == 1}
+        again = [path for own in ends.values() if len(own) > 1 for path in own]
+        if parts > max((len(Path(path).parts) for path in again), default=0):
+            found |= {path: path for path in again}
+            break
+        left, parts = again, parts + 1
+    return {path: found[path] for path in paths}
+
+
+def worst(intervals: Sequence[Row]) -> list[Row]:
+    """Return the intervals with the least scores, in order of time, no two of them neighbours."""
+    chosen: list[int] = []
+    known = [place for place, row in enumerate(intervals) if _known(row["score"])]
+    for place in sorted(known, key=lambda place: float(intervals[place]["score"])):
+        if len(chosen) < MOMENTS and all(abs(place - other) > 1 for other in chosen):
+            chosen.append(place)
+    return [intervals[place] for place in sorted(chosen)]
+
+
+def _picture(video: Shown, intervals: Sequence[Row], salt: str) -> None:
+    """Add a video's pictures and its curve; what cannot be read here is left out."""
+    moments = worst(intervals) if len(intervals) > 1 else []
+    spans: list[Span | None] = [None, *((float(row["start"]), float(row["end"])) for row in moments)]
+    try:
+        frames = frames_at(probe(video.path), spans)
+    except UnreadableVideo:
+        frames = []
+    if frames:
+        video.picture, *others = map(jpeg, frames)
+        video.moments = [
+            Moment(float(row["start"]), float(row["score"]), picture)
+            for row, picture in zip(moments, others, strict=True)
+        ]
+    if len(intervals) > 1:
+        columns = ("start", "score", "stderr")
+        starts, scores, errors = (np.array([row[name] for row in intervals], dtype=float) for name in columns)
+        edges = np.append(starts, float(intervals[-1]["end"]))
+        video.curve = over_time(edges, scores, errors, salt)
+
+
+def _plots(videos: Sequence[Shown]) -> list[str]:
+    """Return how scores and percentiles are distributed; nothing where there is nothing to distribute."""
+    if len(videos) < 2:
+        return []
+    scores = np.array([video.score for video in videos])
+    edges = np.histogram_bin_edges(scores, bins=min(30, max(5, round(2 * len(scores) ** (1 / 3)))))
+    found = [histogram(scores, edges, "score", np.quantile(scores, [0.25, 0.5, 0.75]))]
+    ranks = np.array([video.more.get("percentile") for video in videos], dtype=float)
+    if np.isfinite(ranks).any():
+        label = "percentile of the training corpus"
+        found.append(histogram(ranks[np.isfinite(ranks)], np.linspace(0, 100, 11), label))
+    return found
+
+
+def _known(value: Any) -> bool:
+    return value is not None and math.isfinite(float(value))
