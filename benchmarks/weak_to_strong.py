@@ -39,8 +39,9 @@ from carry_over_students import student_scores, tower
 from carry_over_versions import LEVELS
 from experiment import arguments, fit, folder_name
 from weak_to_strong_judging import Floats, Judge, agreement, domains, order
-from weak_to_strong_trainings import EMBEDDED, GROUPS, HALVES, LEFT_OUT, ROUNDS, Training, trained
+from weak_to_strong_trainings import EMBEDDED, FAMILIES, GROUPS, HALVES, ROUNDS, Training, trained
 
+from datamodules.circuits.drawing import LEFT_OUT
 from datamodules.files import cache_folder
 from datamodules.labels import LabelStore
 from datamodules.procedural import VERSION, write_corpus
@@ -111,20 +112,19 @@ def checkpoints(root: Path, training: Training, seed: int, group: int | None) ->
         "data.workers": 1,
         "data.videos": str(place / f"{training.videos}.csv"),
         "data.references.videos": str(place / f"references{' with real' * training.references}.csv"),
-        "data.references.without": [*out, *training.without],
+        "data.references.without": [name for name in (*out, *training.without) if name in LEFT_OUT],
         **training.settings,
     }
     if group is not None:
         settings["data.simulators"] = trained(seed)
     if training.labelled_by is not None:
-        student = run_folder(root, training.labelled_by, seed)
-        (last,) = student.glob("runs/round/version_*/checkpoints/last.ckpt")
+        last, _ = fit(run_folder(root, training.labelled_by, seed), "round.yaml", {})
         one = {"class_path": "vqa_lightning.Checkpoint", "init_args": {"path": str(last)}}
         settings |= {"data.teachers": [one], "data.labelling.teacher_weights": "equal"}
     words = {name: value if isinstance(value, str) else json.dumps(value) for name, value in settings.items()}
     folder = run_folder(root, training.name, seed)
-    fit(folder, "round.yaml", words)
-    kept = folder.glob("runs/round/version_*/checkpoints/epoch=*.ckpt")
+    last, _ = fit(folder, "round.yaml", words)
+    kept = last.parent.glob("epoch=*.ckpt")
     return sorted(kept, key=lambda file: int(file.stem.removeprefix("epoch=")))
 
 
@@ -136,7 +136,7 @@ def run_folder(root: Path, name: str, seed: int) -> Path:
 def answered(
     root: Path, part: str, trainings: Sequence[Training], seeds: int, rows: Sequence[Row], jobs: int
 ) -> dict[str, list[Floats]]:
-    """Run what is missing; return the scores (n,) of each student, one array a seed that has ended."""
+    """Run what is missing; return the scores (n,) of each student, an array for each seed."""
     groups = [seed % len(GROUPS) if part == "families" else None for seed in range(seeds)]
     jobs_of = [(training, seed) for seed in range(seeds) for training in trainings]
     first = [job for job in jobs_of if job[0].labelled_by is None]
@@ -151,11 +151,12 @@ def answered(
             list(pool.map(run, some))
     judge, given = Judge(rows, root.parent, jobs), dict[str, list[Floats]]()
     for training, seed in jobs_of:
-        for name, file in zip(training.students, found[seed, training.name], strict=True):
-            kept = file.with_suffix(".scores.npy")
-            if not kept.is_file():
-                np.save(kept, judge(file))
-            given.setdefault(name, []).append(np.load(kept))
+        kept = found[seed, training.name][-len(training.students) :]
+        for name, file in zip(training.students, kept, strict=True):
+            known = file.with_suffix(".scores.npy")
+            if not known.is_file():
+                np.save(known, judge(file))
+            given.setdefault(name, []).append(np.load(known))
     return given
 
 
@@ -231,7 +232,7 @@ def main() -> None:
     real = {clip.name: Path(clip.video.path) for clip in clips}
     for seed in range(args.seeds):
         write_manifests(root / f"seed-{seed}", rows, real, seed % 2 if args.part == "halves" else None)
-    trainings = LEFT_OUT if args.part == "families" else HALVES
+    trainings = FAMILIES if args.part == "families" else HALVES
     given = answered(root, args.part, trainings, args.seeds, rows, args.jobs)
     given |= {name: [one] * args.seeds for name, one in beside(rows, args.versions)}
     found = tables(args.part, given, rows, args.seeds)

@@ -37,7 +37,7 @@ class Training:
     """What a student learns from.
 
     Attributes:
-        students: row of the table that the student at the end of each round is.
+        students: row of the table that the student at the end of each of the last rounds is.
         settings: of the command line.
         without: what versions do not go through, beside the families that a seed leaves out.
         videos: of the train split.
@@ -80,7 +80,7 @@ UNTRAINED = {
 """The embedded family's own tower sees, which learns from random weights."""
 
 THREE = {"trainer.max_epochs": 3}
-LEFT_OUT = (
+FAMILIES = (
     Training(ROUNDS, THREE),
     Training((ONE_STAGE,), counts(**{source: 3 * count for source, count in PAIRS.items()})),
     Training(("without reference labels",), {**THREE, **counts(synthetic=655, teacher=1745)}),

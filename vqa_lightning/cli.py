@@ -173,6 +173,12 @@ class RankingCLI(LightningCLI):
                 f"--calibration {config.calibration} does not go with --model.teacher: "
                 "a human scale is fitted to a checkpoint's scores."
             )
+        for name in ("pool", "report", "fail_below", "baseline", "junit"):
+            if config[name]:
+                word = name.replace("_", "-")
+                raise InputError(
+                    f"--{word} does not go with --model.teacher: its labels are no published scores."
+                )
         return [LabelWriter(output)]
 
 

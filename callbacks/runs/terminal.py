@@ -8,6 +8,7 @@ from typing import Any
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint, ProgressBar, RichProgressBar
 from lightning.pytorch.callbacks.progress.rich_progress import RichProgressBarTheme
+from lightning.pytorch.loggers import TensorBoardLogger
 from lightning_utilities.core.rank_zero import rank_zero_info
 from rich.progress import BarColumn, ProgressColumn
 from rich.table import Column
@@ -69,8 +70,10 @@ class Terminal(Callback):
         if not self.ended:
             return
         for callback in trainer.callbacks:  # type: ignore[attr-defined]
-            if isinstance(callback, SelfImprovement) and callback.rows:
-                rank_zero_info(worth(callback.rows[-1], callback.teachers.rows))
+            if isinstance(callback, SelfImprovement):
+                # After a round that is rejected the weights of the one before are put back.
+                for row in [row for row in callback.rows if row.verdict == "kept"][-1:]:
+                    rank_zero_info(worth(row, callback.teachers.rows))
         written = [
             Path(callback.last_model_path or callback.best_model_path)
             for callback in trainer.checkpoint_callbacks
@@ -81,8 +84,9 @@ class Terminal(Callback):
             checkpoint = _typed(last[-1])
             rank_zero_info(f"the last student: {checkpoint}")
             rank_zero_info(f"next: vqa-lightning predict --ckpt_path {checkpoint} --data.videos FOLDER")
-        if trainer.log_dir is not None:
-            rank_zero_info(f"      tensorboard --logdir {_typed(Path(trainer.log_dir).parent.parent)}")
+        for logger in trainer.loggers:
+            if isinstance(logger, TensorBoardLogger):
+                rank_zero_info(f"      tensorboard --logdir {_typed(Path(logger.save_dir))}")
 
 
 def worth(row: RoundRow, teachers: Sequence[TeacherRow]) -> str:

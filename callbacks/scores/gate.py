@@ -3,16 +3,17 @@
 import csv
 import math
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 from xml.etree import ElementTree
 
 from scipy.special import ndtr
 
-from callbacks.scores.pooling import POOLS
-from callbacks.scores.rows import Row, one_sentence, read_rows
+from callbacks.scores.pooling import POOLS, Pool
+from callbacks.scores.rows import Row, known, one_sentence, read_rows
 from callbacks.scores.table import SCHEMA
 from datamodules.checks import check_above, check_between
 from datamodules.errors import InputError
@@ -37,7 +38,7 @@ class Limit(NamedTuple):
     least: float
 
 
-@dataclass(frozen=True)
+@dataclass
 class Gate:
     """What scores must hold.
 
@@ -48,15 +49,22 @@ class Gate:
         confidence: of the statement that a score has dropped at all, without which no drop counts.
         junit: file to write as JUnit XML; null: none.
 
+    Attributes:
+        limits: parsed.
+        before: rows of the baseline, by their path: as they are before anything is scored.
+
     Raises:
-        InputError: a value is no limit or out of its range, or the baseline is no file of scores.
+        InputError: a value is no limit or out of its range, the baseline is no file of scores, or the JUnit
+            file's folder does not exist.
     """
 
-    fail_below: Sequence[str] = ()
+    fail_below: Sequence[str | float] | str | float = ()
     baseline: str | None = None
     max_drop: float = 0.0
     confidence: float = 0.95
     junit: str | None = None
+    limits: list[Limit] = field(init=False)
+    before: dict[str, Row] = field(init=False)
 
     def __post_init__(self) -> None:
         """Check the values, before anything is scored."""
@@ -65,20 +73,19 @@ class Gate:
             check_above("--max-drop", self.max_drop, 0)
             if self.baseline is None:
                 raise InputError("--max-drop needs a --baseline FILE that predict wrote before.")
-        _ = self.limits, self.before
+        if self.junit is not None and not Path(self.junit).resolve().parent.is_dir():
+            raise InputError(
+                f"--junit {self.junit} is in a folder that does not exist: make the folder first."
+            )
+        given = [self.fail_below] if isinstance(self.fail_below, str | int | float) else self.fail_below
+        self.limits = [_limit(str(text)) for text in given]
+        self.before = self._read_baseline()
 
-    @property
-    def limits(self) -> list[Limit]:
-        """The limits, parsed."""
-        return [_limit(text) for text in self.fail_below]
-
-    @property
-    def before(self) -> dict[str, Row]:
-        """The rows of the baseline by their path."""
+    def _read_baseline(self) -> dict[str, Row]:
         if self.baseline is None:
             return {}
         try:
-            rows = read_rows(Path(self.baseline), SCHEMA)
+            rows = read_rows(Path(self.baseline), SCHEMA, ("whole", *POOLS))
         except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
             raise InputError(f"--baseline {self.baseline} is no file that predict wrote.") from error
         if not rows:
@@ -88,45 +95,60 @@ class Gate:
     @property
     def asked(self) -> bool:
         """Whether there is anything to hold."""
-        return bool(self.fail_below) or self.baseline is not None
+        return bool(self.limits) or self.baseline is not None
 
-    def check(self, rows: Sequence[Row], model: str) -> None:
+    def check_baseline(self, model: str, pool: Pool | None) -> None:
+        """Refuse a baseline whose scores are of another scale.
+
+        Args:
+            model: name and hash of the model that scores.
+            pool: over time, which stands under `score`.
+
+        Raises:
+            InputError: the baseline is another model's, or has another pool.
+        """
+        models = {str(row["model"]) for row in self.before.values()}
+        if models and models != {model}:
+            raise InputError(
+                f"--baseline {self.baseline} was written with {', '.join(sorted(models))}, not with {model}: "
+                "scores of two models have no common scale."
+            )
+        for row in self.before.values():
+            other = "whole" in row if pool is None else row.get(pool) != row["score"]
+            if known(row["score"]) and other:
+                with_it = "without --pool" if pool is None else f"with --pool {pool}"
+                raise InputError(f"--baseline {self.baseline} was not written {with_it}, as this command is.")
+
+    def check(self, rows: Sequence[Row]) -> None:
         """Write the JUnit file, and pass or not.
 
         Args:
             rows: all rows that predict has written.
-            model: name and hash.
 
         Raises:
             GateClosed: a file does not hold a limit, has dropped, or cannot be read.
-            InputError: the baseline is another model's, or has none of the files; a column is not there.
+            InputError: the baseline has none of the files, a column is not there, or the JUnit file cannot be
+                written.
         """
-        if not self.asked:
-            return
-        faults = self.faults(rows, model)
+        faults = self.faults(rows) if self.asked else {}
         if self.junit is not None:
             write_junit(Path(self.junit), [str(row["path"]) for row in rows], faults)
         if faults:
             lines = [f"{path}: {'; '.join(said)}" for path, said in faults.items()]
             raise GateClosed("\n".join([*lines, f"{len(faults)} of {len(rows)} files did not pass"]))
 
-    def faults(self, rows: Sequence[Row], model: str) -> dict[str, list[str]]:
+    def faults(self, rows: Sequence[Row]) -> dict[str, list[str]]:
         """Return path -> what is wrong with its score, for the files that do not pass."""
+        for column in {limit.column for limit in self.limits} - {"score"}:
+            if rows and not any(known(row.get(column)) for row in rows if known(row["score"])):
+                _refuse(column, rows)
         before = _matched([str(row["path"]) for row in rows], self.before)
-        if self.baseline is not None:
-            models = {row["model"] for row in self.before.values()}
-            if models != {model}:
-                others = ", ".join(sorted(map(str, models)))
-                raise InputError(
-                    f"--baseline {self.baseline} was written with {others}, not with {model}: "
-                    "scores of two models have no common scale."
-                )
-            if rows and not before:
-                raise InputError(f"--baseline {self.baseline} has none of the files that were scored.")
+        if self.baseline is not None and rows and not before:
+            raise InputError(f"--baseline {self.baseline} has none of the files that were scored.")
         found: dict[str, list[str]] = {}
         for row in rows:
             path = str(row["path"])
-            if row["score"] is None:
+            if not known(row["score"]):
                 said = [str(row["error"]).removeprefix(path).strip() or "has no score"]
             else:
                 said = [_below(row, limit) for limit in self.limits]
@@ -136,9 +158,10 @@ class Gate:
         return found
 
     def _dropped(self, row: Row, before: Row) -> str:
-        if before["score"] is None:
+        if not known(before["score"]):
             return ""
-        drop, joint = before["score"] - row["score"], math.hypot(before["stderr"], row["stderr"])
+        errors = [one["stderr"] if known(one["stderr"]) else 0.0 for one in (before, row)]
+        drop, joint = before["score"] - row["score"], math.hypot(*errors)
         sure = float(ndtr(drop / joint)) if joint else float(drop > 0)
         if drop <= self.max_drop or sure < self.confidence:
             return ""
@@ -163,16 +186,21 @@ def _below(row: Row, limit: Limit) -> str:
     """Return what to say of a row that does not hold a limit."""
     column, least = limit
     value = row.get(column)
-    if value is None or math.isnan(value):
-        remedy = "give --data.score_every" if column in POOLS else "the checkpoint is older than percentiles"
-        raise InputError(f"--fail-below {column}:{least:g} asks for a column that is not there: {remedy}.")
+    if value is None or not known(value):
+        return f"has no {column}"
     if value >= least:
         return ""
     told = f"{column} {value:.1f} is {least - value:.1f} below {least:g}"
     stderr = row.get("stderr" if column == "score" else f"{column}_stderr")
-    if not stderr:
+    if stderr is None or not known(stderr) or not stderr:
         return told
     return f"{told} (below it with probability {_sure(float(ndtr((least - value) / stderr)))})"
+
+
+def _refuse(column: str, rows: Sequence[Row]) -> None:
+    if any(known(row["score"]) for row in rows):
+        remedy = "give --data.score_every" if column in POOLS else "the checkpoint is older than percentiles"
+        raise InputError(f"--fail-below {column} asks for a column that is not there: {remedy}.")
 
 
 def _sure(probability: float) -> str:
@@ -191,11 +219,12 @@ def _matched(paths: Sequence[str], before: Mapping[str, Row]) -> dict[str, Row]:
     for path in before:
         by_name.setdefault(Path(path).name, []).append(path)
     names = [Path(path).name for path in paths]
+    counted = Counter(names)
     found = {}
     for path, name in zip(paths, names, strict=True):
         if path in before:
             found[path] = before[path]
-        elif names.count(name) == 1 and len(by_name.get(name, [])) == 1:
+        elif counted[name] == 1 and len(by_name.get(name, [])) == 1:
             found[path] = before[by_name[name][0]]
     return found
 

@@ -1,13 +1,12 @@
 """From the scores of a video's intervals to one number: what a viewer remembers is not always the mean."""
 
 from collections.abc import Mapping, Sequence
-from itertools import groupby
 from typing import Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
 
-from callbacks.scores.rows import Row
+from callbacks.scores.rows import Row, known
 
 Floats = npt.NDArray[np.float64]
 
@@ -34,7 +33,7 @@ def pooled(scores: Floats, lengths: Floats) -> dict[str, float]:
     """
     order = np.argsort(scores)
     passed = np.cumsum(lengths[order]) / lengths.sum()
-    worst = order[np.searchsorted(passed, 0.05)]
+    worst = order[np.searchsorted(passed, 0.05 - 1e-9)]
     harmonic = lengths.sum() / (lengths / (scores.clip(min=0) + 1)).sum() - 1
     return {
         "mean": float(np.average(scores, weights=lengths)),
@@ -45,8 +44,13 @@ def pooled(scores: Floats, lengths: Floats) -> dict[str, float]:
 
 
 def pooled_row(row: Row, pool: Pool) -> Row:
-    """Return a row with a pool over time under `score`, and what stood there under `whole`."""
+    """Return a row with a pool over time under `score`, and what stood there under `whole`.
+
+    A video without a single interval that can be read has no score.
+    """
     whole = {"whole": row["score"], "whole_stderr": row["stderr"]}
+    if row["status"] == "ok" and row.get(pool) is None:
+        whole |= {"status": "error", "error": f"{row['path']} has no interval that can be scored."}
     return {**row, "score": row.get(pool), "stderr": row.get(f"{pool}_stderr"), **whole}
 
 
@@ -58,13 +62,14 @@ def pooled_rows(seconds: Sequence[Row]) -> Mapping[str, Mapping[str, float]]:
     interval's own.
 
     Args:
-        seconds: rows of `SECONDS_SCHEMA`, the rows of a video one after the other.
+        seconds: rows of `SECONDS_SCHEMA`; those without a score do not count.
     """
+    by_path: dict[str, list[Row]] = {}
+    for row in seconds:
+        if known(row["score"]):
+            by_path.setdefault(str(row["path"]), []).append(row)
     found: dict[str, Mapping[str, float]] = {}
-    for path, members in groupby(seconds, key=lambda row: str(row["path"])):
-        own = [row for row in members if row["score"] is not None]
-        if not own:
-            continue
+    for path, own in by_path.items():
         columns = ("score", "stderr", "start", "end")
         scores, errors, starts, ends = (np.array([row[c] for row in own], dtype=float) for c in columns)
         lengths = ends - starts

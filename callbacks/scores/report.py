@@ -21,15 +21,19 @@ FEW = 20
 
 
 def summarise(output: Path, rows: Sequence[Row]) -> None:
-    """Print how many videos were scored.
+    """Print how many videos were scored."""
+    failed = [row for row in rows if row["status"] == "error"]
+    rank_zero_info(f"{output}: {len(rows) - len(failed)} videos scored, {len(failed)} unreadable")
+
+
+def require_one(rows: Sequence[Row]) -> None:
+    """Refuse rows without a single score.
 
     Raises:
         InputError: not one video was scored.
     """
-    failed = [row for row in rows if row["status"] == "error"]
-    rank_zero_info(f"{output}: {len(rows) - len(failed)} videos scored, {len(failed)} unreadable")
-    if len(failed) == len(rows):
-        raise InputError(f"not one of {len(rows)} videos could be read; the first: {failed[0]['error']}")
+    if all(row["status"] == "error" for row in rows):
+        raise InputError(f"not one of {len(rows)} videos could be read; the first: {rows[0]['error']}")
 
 
 def print_scores(rows: Sequence[Row]) -> None:

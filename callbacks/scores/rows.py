@@ -6,6 +6,7 @@ finished file.
 
 import csv
 import json
+import math
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -22,6 +23,16 @@ from datamodules.errors import InputError
 SUFFIXES = (".csv", ".jsonl", ".parquet")
 
 Row = Mapping[str, Any]
+
+
+def known(value: float | None) -> bool:
+    """Return whether a cell has a number.
+
+    Example:
+        >>> known(1.0), known(None), known(float("nan"))
+        (True, False, False)
+    """
+    return value is not None and math.isfinite(value)
 
 
 def checked_output(output: str) -> Path:
@@ -48,16 +59,16 @@ def checked_output(output: str) -> Path:
     return path
 
 
-def checked_page(report: str) -> Path:
+def checked_page(report: str, setting: str = "--report") -> Path:
     """Return the path of a page to write, refused now and not after hours.
 
     Raises:
         InputError: the suffix is not .html, or the folder does not exist.
     """
     path = Path(report)
-    check_choice(f"The suffix of --report {report}", path.suffix, (".html",))
+    check_choice(f"The suffix of {setting} {report}", path.suffix, (".html",))
     if not path.resolve().parent.is_dir() or path.is_dir():
-        raise InputError(f"--report {report} must be a file in a folder that exists.")
+        raise InputError(f"{setting} {report} must be a file in a folder that exists.")
     return path
 
 

@@ -14,9 +14,9 @@ import pyarrow as pa
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning_utilities.core.rank_zero import rank_zero_info
 
-from callbacks.scores.gate import Gate
+from callbacks.scores.gate import Gate, GateClosed
 from callbacks.scores.pooling import POOLS, Pool, pooled_row, pooled_rows
-from callbacks.scores.report import FEW, draw_seconds, print_scores, summarise
+from callbacks.scores.report import FEW, draw_seconds, print_scores, require_one, summarise
 from callbacks.scores.rows import Row, checked_output, checked_page, one_sentence
 from callbacks.scores.table import SCHEMA, SECONDS_SCHEMA, ScoreTable, all_scored, batch_rows, seconds_beside
 from datamodules.batches import VideoBatch
@@ -69,6 +69,9 @@ class ScoreWriter(Callback):
         self.scores = ScoreTable(path, SCHEMA, ["path"])
         self.seconds = ScoreTable(seconds_beside(path), SECONDS_SCHEMA, ["path", "start", "end"])
         self.written: list[Row] = []
+        self.lacking = ""  # what is not scored yet, where the command was told to do only a part
+        if self.gate.baseline is not None and Path(self.gate.baseline).resolve() == path.resolve():
+            raise InputError(f"--baseline {self.gate.baseline} is the --output: name another output.")
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Let the loader leave out what an earlier run of the same model has scored."""
@@ -90,6 +93,7 @@ class ScoreWriter(Callback):
                 f"--calibration {self.calibration} was fitted for {self.human_scale.model}, not for "
                 f"{self.model}: fit one on this model's scores."
             )
+        self.gate.check_baseline(self.model, self.pool)
         self.scores.resume(self.model, {(video.path,): video for video in self.data.rows})
         return {path for (path,) in self.scores.rows}
 
@@ -144,14 +148,19 @@ class ScoreWriter(Callback):
             over_time = self._write_seconds() if self.data.score_every is not None else {}
             self._write_scores(over_time)
 
-    def _write_scores(self, over_time: Mapping[str, Mapping[str, float]]) -> None:
+    def _write_scores(self, over_time: Mapping[str, Mapping[str, float]] | None) -> None:
         rows = self.scores.collect((video.path,) for video in self.data.rows)
         if not all_scored(rows, self.data.rows):
+            self.lacking = f"only {len(rows)} of {len(self.data.rows)} videos are scored"
             return
+        if over_time is None:
+            self.lacking = "intervals are not scored yet"
+            if self.pool is not None:
+                return
         more = ["percentile"]
         if self.data.score_every is not None:
             more += POOLS
-            rows = [{**row, **over_time.get(str(row["path"]), {})} for row in rows]
+            rows = [{**row, **(over_time or {}).get(str(row["path"]), {})} for row in rows]
         if self.pool is not None:
             more += ["whole", "whole_stderr"]
             rows = [pooled_row(row, self.pool) for row in rows]
@@ -171,6 +180,7 @@ class ScoreWriter(Callback):
 
         Raises:
             InputError: not one video could be scored.
+            GateClosed: the scores do not hold what the gate asks for, or are not all there.
         """
         if self.written:
             if len(self.written) <= FEW:
@@ -178,20 +188,24 @@ class ScoreWriter(Callback):
             summarise(self.scores.output, self.written)
             if self.report is not None:
                 self._write_page(self.report)
-            self.gate.check(self.written, self.model)
+        if self.lacking and self.gate.asked:
+            raise GateClosed(f"{self.lacking}: nothing has passed")
+        if self.written:
+            self.gate.check(self.written)
+            require_one(self.written)
 
     def _write_page(self, page: Path) -> None:
         intervals = self.seconds.collect(self.seconds.wanted) if self.data.score_every is not None else []
         text = score_page(self.written, intervals, self.scores.output.name)
         with one_sentence(page), written_whole(page) as hidden:
-            hidden.write_text(text, encoding="utf-8")
+            hidden.write_text(text, encoding="utf-8", errors="replace")
         rank_zero_info(f"{page}: the page of these scores")
 
-    def _write_seconds(self) -> Mapping[str, Mapping[str, float]]:
-        """Return the pools over time of each video, by its path."""
+    def _write_seconds(self) -> Mapping[str, Mapping[str, float]] | None:
+        """Return the pools over time of each video, by its path; None where intervals are not scored yet."""
         rows = self.seconds.collect(self.seconds.wanted)
         if not all_scored(rows, self.seconds.wanted, "intervals"):
-            return {}
+            return None
         self.seconds.write(rows)
         folder = self.seconds.output.with_suffix("")
         draw_seconds(folder, rows)

@@ -30,8 +30,8 @@ class ClipItem(NamedTuple):
         sources: the frames before the round trip; the same tensor where the request names neither.
         times: (D, T) in seconds.
         error: one sentence where the video cannot be read; frames and times are then empty.
-        said: names of teachers and their annotations, of teachers that score where clips are read; or the
-            mistake that ends the run.
+        said: names of teachers that score where clips are read and their annotations, None where one failed;
+            or the mistake that ends the run.
         seen: what a model made of it where it was read.
         distorted: float (D, T, C, H, W), as `distorted` gives it, where several ask for it.
     """
@@ -41,7 +41,7 @@ class ClipItem(NamedTuple):
     sources: Tensor
     times: Tensor
     error: str | None
-    said: Sequence[tuple[str, Annotation]] | InputError = ()
+    said: Sequence[tuple[str, Annotation | None]] | InputError = ()
     seen: Tensor | None = None
     distorted: Tensor | None = None
 

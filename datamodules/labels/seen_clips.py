@@ -46,9 +46,12 @@ class SeenClips:
         return self._features[key]
 
     def keep(self, key: str, features: Tensor) -> None:
-        """Keep a clip's features, in place of those not asked for the longest."""
+        """Keep a copy of a clip's features, in place of those not asked for the longest.
+
+        What a worker has sent would hold a file open, and a part of a batch the whole of it.
+        """
         if key not in self._features:
-            self._features[key] = features
+            self._features[key] = features.clone()
             self._left -= features.nbytes
         while self._left < 0:
             _, dropped = self._features.popitem(last=False)

@@ -94,7 +94,7 @@ def annotate_together(
     there = [one for one in teachers if workers and one.in_workers and one.device.type == "cpu"]
     others = [one for one in teachers if one not in there]
     scoring = Scoring(there, keys, None if onlooker is None else onlooker.look, clips=bool(others))
-    first = teachers[0]
+    first, named = teachers[0], {teacher.name: teacher for teacher in teachers}
     items = ClipDataset(wanted, first.sampling, first.draws, first.pad, scoring).read(workers)
     try:
         while some := list(islice(items, CLIPS)):
@@ -102,7 +102,12 @@ def annotate_together(
                 if isinstance(item.said, InputError):
                     raise item.said
                 for name, annotation in item.said:
-                    parts[name].add(annotation)
+                    if annotation is None:
+                        video = wanted[item.position].video
+                        named[name].fail_on(video, f"{name} failed on {video.path}")
+                    else:
+                        named[name].proven = True
+                        parts[name].add(annotation)
                 if onlooker is not None and item.seen is not None:
                     onlooker.keep(wanted[item.position], item.seen)
             for teacher in others:

@@ -5,6 +5,7 @@ gain little on frames of this size. What is made is also smaller to send than th
 """
 
 from collections.abc import Callable, Mapping, Sequence, Set
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -52,13 +53,18 @@ class Scoring:
             return item.without_clips(said=error)
         return (item._replace if self.clips else item.without_clips)(said=said, seen=seen)
 
-    def _said(self, request: Request, item: ClipItem) -> list[tuple[str, Annotation]]:
+    def _said(self, request: Request, item: ClipItem) -> list[tuple[str, Annotation | None]]:
         asked = [teacher for teacher in self.teachers if request.key in self.wanted[teacher.name]]
         if not asked:
             return []
-        alone = item._replace(position=0, distorted=distorted(item.frames, item.times, request))
-        return [
-            (teacher.name, annotation)
-            for teacher in asked
-            for annotation in teacher.annotate_clips([request], [alone])
-        ]
+        alone = item._replace(position=0)
+        with suppress(Exception):  # each teacher meets it again, and says so
+            alone = alone._replace(distorted=distorted(item.frames, item.times, request))
+        said: list[tuple[str, Annotation | None]] = []
+        for teacher in asked:
+            found = list(teacher.annotate_clips([request], [alone]))
+            failed = request.video.video_id in teacher.failed
+            said += [(teacher.name, one) for one in found]
+            if failed and not found:
+                said.append((teacher.name, None))
+        return said

@@ -73,7 +73,7 @@ class Teacher(ABC):
         self.draws = draws
         self.device = torch.device(device)
         self.proven = False  # whether it has ever scored anything
-        self._failed: set[str] = set()
+        self.failed: set[str] = set()
 
     @property
     def fits_corpus(self) -> bool:
@@ -199,12 +199,24 @@ class Teacher(ABC):
         what = f"{self.name} failed on {request.video.path}{version} ({type(error).__name__}: {reason})"
         _log.warning("%s; it is left out.", what)
         _log.debug("%s", what, exc_info=error)
-        self._failed.add(request.video.video_id)
-        if not self.proven and len(self._failed) >= FIRST_FAILURES:
+        self.fail_on(request.video, what)
+
+    def fail_on(self, video: Video, what: str) -> None:
+        """Take note of a video on which it failed.
+
+        Args:
+            video: on which it failed.
+            what: happened, the beginning of a sentence.
+
+        Raises:
+            InputError: it failed on each of the first videos.
+        """
+        self.failed.add(video.video_id)
+        if not self.proven and len(self.failed) >= FIRST_FAILURES:
             raise InputError(
-                f"{what}, as on all of the first {len(self._failed)} videos: mend the teacher, or take it "
+                f"{what}, as on all of the first {len(self.failed)} videos: mend the teacher, or take it "
                 "out of data.teachers."
-            ) from error
+            )
 
     def score_items(self, clips: Tensor, items: Sequence[ClipItem]) -> Tensor:
         """Score the distorted clips (V, D, T, C, H, W) in [0, 1] of V items with D draws.

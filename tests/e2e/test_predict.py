@@ -158,7 +158,7 @@ class TestGate:
         with pytest.raises(SystemExit) as ended:
             main(words(tiny_checkpoint, videos, *gate))
         assert ended.value.code == 2
-        assert "percentile:0 asks for a column that is not there" in capsys.readouterr().err
+        assert "--fail-below percentile asks for a column that is not there" in capsys.readouterr().err
         del gate[2]
         told = self.closed(capsys, words(tiny_checkpoint, videos, *gate))
         assert told[-1] == "2 of 4 files did not pass"
@@ -186,6 +186,9 @@ class TestGate:
             ["--baseline=none.csv"],
             ["--confidence=2"],
             ["--baseline=."],
+            ["--fail-below"],
+            ["--junit=no/junit.xml", "--fail-below", "40"],
+            ["--baseline=scores.csv", "--output=./scores.csv"],
         ],
     )
     def test_a_gate_that_is_none_is_refused_before_anything_is_scored(
@@ -193,6 +196,30 @@ class TestGate:
     ) -> None:
         refused(main, words(tiny_checkpoint, videos, *gate))
         assert not (here / "scores.csv").exists()
+
+    def test_what_is_not_scored_yet_does_not_pass(
+        self, here: Path, tiny_checkpoint: Path, videos: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        some = ["--trainer.limit_predict_batches=0.25", "--data.batch_size=1", "--fail-below", "-1000"]
+        told = self.closed(capsys, words(tiny_checkpoint, videos, *some))
+        assert told[-1].startswith("only 1 of 4 videos are scored")
+
+    def test_videos_of_which_none_can_be_read_do_not_pass(
+        self, here: Path, tiny_checkpoint: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        (here / "broken").mkdir()
+        (here / "broken" / "a.mp4").write_bytes(b"no video")
+        gate = ["--fail-below", "0", "--junit=junit.xml", "--report=page.html"]
+        self.closed(capsys, words(tiny_checkpoint, here / "broken", *gate))
+        assert 'failures="1"' in (here / "junit.xml").read_text()
+        assert "1 unreadable" in (here / "page.html").read_text()
+
+    @pytest.mark.parametrize("setting", ["--pool=p5", "--fail-below=1", "--report=a.html", "--junit=a.xml"])
+    def test_labels_of_a_teacher_have_none(
+        self, here: Path, videos: Path, refused: Callable[..., str], setting: str
+    ) -> None:
+        command = ["predict", "--model.teacher=datamodules.Artefacts", f"--data.videos={videos}", *ON_CPU]
+        assert "does not go with --model.teacher" in refused(main, [*command, setting])
 
 
 class TestEarlierOutput:

@@ -14,7 +14,7 @@ from datamodules.labels.clips import NOTHING, distorted
 from datamodules.labels.seen_clips import SeenClips, clip_key
 from datamodules.teachers import Teacher
 from datamodules.video import Sampling
-from vqa_lightning.checkpoints.resumable import trained_names
+from vqa_lightning.checkpoints.resumable import LATER, trained_names
 from vqa_lightning.lmm.frozen_eyes import FrozenEyes
 from vqa_lightning.training import RankingModule
 
@@ -94,7 +94,7 @@ class Student(Teacher):
         else:
             features = torch.stack([seen[key].to(self.device) for key in keys])
         for key, one in zip(keys, features, strict=True):
-            seen.keep(key, one.clone())  # which changes nothing where it is known
+            seen.keep(key, one)  # which changes nothing where it is known
         scores = lmm.score(lmm.tokens_of(features))
         return scores.double().cpu().view(len(items), -1)
 
@@ -132,6 +132,6 @@ class Looking:
 def _learnt(module: RankingModule) -> dict[str, Tensor]:
     """Return what tells a student from every other: what was trained, and what it compares with."""
     weights = module.state_dict()
-    learnt = {name: weights[name] for name in trained_names(module)}
+    learnt = {name: weights[name] for name in trained_names(module) if name not in LATER}
     whole = {name: w.full_tensor() if isinstance(w, DTensor) else w for name, w in learnt.items()}
     return whole | {f"anchor {place}": clip for place, clip in enumerate(module.anchors.clips)}

@@ -44,6 +44,7 @@ FREE_WHEN_RESUMED = (
     "data.videos",  # whose contents `changed_videos` compares
     *("data.labels", "data.workers", "data.drawing.cache_mb"),
     *("output", "calibration", "ckpt_path", "weights_only", "force"),
+    *("pool", "report", "fail_below", "baseline", "max_drop", "confidence", "junit"),
 )
 """Settings of a fit that decide where it runs, how long, and what is seen of it. The number of devices is not
 among them, for the pairs in a step depend on it."""

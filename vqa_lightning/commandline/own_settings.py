@@ -50,7 +50,7 @@ def add_own_settings(parser: LightningArgumentParser) -> None:
     parser.add_argument(
         "--fail-below",
         type=str,
-        nargs="*",
+        nargs="+",
         default=[],
         help="predict ends with code 3 where a score is lower, such as 40, percentile:10 or p5:35.",
     )

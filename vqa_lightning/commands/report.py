@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from callbacks.scores.rows import SUFFIXES, Row, one_sentence, read_rows
+from callbacks.scores.rows import SUFFIXES, Row, checked_page, one_sentence, read_rows
 from callbacks.scores.table import SCHEMA, SECONDS_SCHEMA, seconds_beside
 from datamodules.checks import check_choice, check_least
 from datamodules.errors import InputError
@@ -31,15 +31,18 @@ def write_report(
         InputError: the file is no file of scores or has no row, or the page cannot be written.
     """
     check_least("--pictured", pictured, 0)
+    checked_page(str(output), "--output")
     check_choice(f"The suffix of {scores}", scores.suffix, SUFFIXES)
     rows = _read(scores, SCHEMA)
     if not rows:
         raise InputError(f"{scores} has no row: there is nothing to show.")
     seconds = seconds_beside(scores)
     intervals = _read(seconds, SECONDS_SCHEMA) if seconds.is_file() else []
+    models = {row["model"] for row in rows}
+    intervals = [row for row in intervals if row["model"] in models]  # the file may be of an earlier command
     page = score_page(rows, intervals, title or scores.name, pictured)
     with one_sentence(output), written_whole(output) as hidden:
-        hidden.write_text(page, encoding="utf-8")
+        hidden.write_text(page, encoding="utf-8", errors="replace")
     print(f"{output}: {len(rows)} videos, {output.stat().st_size / 1e6:.1f} MB")
 
 

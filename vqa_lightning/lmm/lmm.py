@@ -214,7 +214,7 @@ class LMM(nn.Module):
         for rows in sizes.values():
             found |= zip(rows, self.eyes(torch.stack([clips[row] for row in rows])), strict=True)
             for row in (row for row in rows if keys[row]):
-                seen.keep(keys[row], found[row].clone())
+                seen.keep(keys[row], found[row])
         return torch.stack([found[row] for row in range(len(keys))])
 
     @property

@@ -81,7 +81,7 @@ def svg(figure: Figure, salt: str) -> str:
     text = text.replace("#000000", "currentColor").replace("#b0b0b0", "currentColor")
     # Texts have no colour of their own, and SVG's is black.
     text = text.replace("<text ", '<text fill="currentColor" ')
-    text = re.sub(r"font: [^;\"]*?(\d[\d.]*px)[^;\"]*", r"font: \1 inherit", text)
+    text = re.sub(r"font: [^;\"]*?(\d[\d.]*px)[^;\"]*", r"font-size: \1", text)
     return text.replace(ACCENT, "var(--accent)").replace(BAND, "var(--band)")
 
 
@@ -96,6 +96,8 @@ def over_time(edges: Floats, scores: Floats, errors: Floats, salt: str) -> str:
     """
     figure = Figure(figsize=(7, 2), layout="constrained")
     axes = figure.subplots()
+    scores = np.where(np.isfinite(scores), scores, np.nan)
+    errors = np.where(np.isfinite(errors), errors, 0)
     low, high = scores - errors, scores + errors
     axes.stairs(high, edges, baseline=low, fill=True, color=BAND)
     axes.stairs(scores, edges, baseline=None, color=ACCENT, linewidth=1.6)

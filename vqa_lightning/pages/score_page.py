@@ -4,7 +4,6 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -87,7 +86,9 @@ def score_page(rows: Sequence[Row], seconds: Sequence[Row], title: str, pictured
         )
         for row in good
     ]
-    intervals = {path: list(own) for path, own in groupby(seconds, key=lambda row: str(row["path"]))}
+    intervals: dict[str, list[Row]] = {}
+    for row in sorted(seconds, key=lambda row: float(row["start"])):
+        intervals.setdefault(str(row["path"]), []).append(row)
     for number, video in enumerate(shown[:pictured]):
         _picture(video, intervals.get(video.path, []), f"curve {number}")
     environment = Environment(
@@ -153,7 +154,7 @@ def _picture(video: Shown, intervals: Sequence[Row], salt: str) -> None:
     spans: list[Span | None] = [None, *((float(row["start"]), float(row["end"])) for row in moments)]
     try:
         frames = frames_at(probe(video.path), spans)
-    except UnreadableVideo:
+    except (UnreadableVideo, OSError):
         frames = []
     if frames:
         video.picture, *others = map(jpeg, frames)

@@ -43,8 +43,27 @@ def test_rows_of_a_video_become_one_with_the_errors_of_what_counts() -> None:
 
 
 def test_the_pool_takes_the_score_s_place() -> None:
-    row = {"path": "a.mp4", "score": 41.0, "stderr": 1.0, **pooled_rows(ROWS)["a.mp4"]}
+    row = {
+        "path": "a.mp4",
+        "score": 41.0,
+        "stderr": 1.0,
+        "status": "ok",
+        "error": "",
+        **pooled_rows(ROWS)["a.mp4"],
+    }
     found = pooled_row(row, "min")
     assert (found["score"], found["stderr"], found["whole"], found["whole_stderr"]) == (20, 5, 41, 1)
-    unreadable = {"path": "b.mp4", "score": None, "stderr": None}
-    assert pooled_row(unreadable, "p5")["score"] is None
+    unreadable = {"path": "b.mp4", "score": None, "stderr": None, "status": "error", "error": "broken"}
+    assert pooled_row(unreadable, "p5")["error"] == "broken"
+    silent = pooled_row({**row, "path": "c.mp4", "p5": None}, "p5")
+    assert (silent["score"], silent["status"], silent["whole"]) == (None, "error", 41)
+
+
+def test_rows_in_any_order_and_without_numbers() -> None:
+    broken = {"path": "a.mp4", "start": 1.5, "end": 2.0, "score": float("nan"), "stderr": float("nan")}
+    assert pooled_rows([ROWS[1], ROWS[2], broken, ROWS[0]]) == pooled_rows(ROWS)
+
+
+@pytest.mark.parametrize("length", [0.1, 0.2, 0.3, 0.5, 0.7, 1.0])
+def test_a_twentieth_is_a_twentieth_whatever_the_length(length: float) -> None:
+    assert pooled(np.arange(20.0), np.full(20, length))["p5"] == 0

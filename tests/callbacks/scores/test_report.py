@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from callbacks.scores.report import draw_seconds, print_scores, summarise
+from callbacks.scores.report import draw_seconds, print_scores, require_one
 from datamodules.errors import InputError
 
 GOOD = {"path": "a/[red]x.mp4", "score": 73.25, "stderr": 2.0, "status": "ok", "error": "", "model": "m"}
@@ -40,9 +40,9 @@ class TestPrinted:
 
 
 def test_only_failures_are_an_error() -> None:
-    summarise(Path("scores.csv"), [GOOD, BAD])
+    require_one([GOOD, BAD])
     with pytest.raises(InputError, match=r"not one of 2 videos could be read; the first: a/y\.mp4 has no"):
-        summarise(Path("scores.csv"), [BAD, BAD])
+        require_one([BAD, BAD])
 
 
 class TestPictures:

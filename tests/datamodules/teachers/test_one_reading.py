@@ -145,8 +145,9 @@ class TestWorkers:
         assert len(said[0]) == 3 * (len(requests) + len(codec))
         assert said[0] == pytest.approx(said[1], rel=1e-5)
 
+    @pytest.mark.parametrize("workers", [0, 1, 3])
     def test_a_broken_teacher_ends_the_run_with_its_sentence(
-        self, requests: list[Request], tmp_path: Path
+        self, requests: list[Request], tmp_path: Path, workers: int
     ) -> None:
         many = [
             replace(request, video=replace(request.video, video_id=f"{number}"))
@@ -154,7 +155,7 @@ class TestWorkers:
             for request in requests[:2]
         ]
         with pytest.raises(InputError, match=r"^broken failed on .*, as on all of the first 8 videos"):
-            annotate_together([Broken()], many, LabelStore(tmp_path), workers=1)
+            annotate_together([Broken()], many, LabelStore(tmp_path), workers=workers)
 
     def test_clips_come_back_only_where_they_are_wanted(
         self, requests: list[Request], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
