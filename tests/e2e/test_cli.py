@@ -229,11 +229,12 @@ class TestPredict:
             ]
         )
         rows = rows_of(here / "scores.csv")
-        assert list(rows[0]) == ["path", "score", "stderr", "status", "error", "model"]
+        assert list(rows[0]) == ["path", "score", "stderr", "status", "error", "model", "percentile"]
         assert [Path(row["path"]).name for row in rows] == sorted(path.name for path in edge_folder.iterdir())
         for row in rows:
             if row["status"] == "ok":
                 assert torch.tensor([float(row["score"]), float(row["stderr"])]).isfinite().all()
+                assert 0 <= float(row["percentile"]) <= 100
             else:
                 assert row["error"].endswith(".")
                 assert row["score"] == ""
