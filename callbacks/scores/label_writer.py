@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning_utilities.core.rank_zero import rank_zero_info
 
-from callbacks.scores.report import summarise
+from callbacks.scores.report import require_one, summarise
 from callbacks.scores.rows import checked_output, write_rows
 from callbacks.scores.table import SCHEMA, all_scored, earlier_rows, outcome
 from datamodules.corpus import videos
@@ -120,3 +120,4 @@ class LabelWriter(Callback):
         if all_scored(rows, self.data.rows):
             write_rows(self.output, rows, SCHEMA)
             summarise(self.output, rows)
+            require_one(rows)
