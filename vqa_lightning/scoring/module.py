@@ -48,8 +48,8 @@ class ScoringModule(ResumableModule):
         self.anchors = Anchors(scoring.count)
         # Mean and deviation of raw scores over the training corpus; factor and floor of their errors.
         self.register_buffer("scale", torch.tensor([0.0, 1.0, 1.0, 0.0]))
-        # Published scores of the training corpus below which 0, 1, ..., 100 % of it lie.
-        self.register_buffer("quantiles", torch.full((101,), torch.nan))
+        # Published scores of the training corpus below which 0, 1, ..., 100 % of it lie; all alike: not known.
+        self.register_buffer("quantiles", torch.zeros(101))
         self.scale_current = True
         """Whether scale and anchors' matrix are of the present weights: no step was taken since."""
         # Of the level words, so that they are as sure as they are right.
@@ -172,7 +172,7 @@ class ScoringModule(ResumableModule):
         """
         known = self.quantiles.double().cpu().numpy()
         found: npt.NDArray[np.float64] = np.interp(scores, known, np.linspace(0, 100, len(known)))
-        return np.where(np.isnan(scores) | np.isnan(known).any(), np.nan, found)
+        return np.where(np.isnan(scores) | (known[0] == known[-1]), np.nan, found)
 
     def on_predict_start(self) -> None:
         """Let each process hold the whole of a sharded model: processes score unequal shares."""
