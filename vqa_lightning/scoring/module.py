@@ -48,7 +48,7 @@ class ScoringModule(ResumableModule):
         self.anchors = Anchors(scoring.count)
         # Mean and deviation of raw scores over the training corpus; factor and floor of their errors.
         self.register_buffer("scale", torch.tensor([0.0, 1.0, 1.0, 0.0]))
-        # Published scores of the training corpus below which 0, 1, ..., 100 % of it lie; all alike: not known.
+        # Published scores of the training corpus below which 0 to 100 % of it lie; all alike: not known.
         self.register_buffer("quantiles", torch.zeros(101))
         self.scale_current = True
         """Whether scale and anchors' matrix are of the present weights: no step was taken since."""
