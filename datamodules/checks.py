@@ -1,8 +1,19 @@
 """Checks of what a user gives, in one form of message: the thing, what it must be, what was given."""
 
+import math
 from collections.abc import Iterable
 
 from datamodules.errors import InputError
+
+
+def is_number(value: float | None) -> bool:
+    """Return whether a cell of a table has a finite number.
+
+    Example:
+        >>> is_number(1.0), is_number(None), is_number(float("nan"))
+        (True, False, False)
+    """
+    return value is not None and math.isfinite(value)
 
 
 def check_that(holds: bool, name: str, must_be: str, given: object) -> None:

@@ -7,19 +7,25 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from xml.etree import ElementTree
 
 from scipy.special import ndtr
 
 from callbacks.scores.pooling import POOLS, Pool
-from callbacks.scores.rows import Row, known, one_sentence, read_rows
+from callbacks.scores.rows import Row, one_sentence, read_rows
 from callbacks.scores.table import SCHEMA
-from datamodules.checks import check_above, check_between
+from datamodules.checks import check_above, check_between, is_number
 from datamodules.errors import InputError
 
 EXIT_CODE = 3
 """Of a command whose scores did not pass."""
+
+
+OVER_TIME = "give --data.score_every"
+
+COLUMNS = ("percentile", *POOLS)
+"""Columns beside the score that may have a limit."""
 
 
 class GateClosed(Exception):  # noqa: N818 - it is no error: the command did what it was asked for
@@ -43,7 +49,7 @@ class Gate:
     """What scores must hold.
 
     Args:
-        fail_below: limits, each a number for `score` or `COLUMN:NUMBER`.
+        fail_below: limits, each a number for `score` or `COLUMN:NUMBER`; in lists, where it is given again.
         baseline: a file that predict wrote before, by the same model; null: none.
         max_drop: by which a score may be lower than in the baseline.
         confidence: of the statement that a score has dropped at all, without which no drop counts.
@@ -58,7 +64,7 @@ class Gate:
             file's folder does not exist.
     """
 
-    fail_below: Sequence[str | float] | str | float = ()
+    fail_below: Sequence[Any] | str | float = ()
     baseline: str | None = None
     max_drop: float = 0.0
     confidence: float = 0.95
@@ -77,8 +83,7 @@ class Gate:
             raise InputError(
                 f"--junit {self.junit} is in a folder that does not exist: make the folder first."
             )
-        given = [self.fail_below] if isinstance(self.fail_below, str | int | float) else self.fail_below
-        self.limits = [_limit(str(text)) for text in given]
+        self.limits = [_limit(text) for text in _words(self.fail_below)]
         self.before = self._read_baseline()
 
     def _read_baseline(self) -> dict[str, Row]:
@@ -115,7 +120,7 @@ class Gate:
             )
         for row in self.before.values():
             other = "whole" in row if pool is None else row.get(pool) != row["score"]
-            if known(row["score"]) and other:
+            if is_number(row["score"]) and other:
                 with_it = "without --pool" if pool is None else f"with --pool {pool}"
                 raise InputError(f"--baseline {self.baseline} was not written {with_it}, as this command is.")
 
@@ -139,16 +144,18 @@ class Gate:
 
     def faults(self, rows: Sequence[Row]) -> dict[str, list[str]]:
         """Return path -> what is wrong with its score, for the files that do not pass."""
-        for column in {limit.column for limit in self.limits} - {"score"}:
-            if rows and not any(known(row.get(column)) for row in rows if known(row["score"])):
-                _refuse(column, rows)
+        scored = [row for row in rows if is_number(row["score"])]
+        for column in {limit.column for limit in self.limits}:
+            if scored and not any(is_number(row.get(column)) for row in scored):
+                remedy = "the checkpoint is older than percentiles" if column == "percentile" else OVER_TIME
+                raise InputError(f"--fail-below {column} asks for a column that is not there: {remedy}.")
         before = _matched([str(row["path"]) for row in rows], self.before)
         if self.baseline is not None and rows and not before:
             raise InputError(f"--baseline {self.baseline} has none of the files that were scored.")
         found: dict[str, list[str]] = {}
         for row in rows:
             path = str(row["path"])
-            if not known(row["score"]):
+            if not is_number(row["score"]):
                 said = [str(row["error"]).removeprefix(path).strip() or "has no score"]
             else:
                 said = [_below(row, limit) for limit in self.limits]
@@ -158,9 +165,9 @@ class Gate:
         return found
 
     def _dropped(self, row: Row, before: Row) -> str:
-        if not known(before["score"]):
+        if not is_number(before["score"]):
             return ""
-        errors = [one["stderr"] if known(one["stderr"]) else 0.0 for one in (before, row)]
+        errors = [one["stderr"] if is_number(one["stderr"]) else 0.0 for one in (before, row)]
         drop, joint = before["score"] - row["score"], math.hypot(*errors)
         sure = float(ndtr(drop / joint)) if joint else float(drop > 0)
         if drop <= self.max_drop or sure < self.confidence:
@@ -171,11 +178,18 @@ class Gate:
         )
 
 
+def _words(given: Sequence[Any] | str | float) -> list[str]:
+    """Return the limits of one setting, of a list, or of a list of lists."""
+    if isinstance(given, str | int | float):
+        return [str(given)]
+    return [word for part in given for word in _words(part)]
+
+
 def _limit(text: str) -> Limit:
     column, colon, number = text.rpartition(":")
     column = column if colon else "score"
-    if column not in (known := ("score", "percentile", *POOLS)) or not re.fullmatch(r"-?\d+(\.\d+)?", number):
-        names = ", ".join(known[1:])
+    if column not in ("score", *COLUMNS) or not re.fullmatch(r"-?\d+(\.\d+)?", number):
+        names = ", ".join(COLUMNS)
         raise InputError(
             f"--fail-below must be a number for the score, or COLUMN:NUMBER with one of {names}; got {text}."
         )
@@ -186,21 +200,15 @@ def _below(row: Row, limit: Limit) -> str:
     """Return what to say of a row that does not hold a limit."""
     column, least = limit
     value = row.get(column)
-    if value is None or not known(value):
+    if value is None or not is_number(value):
         return f"has no {column}"
     if value >= least:
         return ""
     told = f"{column} {value:.1f} is {least - value:.1f} below {least:g}"
     stderr = row.get("stderr" if column == "score" else f"{column}_stderr")
-    if stderr is None or not known(stderr) or not stderr:
+    if stderr is None or not is_number(stderr) or not stderr:
         return told
     return f"{told} (below it with probability {_sure(float(ndtr((least - value) / stderr)))})"
-
-
-def _refuse(column: str, rows: Sequence[Row]) -> None:
-    if any(known(row["score"]) for row in rows):
-        remedy = "give --data.score_every" if column in POOLS else "the checkpoint is older than percentiles"
-        raise InputError(f"--fail-below {column} asks for a column that is not there: {remedy}.")
 
 
 def _sure(probability: float) -> str:

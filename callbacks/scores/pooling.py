@@ -6,7 +6,8 @@ from typing import Literal, get_args
 import numpy as np
 import numpy.typing as npt
 
-from callbacks.scores.rows import Row, known
+from callbacks.scores.rows import Row
+from datamodules.checks import is_number
 
 Floats = npt.NDArray[np.float64]
 
@@ -66,7 +67,7 @@ def pooled_rows(seconds: Sequence[Row]) -> Mapping[str, Mapping[str, float]]:
     """
     by_path: dict[str, list[Row]] = {}
     for row in seconds:
-        if known(row["score"]):
+        if is_number(row["score"]):
             by_path.setdefault(str(row["path"]), []).append(row)
     found: dict[str, Mapping[str, float]] = {}
     for path, own in by_path.items():

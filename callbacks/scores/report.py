@@ -14,7 +14,9 @@ from rich.text import Text
 
 from callbacks.scores.rows import Row, one_sentence
 from datamodules.errors import InputError
+from datamodules.files import written_whole
 from vqa_lightning.metrics.score_plot import plot_over_time
+from vqa_lightning.pages.score_page import score_page
 
 FEW = 20
 """Largest number of videos whose scores are also printed."""
@@ -24,6 +26,23 @@ def summarise(output: Path, rows: Sequence[Row]) -> None:
     """Print how many videos were scored."""
     failed = [row for row in rows if row["status"] == "error"]
     rank_zero_info(f"{output}: {len(rows) - len(failed)} videos scored, {len(failed)} unreadable")
+
+
+def write_page(
+    page: Path, rows: Sequence[Row], intervals: Sequence[Row], title: str, pictured: int = 200
+) -> str:
+    """Write the page of scores, whole or not at all; the arguments are those of `score_page`.
+
+    Returns:
+        What was written, in one line.
+
+    Raises:
+        InputError: the page cannot be written.
+    """
+    text = score_page(rows, intervals, title, pictured)
+    with one_sentence(page), written_whole(page) as hidden:
+        hidden.write_text(text, encoding="utf-8", errors="replace")
+    return f"{page}: {len(rows)} videos, {page.stat().st_size / 1e6:.1f} MB"
 
 
 def require_one(rows: Sequence[Row]) -> None:

@@ -6,7 +6,6 @@ finished file.
 
 import csv
 import json
-import math
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -23,16 +22,6 @@ from datamodules.errors import InputError
 SUFFIXES = (".csv", ".jsonl", ".parquet")
 
 Row = Mapping[str, Any]
-
-
-def known(value: float | None) -> bool:
-    """Return whether a cell has a number.
-
-    Example:
-        >>> known(1.0), known(None), known(float("nan"))
-        (True, False, False)
-    """
-    return value is not None and math.isfinite(value)
 
 
 def checked_output(output: str) -> Path:

@@ -16,17 +16,15 @@ from lightning_utilities.core.rank_zero import rank_zero_info
 
 from callbacks.scores.gate import Gate, GateClosed
 from callbacks.scores.pooling import POOLS, Pool, pooled_row, pooled_rows
-from callbacks.scores.report import FEW, draw_seconds, print_scores, require_one, summarise
-from callbacks.scores.rows import Row, checked_output, checked_page, one_sentence
+from callbacks.scores.report import FEW, draw_seconds, print_scores, require_one, summarise, write_page
+from callbacks.scores.rows import Row, checked_output, checked_page
 from callbacks.scores.table import SCHEMA, SECONDS_SCHEMA, ScoreTable, all_scored, batch_rows, seconds_beside
 from datamodules.batches import VideoBatch
 from datamodules.errors import InputError
-from datamodules.files import written_whole
 from datamodules.video import Span
 from datamodules.video_data import VideoDataModule
 from vqa_lightning.annotators.scorer import model_name
 from vqa_lightning.metrics.human_scale import HumanScale
-from vqa_lightning.pages.score_page import score_page
 from vqa_lightning.training import RankingModule
 
 
@@ -187,19 +185,14 @@ class ScoreWriter(Callback):
                 print_scores(self.written)
             summarise(self.scores.output, self.written)
             if self.report is not None:
-                self._write_page(self.report)
+                over_time = self.data.score_every is not None
+                intervals = self.seconds.collect(self.seconds.wanted) if over_time else []
+                rank_zero_info(write_page(self.report, self.written, intervals, self.scores.output.name))
         if self.lacking and self.gate.asked:
             raise GateClosed(f"{self.lacking}: nothing has passed")
         if self.written:
             self.gate.check(self.written)
             require_one(self.written)
-
-    def _write_page(self, page: Path) -> None:
-        intervals = self.seconds.collect(self.seconds.wanted) if self.data.score_every is not None else []
-        text = score_page(self.written, intervals, self.scores.output.name)
-        with one_sentence(page), written_whole(page) as hidden:
-            hidden.write_text(text, encoding="utf-8", errors="replace")
-        rank_zero_info(f"{page}: the page of these scores")
 
     def _write_seconds(self) -> Mapping[str, Mapping[str, float]] | None:
         """Return the pools over time of each video, by its path; None where intervals are not scored yet."""

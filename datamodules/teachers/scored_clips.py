@@ -5,8 +5,8 @@ gain little on frames of this size. What is made is also smaller to send than th
 """
 
 from collections.abc import Callable, Mapping, Sequence, Set
-from contextlib import suppress
 from dataclasses import dataclass
+from functools import cache, partial
 from typing import Protocol
 
 from torch import Tensor
@@ -57,9 +57,9 @@ class Scoring:
         asked = [teacher for teacher in self.teachers if request.key in self.wanted[teacher.name]]
         if not asked:
             return []
-        alone = item._replace(position=0)
-        with suppress(Exception):  # each teacher meets it again, and says so
-            alone = alone._replace(distorted=distorted(item.frames, item.times, request))
+        # An error is not kept: each teacher meets it, and says so.
+        once = cache(partial(distorted, item.frames, item.times, request))
+        alone = item._replace(position=0, distorted=once)
         said: list[tuple[str, Annotation | None]] = []
         for teacher in asked:
             found = list(teacher.annotate_clips([request], [alone]))

@@ -187,7 +187,7 @@ class Teacher(ABC):
             [
                 distorted(item.frames.to(self.device), item.times.to(self.device), request)
                 if item.distorted is None
-                else item.distorted
+                else item.distorted()
                 for request, item in zip(requests, items, strict=True)
             ]
         )

@@ -2,6 +2,7 @@
 
 import os
 import resource
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -71,6 +72,16 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, own_cache: None) -> Pa
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", ["vqa-lightning"])
     return tmp_path
+
+
+@pytest.fixture
+def videos(mixed_corpus: Path, here: Path) -> Path:
+    """A folder of four videos of half a second."""
+    folder = here / "videos"
+    folder.mkdir()
+    for file in sorted(mixed_corpus.glob("*.mp4"))[:4]:
+        shutil.copy(file, folder)
+    return folder
 
 
 @pytest.fixture

@@ -51,6 +51,7 @@ def add_own_settings(parser: LightningArgumentParser) -> None:
         "--fail-below",
         type=str,
         nargs="+",
+        action="append",
         default=[],
         help="predict ends with code 3 where a score is lower, such as 40, percentile:10 or p5:35.",
     )

@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from callbacks.scores.rows import SUFFIXES, Row, checked_page, one_sentence, read_rows
+from callbacks.scores.report import write_page
+from callbacks.scores.rows import SUFFIXES, Row, checked_page, read_rows
 from callbacks.scores.table import SCHEMA, SECONDS_SCHEMA, seconds_beside
 from datamodules.checks import check_choice, check_least
 from datamodules.errors import InputError
-from datamodules.files import written_whole
-from vqa_lightning.pages.score_page import COLUMNS, score_page
+from vqa_lightning.pages.score_page import COLUMNS
 
 
 def write_report(
@@ -40,10 +40,7 @@ def write_report(
     intervals = _read(seconds, SECONDS_SCHEMA) if seconds.is_file() else []
     models = {row["model"] for row in rows}
     intervals = [row for row in intervals if row["model"] in models]  # the file may be of an earlier command
-    page = score_page(rows, intervals, title or scores.name, pictured)
-    with one_sentence(output), written_whole(output) as hidden:
-        hidden.write_text(page, encoding="utf-8", errors="replace")
-    print(f"{output}: {len(rows)} videos, {output.stat().st_size / 1e6:.1f} MB")
+    print(write_page(output, rows, intervals, title or scores.name, pictured))
 
 
 def _read(file: Path, schema: pa.Schema) -> list[Row]:

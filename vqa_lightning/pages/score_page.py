@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from datamodules.checks import is_number
 from datamodules.errors import UnreadableVideo
 from datamodules.video import Span, probe
 from vqa_lightning.pages.pictures import frames_at, histogram, jpeg, over_time
@@ -73,16 +74,16 @@ def score_page(rows: Sequence[Row], seconds: Sequence[Row], title: str, pictured
         title: of the page.
         pictured: how many videos have pictures and a curve, the worst first: each weighs some 50 KB.
     """
-    good = sorted((row for row in rows if _known(row["score"])), key=lambda row: float(row["score"]))
-    columns = [name for name in COLUMNS if any(_known(row.get(name)) for row in good)]
+    good = sorted((row for row in rows if is_number(row["score"])), key=lambda row: float(row["score"]))
+    columns = [name for name in COLUMNS if any(is_number(row.get(name)) for row in good)]
     names = short_names([str(row["path"]) for row in rows])
     shown = [
         Shown(
             names[str(row["path"])],
             str(row["path"]),
             float(row["score"]),
-            float(row["stderr"]) if _known(row["stderr"]) else math.nan,
-            {name: float(row[name]) if _known(row.get(name)) else None for name in columns},
+            float(row["stderr"]) if is_number(row["stderr"]) else math.nan,
+            {name: float(row[name]) if is_number(row.get(name)) else None for name in columns},
         )
         for row in good
     ]
@@ -107,12 +108,10 @@ def score_page(rows: Sequence[Row], seconds: Sequence[Row], title: str, pictured
         unread=[
             {"name": names[str(row["path"])], "path": row["path"], "error": row["error"]}
             for row in rows
-            if not _known(row["score"])
+            if not is_number(row["score"])
         ],
         plots=_plots(shown),
         pictured=min(pictured, len(shown)),
-        low=min((video.score for video in shown), default=0.0),
-        high=max((video.score for video in shown), default=1.0),
     )
 
 
@@ -141,7 +140,7 @@ def short_names(paths: Sequence[str]) -> dict[str, str]:
 def worst(intervals: Sequence[Row]) -> list[Row]:
     """Return the intervals with the least scores, in order of time, no two of them neighbours."""
     chosen: list[int] = []
-    known = [place for place, row in enumerate(intervals) if _known(row["score"])]
+    known = [place for place, row in enumerate(intervals) if is_number(row["score"])]
     for place in sorted(known, key=lambda place: float(intervals[place]["score"])):
         if len(chosen) < MOMENTS and all(abs(place - other) > 1 for other in chosen):
             chosen.append(place)
@@ -181,7 +180,3 @@ def _plots(videos: Sequence[Shown]) -> list[str]:
         label = "percentile of the training corpus"
         found.append(histogram(ranks[np.isfinite(ranks)], np.linspace(0, 100, 11), label))
     return found
-
-
-def _known(value: Any) -> bool:
-    return value is not None and math.isfinite(float(value))
