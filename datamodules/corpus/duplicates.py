@@ -20,9 +20,10 @@ from scipy.sparse.csgraph import connected_components
 from torch import Tensor
 
 from datamodules.corpus.table import measure_videos, videos
+from datamodules.errors import UnreadableVideo
 from datamodules.files import FileCache, cache_folder
 from datamodules.files.file_cache import Row
-from datamodules.video import Video, luma
+from datamodules.video import Video, luma, probe
 from datamodules.video.frame_runs import read_runs
 
 FRAMES = 8  # hashed frames of a video, in the middles of equal parts of its duration
@@ -53,6 +54,8 @@ square; the crowd is chained by neighbours."""
 HASH_VERSION = 1  # raise it when the same file would hash otherwise
 
 _SCHEMA = pa.schema([("hash", pa.binary(FRAMES * GRID * GRID // 8)), ("frames", pa.int32())])
+
+_DESCRIPTION = "Looking for duplicates"
 
 _log = logging.getLogger(__name__)
 
@@ -107,25 +110,62 @@ def find_duplicates(
     Raises:
         InputError: the cache folder cannot be written.
     """
-    store = FileCache((cache or cache_folder()) / "hashes.parquet", _SCHEMA, HASH_VERSION)
-
-    def hashed(video: Video) -> Row:
-        hashes, seen = hash_video(video)
-        return {"hash": hashes.tobytes(), "frames": int(np.packbits(seen)[0])}
-
-    rows = measure_videos(
-        corpus, store, hashed, workers=workers, description="Looking for duplicates", progress=progress
-    )
-    if not rows:
-        return []
-    hashes = np.frombuffer(b"".join(row["hash"] for row in rows.values()), np.uint8)
-    seen = np.unpackbits(np.array([[row["frames"]] for row in rows.values()], np.uint8), axis=1).astype(bool)
+    store = hash_store(cache or cache_folder())
+    rows = measure_videos(corpus, store, _row, workers=workers, description=_DESCRIPTION, progress=progress)
     groups: dict[int, list[str]] = {}
-    for video_id, label in zip(
-        rows, group_hashes(hashes.reshape(*seen.shape, -1), seen).tolist(), strict=True
-    ):
+    for video_id, label in zip(rows, _groups(list(rows.values())).tolist(), strict=True):
         groups.setdefault(label, []).append(video_id)
     return [group for group in groups.values() if len(group) > 1]
+
+
+def group_files(
+    paths: Sequence[str], *, cache: Path | None = None, workers: int | None = None, progress: bool = True
+) -> tuple[npt.NDArray[np.int32], dict[int, str]]:
+    """Group files of the same pictures, whatever corpus they are of; hashes are those of `find_duplicates`.
+
+    Args:
+        paths: of n files, each once.
+        cache: folder of the cache; by default the user's.
+        workers: threads; by default as many as there are cores.
+        progress: whether to show a bar on stderr while files are hashed.
+
+    Returns:
+        (n,) group numbers, equal within a group and -1 for a file that cannot be read; and place -> why it
+        cannot.
+
+    Raises:
+        InputError: the cache folder cannot be written.
+    """
+
+    def compute(path: Path) -> Row:
+        torch.set_num_threads(1)  # of this thread: videos are the parallelism
+        return _row(probe(path))
+
+    files = [Path(path) for path in paths]
+    store = hash_store(cache or cache_folder())
+    found = store.rows(files, compute, workers=workers, description=_DESCRIPTION, progress=progress)
+    rows = [found[file] for file in files]
+    read = [place for place, row in enumerate(rows) if not isinstance(row, UnreadableVideo)]
+    groups = np.full(len(rows), -1, dtype=np.int32)
+    groups[read] = _groups([row for row in rows if not isinstance(row, UnreadableVideo)])
+    return groups, {place: str(row) for place, row in enumerate(rows) if isinstance(row, UnreadableVideo)}
+
+
+def hash_store(cache: Path) -> FileCache:
+    """Return where the hashes of files are kept in a cache folder."""
+    return FileCache(cache / "hashes.parquet", _SCHEMA, HASH_VERSION)
+
+
+def _row(video: Video) -> Row:
+    hashes, seen = hash_video(video)
+    return {"hash": hashes.tobytes(), "frames": int(np.packbits(seen)[0])}
+
+
+def _groups(rows: Sequence[Row]) -> npt.NDArray[np.int32]:
+    hashes = np.frombuffer(b"".join(row["hash"] for row in rows), np.uint8)
+    frames = np.array([row["frames"] for row in rows], np.uint8)
+    seen = np.unpackbits(frames[:, None], axis=1).astype(bool)
+    return group_hashes(hashes.reshape(*seen.shape, GRID * GRID // 8), seen)
 
 
 def group_hashes(hashes: npt.NDArray[np.uint8], seen: npt.NDArray[np.bool_]) -> npt.NDArray[np.int32]:
