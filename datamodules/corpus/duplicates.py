@@ -55,6 +55,9 @@ HASH_VERSION = 1  # raise it when the same file would hash otherwise
 
 _SCHEMA = pa.schema([("hash", pa.binary(FRAMES * GRID * GRID // 8)), ("frames", pa.int32())])
 
+AT_ONCE = 1 << 16
+"""Files whose cached rows are Python objects at a time."""
+
 _DESCRIPTION = "Looking for duplicates"
 
 _log = logging.getLogger(__name__)
@@ -112,26 +115,29 @@ def find_duplicates(
     """
     store = hash_store(cache or cache_folder())
     rows = measure_videos(corpus, store, _row, workers=workers, description=_DESCRIPTION, progress=progress)
+    if not rows:
+        return []
+    hashes, seen = (np.stack(parts) for parts in zip(*map(_unpacked, rows.values()), strict=True))
     groups: dict[int, list[str]] = {}
-    for video_id, label in zip(rows, _groups(list(rows.values())).tolist(), strict=True):
+    for video_id, label in zip(rows, group_hashes(hashes, seen).tolist(), strict=True):
         groups.setdefault(label, []).append(video_id)
     return [group for group in groups.values() if len(group) > 1]
 
 
 def group_files(
-    paths: Sequence[str], *, cache: Path | None = None, workers: int | None = None, progress: bool = True
+    paths: pa.Array, *, cache: Path | None = None, workers: int | None = None, progress: bool = True
 ) -> tuple[npt.NDArray[np.int32], dict[int, str]]:
     """Group files of the same pictures, whatever corpus they are of; hashes are those of `find_duplicates`.
 
     Args:
-        paths: of n files, each once.
+        paths: (n,) text, each once.
         cache: folder of the cache; by default the user's.
         workers: threads; by default as many as there are cores.
         progress: whether to show a bar on stderr while files are hashed.
 
     Returns:
-        (n,) group numbers, equal within a group and -1 for a file that cannot be read; and place -> why it
-        cannot.
+        (n,) group numbers, equal within a group; and place -> why it could not be read, of files that are
+        groups of their own for that.
 
     Raises:
         InputError: the cache folder cannot be written.
@@ -141,14 +147,20 @@ def group_files(
         torch.set_num_threads(1)  # of this thread: videos are the parallelism
         return _row(probe(path))
 
-    files = [Path(path) for path in paths]
     store = hash_store(cache or cache_folder())
-    found = store.rows(files, compute, workers=workers, description=_DESCRIPTION, progress=progress)
-    rows = [found[file] for file in files]
-    read = [place for place, row in enumerate(rows) if not isinstance(row, UnreadableVideo)]
-    groups = np.full(len(rows), -1, dtype=np.int32)
-    groups[read] = _groups([row for row in rows if not isinstance(row, UnreadableVideo)])
-    return groups, {place: str(row) for place, row in enumerate(rows) if isinstance(row, UnreadableVideo)}
+    hashes = np.zeros((len(paths), FRAMES, GRID * GRID // 8), dtype=np.uint8)
+    seen = np.zeros((len(paths), FRAMES), dtype=bool)
+    failed: dict[int, str] = {}
+    for start in range(0, len(paths), AT_ONCE):
+        files = [Path(path) for path in paths.slice(start, AT_ONCE).to_pylist()]
+        found = store.rows(files, compute, workers=workers, description=_DESCRIPTION, progress=progress)
+        for place, file in enumerate(files, start):
+            row = found[file]
+            if isinstance(row, UnreadableVideo):
+                failed[place] = str(row)
+            else:
+                hashes[place], seen[place] = _unpacked(row)
+    return group_hashes(hashes, seen), failed
 
 
 def hash_store(cache: Path) -> FileCache:
@@ -161,11 +173,10 @@ def _row(video: Video) -> Row:
     return {"hash": hashes.tobytes(), "frames": int(np.packbits(seen)[0])}
 
 
-def _groups(rows: Sequence[Row]) -> npt.NDArray[np.int32]:
-    hashes = np.frombuffer(b"".join(row["hash"] for row in rows), np.uint8)
-    frames = np.array([row["frames"] for row in rows], np.uint8)
-    seen = np.unpackbits(frames[:, None], axis=1).astype(bool)
-    return group_hashes(hashes.reshape(*seen.shape, GRID * GRID // 8), seen)
+def _unpacked(row: Row) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.bool_]]:
+    """Return what `hash_video` did."""
+    hashes = np.frombuffer(row["hash"], np.uint8).reshape(FRAMES, -1)
+    return hashes, np.unpackbits(np.array([row["frames"]], np.uint8)).astype(bool)
 
 
 def group_hashes(hashes: npt.NDArray[np.uint8], seen: npt.NDArray[np.bool_]) -> npt.NDArray[np.int32]:
@@ -183,8 +194,8 @@ def group_hashes(hashes: npt.NDArray[np.uint8], seen: npt.NDArray[np.bool_]) -> 
     links = [np.empty((0, 2), dtype=np.int64)]
     for frame in range(FRAMES):
         members = np.flatnonzero(seen[:, frame])
-        bits = np.unpackbits(hashes[members, frame], axis=1).reshape(-1, GRID, GRID)
-        low = bits[:, : GRID // 2, : GRID // 2].reshape(len(members), (GRID // 2) ** 2)
+        # The first byte of each of the first eight rows of bits: (n, 64).
+        low = np.unpackbits(hashes[members, frame, : GRID : GRID // 8], axis=1)
         # Each frame's bands have other bits: the frames of a still video are all alike. Bit 0 says nothing.
         shuffled = 1 + generator.permutation(low.shape[1] - 1)
         for band in np.array_split(shuffled, low.shape[1] // BAND_BITS):

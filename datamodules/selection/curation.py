@@ -104,9 +104,16 @@ class Curation:
         reasons = pc.binary_join_element_wise("unreadable: ", errors, "")
         self.drop(failed.to_numpy(zero_copy_only=False), "unreadable", reasons)
 
-    def drop_unscored(self) -> None:
-        """Drop rows without a value."""
-        self.drop(~np.isfinite(self.values), "no score", "no score")
+    def drop_unscored(self, errors: pa.Array | None = None) -> None:
+        """Drop rows without a value.
+
+        Args:
+            errors: (n,) text that says why there is none, where it is known.
+        """
+        missing = ~np.isfinite(self.values)
+        if errors is not None:
+            self.drop_unread(pc.if_else(pa.array(missing), errors, None))
+        self.drop(missing, "no score", "no score")
 
     def drop_low(self, rule: Rule, stderr: Floats) -> None:
         """Drop rows that are not above the rule's limit, or not surely so.

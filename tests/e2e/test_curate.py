@@ -106,9 +106,12 @@ class TestChoice:
         assert not reasons(here / "kept.dropped.csv")
 
     def test_another_column_ranks_and_scores_of_another_tool_do(self, here: Path) -> None:
-        write(here / "other.csv", [("a.mp4", 1, 9), ("b.mp4", 2, ""), ("c.mp4", 3, 4)], "path,dover,worst\n")
+        write(
+            here / "other.csv", [("a.mp4", 0.1, 9), ("b.mp4", "", ""), ("c.mp4", 3, 4)], "path,error,worst\n"
+        )
         main(["curate", "other.csv", "--keep=0.5", "--column=worst", "--report=page.html"])
         assert [row["path"] for row in rows_of(here / "kept.csv")] == ["a.mp4"]
+        assert rows_of(here / "kept.csv")[0]["error"] == "0.1"  # a column that means something else there
         assert reasons(here / "kept.dropped.csv") == {"c.mp4": "below the share kept", "b.mp4": "no score"}
 
 

@@ -130,8 +130,8 @@ class Curate:
                 known = ", ".join(table.column_names)
                 where = self.scores if self.manifest is None else f"{self.scores} or {self.manifest}"
                 raise InputError(f"{flag} must be a column of {where}; got {name!r}, not one of {known}.")
-        for name in {self.column, *_NUMBERS} & set(table.column_names):
-            table = _with_numbers(table, name, self.scores)
+        for name in {self.column, self._error, *_NUMBERS} & set(table.column_names):
+            table = _cast(table, name, pa.float64(), self.scores)
         if "model" in table.column_names and len(models := pc.unique(table["model"].drop_null())) > 1:
             raise InputError(
                 f"{self.scores} has scores of {len(models)} models, such as {models[0]} and {models[1]}: "
@@ -141,33 +141,39 @@ class Curate:
 
     def _curate(self, table: pa.Table) -> Curation:
         """Take the steps one after the other."""
-        curation = Curation(_text(table["path"]), _floats(table[self.column]))
-        if "error" in table.column_names:
-            curation.drop_unread(_text(table["error"]))
-        curation.drop_unscored()
+        curation = Curation(table["path"].combine_chunks(), _floats(table[self.column]))
+        curation.drop_unscored(self._texts(table, "error") if "error" in table.column_names else None)
         curation.drop_low(self.rule, self._stderr(table))
         if self.dedupe:
             places = np.flatnonzero(curation.stays)
             groups = np.full(len(table), -1)
-            groups[places], failed = group_files(table["path"].take(pa.array(places)).to_pylist())
+            groups[places], failed = group_files(curation.paths.take(pa.array(places)))
             errors = np.full(len(table), None, dtype=object)
             errors[places[list(failed)]] = list(failed.values())
             curation.drop_unread(pa.array(errors, pa.string()))
             curation.drop_duplicates(groups)
-        curation.drop_worst(self.rule, None if self.per is None else _text(table[self.per]))
+        curation.drop_worst(self.rule, None if self.per is None else self._texts(table, self.per))
         return curation
+
+    @property
+    def _error(self) -> str:
+        """Name of the column with the standard errors of what ranks."""
+        return "stderr" if self.column == "score" else f"{self.column}_stderr"
 
     def _stderr(self, table: pa.Table) -> Floats:
         """Return the standard errors of what ranks, NaN where there are none."""
-        name = "stderr" if self.column == "score" else f"{self.column}_stderr"
-        if name in table.column_names:
-            return _floats(table[name])
+        if self._error in table.column_names:
+            return _floats(table[self._error])
         if self.confidence > 0.5:
             raise InputError(
-                f"--confidence needs the standard errors of {self.column}, a column {name}, which "
+                f"--confidence needs the standard errors of {self.column}, a column {self._error}, which "
                 f"{self.scores} does not have."
             )
         return np.full(len(table), np.nan)
+
+    def _texts(self, table: pa.Table, name: str) -> pa.Array:
+        """Return a column as text."""
+        return _cast(table, name, pa.string(), self.manifest or self.scores)[name].combine_chunks()
 
     def _write_page(self, page: Path, table: pa.Table, curation: Curation) -> str:
         """Write the page, and return what was written in one line."""
@@ -194,7 +200,7 @@ class Curate:
         for name, values in asked.items():
             table = table.filter(pc.is_in(table[name], values))
         for name in ("start", "end", "score", "stderr"):
-            table = _with_numbers(table, name, beside)
+            table = _cast(table, name, pa.float64(), beside)
         found: list[Row] = table.to_pylist()
         return found
 
@@ -225,15 +231,15 @@ def _with_paths(table: pa.Table, file: Path) -> pa.Table:
         raise InputError(f"{file} must have a column path; got {', '.join(table.column_names)}.")
     if not len(table):
         raise InputError(f"{file} has no row: there is nothing to choose from.")
-    paths = _text(table["path"])
+    table = _cast(table, "path", pa.string(), file)
+    paths = table["path"]
     if missing := int(pc.sum(pc.equal(pc.fill_null(paths, ""), "")).as_py()):
         raise InputError(f"{file} must have a path in each row; {missing} of {len(table)} rows have none.")
-    found = absolute_paths(pa.chunked_array([paths]), Path())
-    counts = pc.value_counts(found)
+    counts = pc.value_counts(absolute_paths(paths, Path()))
     if len(counts) < len(table):
         twice = counts.filter(pc.greater(counts.field("counts"), 1))[0]["values"]
         raise InputError(f"{file} must have each path once; got {twice} more than once.")
-    return table.set_column(table.column_names.index("path"), "path", pa.chunked_array([paths]))
+    return table
 
 
 def _joined(table: pa.Table, manifest: pa.Table, file: Path) -> pa.Table:
@@ -255,23 +261,18 @@ def _joined(table: pa.Table, manifest: pa.Table, file: Path) -> pa.Table:
     return table
 
 
-def _with_numbers(table: pa.Table, name: str, file: Path) -> pa.Table:
-    """Return a table with a column as float64.
+def _cast(table: pa.Table, name: str, kind: pa.DataType, file: Path) -> pa.Table:
+    """Return a table with a column as float64 or as text.
 
     Raises:
-        InputError: a cell of it is no number.
+        InputError: a cell of it is none.
     """
     try:
-        column = table[name].cast(pa.float64())
+        column = table[name].cast(kind)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
-        raise InputError(
-            f"The column {name} of {file} must hold numbers; got others ({str(error).splitlines()[0]})."
-        ) from error
+        wanted, reason = "numbers" if kind == pa.float64() else "text", str(error).partition("\n")[0]
+        raise InputError(f"The column {name} of {file} must hold {wanted}; got others ({reason}).") from error
     return table.set_column(table.column_names.index(name), name, column)
-
-
-def _text(column: pa.ChunkedArray) -> pa.Array:
-    return column.cast(pa.string()).combine_chunks()
 
 
 def _floats(column: pa.ChunkedArray) -> Floats:

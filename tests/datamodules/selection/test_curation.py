@@ -90,9 +90,8 @@ def test_a_share_is_rounded_up_but_not_by_the_error_of_a_product(keep: float, ro
 
 
 def test_reasons_name_what_stays_in_their_place() -> None:
-    curation = Curation(pa.array(["a", "b", "c", "d", "e", "f"]), np.array([1, 2, 3, np.nan, 5, 5]))
-    curation.drop_unread(pa.array(["", None, "", "", "c is missing.", ""]))
-    curation.drop_unscored()
+    curation = Curation(pa.array(["a", "b", "c", "d", "e", "f"]), np.array([1, 2, 3, np.nan, np.nan, 5]))
+    curation.drop_unscored(pa.array(["", "what it may be", "", None, "e is missing.", ""]))
     curation.drop_low(Rule(above=2), np.full(6, np.nan))
     curation.drop_duplicates(np.array([0, 0, 0, 0, 1, 1]))
     curation.drop_worst(Rule(most=1), pa.array(["x", "x", "y", "x", "x", "y"]))
@@ -101,7 +100,7 @@ def test_reasons_name_what_stays_in_their_place() -> None:
         "near duplicate of c",
         "below the 1 kept of y",
         "no score",
-        "unreadable: c is missing.",
+        "unreadable: e is missing.",
         None,
     ]
     assert list(curation.counts.values()) == [1, 1, 1, 1, 1]
