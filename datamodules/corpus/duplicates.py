@@ -55,7 +55,7 @@ HASH_VERSION = 1  # raise it when the same file would hash otherwise
 
 _SCHEMA = pa.schema([("hash", pa.binary(FRAMES * GRID * GRID // 8)), ("frames", pa.int32())])
 
-AT_ONCE = 1 << 16
+AT_ONCE = 1 << 14
 """Files whose cached rows are Python objects at a time."""
 
 _DESCRIPTION = "Looking for duplicates"
@@ -151,6 +151,8 @@ def group_files(
     hashes = np.zeros((len(paths), FRAMES, GRID * GRID // 8), dtype=np.uint8)
     seen = np.zeros((len(paths), FRAMES), dtype=bool)
     failed: dict[int, str] = {}
+    pool = pa.default_memory_pool()
+    pool.release_unused()  # what Arrow has freed counts until then, hundreds of MB of it
     for start in range(0, len(paths), AT_ONCE):
         files = [Path(path) for path in paths.slice(start, AT_ONCE).to_pylist()]
         found = store.rows(files, compute, workers=workers, description=_DESCRIPTION, progress=progress)
@@ -160,6 +162,7 @@ def group_files(
                 failed[place] = str(row)
             else:
                 hashes[place], seen[place] = _unpacked(row)
+    pool.release_unused()
     return group_hashes(hashes, seen), failed
 
 
@@ -230,7 +233,10 @@ def _links_in_band(
             break
         first, second = members[starts], members[starts + step]
         # If all frames are alike on average, some frame is: this frame is tried before all are fetched.
-        alike = np.bitwise_count(words[first, frame] ^ words[second, frame]).sum(axis=1) <= THRESHOLD * BITS
+        differing = np.zeros(len(first), dtype=np.uint16)
+        for word in range(words.shape[2]):  # one by one: all at once are the most memory of it all
+            differing += np.bitwise_count(words[first, frame, word] ^ words[second, frame, word])
+        alike = differing <= THRESHOLD * BITS
         first, second = first[alike], second[alike]
         links.append(np.column_stack([first, second])[distances(words, seen, first, second) <= THRESHOLD])
     return np.concatenate(links) if links else np.empty((0, 2), dtype=np.int64)

@@ -24,6 +24,9 @@ from datamodules.errors import InputError, UnreadableVideo
 WRITE_SECONDS = 300.0
 """Time between two writes: a killed process loses so much work, and a large table is written rarely."""
 
+BATCH = 1 << 13
+"""Stored rows that are read at a time: memory may not hold all of them."""
+
 Row = dict[str, Any]
 
 
@@ -118,11 +121,11 @@ class FileCache:
         return pa.schema([*self.schema, *stamp.items()])
 
     def _batches(self) -> Iterator[pa.Table]:
-        """Yield the stored rows of this version, some at a time: memory may not hold them all together."""
+        """Yield the stored rows of this version, some at a time."""
         try:
             with pa.parquet.ParquetFile(self.store) as stored:
                 if stored.schema_arrow.equals(self._stored):  # else written by another version
-                    for batch in stored.iter_batches():
+                    for batch in stored.iter_batches(BATCH):
                         table = pa.Table.from_batches([batch])
                         yield table.filter(pc.equal(table["version"], self.version))
         except (pa.ArrowInvalid, OSError):

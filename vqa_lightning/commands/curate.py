@@ -137,7 +137,7 @@ class Curate:
                 f"{self.scores} has scores of {len(models)} models, such as {models[0]} and {models[1]}: "
                 "they have no common scale; curate one model's."
             )
-        return table
+        return table.combine_chunks()
 
     def _curate(self, table: pa.Table) -> Curation:
         """Take the steps one after the other."""
