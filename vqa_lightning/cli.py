@@ -49,6 +49,7 @@ from vqa_lightning.commandline.words import (
     with_known_configs,
     with_newest_run,
     with_plain_videos,
+    with_shipped_scorer,
 )
 from vqa_lightning.commands.table import COMMANDS, run_command
 from vqa_lightning.training import RankingModule
@@ -104,10 +105,8 @@ class RankingCLI(LightningCLI):
         if self.subcommand == "predict":
             config.return_predictions = False  # the writer has them; a large corpus would fill the memory
         if config.ckpt_path is None and self.model_class is RankingModule:
-            teacher = ", or --model.teacher CLASS" if self.subcommand == "predict" else ""
             raise InputError(
-                f"{self.subcommand} needs a trained model: "
-                f"give --ckpt_path RUN/checkpoints/last.ckpt{teacher}."
+                f"{self.subcommand} needs a trained model: give --ckpt_path RUN/checkpoints/last.ckpt."
             )
 
     def _continue_run(self) -> None:
@@ -203,7 +202,7 @@ def main(args: Sequence[str] | None = None) -> None:
         logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(
             lambda record: "Tip:" not in record.getMessage()
         )
-        words = with_checkpoint_below(with_plain_videos(words))
+        words = with_checkpoint_below(with_plain_videos(with_shipped_scorer(words)))
         with warnings.catch_warnings(), told_once():
             # https://github.com/Lightning-AI/pytorch-lightning/issues/21900
             warnings.filterwarnings("ignore", module="lightning.pytorch.cli", category=DeprecationWarning)

@@ -24,6 +24,7 @@ from datamodules.video import Video, probe
 from datamodules.video.memory_video import MemoryVideo, memory_video
 from vqa_lightning.annotators.checkpoint_teacher import load_checkpoint
 from vqa_lightning.annotators.student import Student
+from vqa_lightning.checkpoints.scorer_file import SHIPPED
 from vqa_lightning.metrics.human_scale import HumanScale
 from vqa_lightning.training import RankingModule
 
@@ -101,7 +102,7 @@ class Scorer:
         True
 
     Args:
-        checkpoint: a .ckpt that fit wrote.
+        checkpoint: a .ckpt that fit wrote, or a scorer; by default the scorer of this package.
         device: where clips are scored; "auto": the machine's accelerator, else its CPU.
         calibration: a HumanScale fitted to this model's scores, or the file it was saved to.
         workers: processes that read clips; 0 reads in the thread that asks.
@@ -115,7 +116,7 @@ class Scorer:
 
     def __init__(
         self,
-        checkpoint: str | Path,
+        checkpoint: str | Path = SHIPPED,
         device: str | torch.device = "auto",
         calibration: HumanScale | str | Path | None = None,
         workers: int = 0,
