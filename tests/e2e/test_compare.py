@@ -124,6 +124,17 @@ def test_a_browser_sorts_and_slides_without_an_error(
     assert cuts == ["inset(0px 0px 0px 50%)", "inset(0px 0px 0px 20%)"]
 
 
+def test_a_real_clip_and_its_encode(
+    compare: Callable[..., str], clips_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = ("carphone_pristine.mp4", "carphone_distorted.mp4")
+    page = compare(*(str(clips_folder / name) for name in names))
+    rates = re.findall(r'<td class="number "\s+data-value="([\d.]+)">\d+</td>', page)
+    assert float(rates[0]) > 10 * float(rates[1]) > 0
+    assert "589 kB" in page
+    assert "7.02 kB" in page
+
+
 class TestBadInput:
     @pytest.mark.parametrize(
         ("words", "sentence"),

@@ -83,13 +83,11 @@ def svg(figure: Figure, salt: str) -> str:
         figure.savefig(stream, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     text = stream.getvalue()
     text = text[text.index("<svg") :]
-    text = re.sub(
-        r'<svg[^>]*viewBox="([^"]*)"[^>]*>', r'<svg viewBox="\1" aria-hidden="true">', text, count=1
-    )
+    # What has no fill of its own, such as a text or a black marker, would be SVG's black.
+    head = r'<svg viewBox="\1" fill="currentColor" aria-hidden="true">'
+    text = re.sub(r'<svg[^>]*viewBox="([^"]*)"[^>]*>', head, text, count=1)
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
     text = text.replace("#000000", "currentColor").replace("#b0b0b0", "currentColor")
-    # Texts have no colour of their own, and SVG's is black.
-    text = text.replace("<text ", '<text fill="currentColor" ')
     text = re.sub(r"font: [^;\"]*?(\d[\d.]*px)[^;\"]*", r"font-size: \1", text)
     return text.replace(ACCENT, "var(--accent)").replace(BAND, "var(--band)")
 
