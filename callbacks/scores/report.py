@@ -39,10 +39,26 @@ def write_page(
     Raises:
         InputError: the page cannot be written.
     """
-    text = score_page(rows, intervals, title, pictured)
+    return save_page(page, score_page(rows, intervals, title, pictured), f"{len(rows)} videos")
+
+
+def save_page(page: Path, text: str, what: str) -> str:
+    """Write a page, whole or not at all.
+
+    Args:
+        page: file to write.
+        text: HTML; what is no UTF-8, such as a file's name, is replaced.
+        what: is on it.
+
+    Returns:
+        What was written, in one line.
+
+    Raises:
+        InputError: the page cannot be written.
+    """
     with one_sentence(page), written_whole(page) as hidden:
         hidden.write_text(text, encoding="utf-8", errors="replace")
-    return f"{page}: {len(rows)} videos, {page.stat().st_size / 1e6:.1f} MB"
+    return f"{page}: {what}, {page.stat().st_size / 1e6:.1f} MB"
 
 
 def require_one(rows: Sequence[Row]) -> None:
