@@ -163,7 +163,6 @@ class TestBadInput:
                 "The suffix of --output page.pdf must be one of .html",
             ),
             (["a.mp4", "a.mp4", "--tilte", "x"], "--tilte is not a setting; the nearest is --title."),
-            (["a.mp4", "a.mp4"], "compare needs a trained model: give --ckpt_path"),
             (["a.mp4", "a.mp4", "--ckpt_path", "a.mp4"], "The checkpoint a.mp4 cannot be loaded"),
         ],
     )

@@ -21,6 +21,7 @@ from datamodules.corpus.table import all_videos
 from datamodules.errors import InputError
 from datamodules.video import Video, bitrate
 from vqa_lightning.annotators.scorer import Scorer
+from vqa_lightning.checkpoints.scorer_file import SHIPPED
 from vqa_lightning.encodes import Content, Encode
 from vqa_lightning.pages.compare_page import chance, compare_page, sized, told_bd_rate
 from vqa_lightning.pages.page import short_names
@@ -58,7 +59,7 @@ def as_lists(words: Sequence[str]) -> list[str]:
 def compare_videos(
     videos: tuple[str, ...] = (),
     ladder: tuple[str, ...] = (),
-    ckpt_path: Path | None = None,
+    ckpt_path: Path = SHIPPED,
     output: Path = Path("compare.html"),
     title: str | None = None,
     score_every: float = 1.0,
@@ -71,7 +72,7 @@ def compare_videos(
             without suffix. They stand without a name: compare A.mp4 B.mp4.
         ladder: NAME=FOLDER or NAME="GLOB" of the encodes of one content by one encoder, given twice or more
             in place of videos; each is held against the first by its BD-rate.
-        ckpt_path: a .ckpt that fit wrote.
+        ckpt_path: a .ckpt that fit wrote, or a scorer; by default the scorer of this package.
         output: page to write.
         title: of the page; null: what is compared.
         score_every: seconds between which quality is told over time.
@@ -84,7 +85,7 @@ def compare_videos(
     check_least("--pictured", pictured, 0)
     checked_page(str(output), "--output")
     groups, unmatched = _groups(videos, ladder)
-    scorer = _scorer(ckpt_path)
+    scorer = Scorer(ckpt_path)
     contents = []
     bar = Console(stderr=True)
     alone, shown = len(groups) == 1, bar.is_terminal
@@ -100,13 +101,6 @@ def compare_videos(
     _tell(contents, unmatched)
     count = sum(len(one.pairs) for one in contents)
     print(save_page(output, page, f"{count} pair{'' if count == 1 else 's'}"))
-
-
-def _scorer(ckpt_path: Path | None) -> Scorer:
-    """Return what scores."""
-    if ckpt_path is None:
-        raise InputError("compare needs a trained model: give --ckpt_path RUN/checkpoints/last.ckpt.")
-    return Scorer(ckpt_path)
 
 
 def _groups(
