@@ -16,7 +16,7 @@ from callbacks.scores.rows import Row, one_sentence
 from datamodules.errors import InputError
 from datamodules.files import written_whole
 from vqa_lightning.metrics.score_plot import plot_over_time
-from vqa_lightning.pages.score_page import score_page
+from vqa_lightning.pages.score_page import LeftOut, score_page
 
 FEW = 20
 """Largest number of videos whose scores are also printed."""
@@ -29,7 +29,12 @@ def summarise(output: Path, rows: Sequence[Row]) -> None:
 
 
 def write_page(
-    page: Path, rows: Sequence[Row], intervals: Sequence[Row], title: str, pictured: int = 200
+    page: Path,
+    rows: Sequence[Row],
+    intervals: Sequence[Row],
+    title: str,
+    pictured: int = 200,
+    left_out: LeftOut | None = None,
 ) -> str:
     """Write the page of scores, whole or not at all; the arguments are those of `score_page`.
 
@@ -39,7 +44,7 @@ def write_page(
     Raises:
         InputError: the page cannot be written.
     """
-    return save_page(page, score_page(rows, intervals, title, pictured), f"{len(rows)} videos")
+    return save_page(page, score_page(rows, intervals, title, pictured, left_out), f"{len(rows)} videos")
 
 
 def save_page(page: Path, text: str, what: str) -> str:

@@ -4,7 +4,7 @@ Imports `datamodules.video` and `datamodules.files`.
 """
 
 from datamodules.corpus.clean_sources import find_sources
-from datamodules.corpus.duplicates import find_duplicates, join_contents
+from datamodules.corpus.duplicates import find_duplicates, group_files, join_contents
 from datamodules.corpus.splits import Splits, assign_splits
 from datamodules.corpus.table import build_corpus, videos
 from datamodules.corpus.video_names import match_names
@@ -15,6 +15,7 @@ __all__ = [
     "build_corpus",
     "find_duplicates",
     "find_sources",
+    "group_files",
     "join_contents",
     "match_names",
     "videos",

@@ -20,9 +20,10 @@ from scipy.sparse.csgraph import connected_components
 from torch import Tensor
 
 from datamodules.corpus.table import measure_videos, videos
+from datamodules.errors import UnreadableVideo
 from datamodules.files import FileCache, cache_folder
 from datamodules.files.file_cache import Row
-from datamodules.video import Video, luma
+from datamodules.video import Video, luma, probe
 from datamodules.video.frame_runs import read_runs
 
 FRAMES = 8  # hashed frames of a video, in the middles of equal parts of its duration
@@ -53,6 +54,11 @@ square; the crowd is chained by neighbours."""
 HASH_VERSION = 1  # raise it when the same file would hash otherwise
 
 _SCHEMA = pa.schema([("hash", pa.binary(FRAMES * GRID * GRID // 8)), ("frames", pa.int32())])
+
+AT_ONCE = 1 << 16
+"""Files whose cached rows are Python objects at a time."""
+
+_DESCRIPTION = "Looking for duplicates"
 
 _log = logging.getLogger(__name__)
 
@@ -107,25 +113,70 @@ def find_duplicates(
     Raises:
         InputError: the cache folder cannot be written.
     """
-    store = FileCache((cache or cache_folder()) / "hashes.parquet", _SCHEMA, HASH_VERSION)
-
-    def hashed(video: Video) -> Row:
-        hashes, seen = hash_video(video)
-        return {"hash": hashes.tobytes(), "frames": int(np.packbits(seen)[0])}
-
-    rows = measure_videos(
-        corpus, store, hashed, workers=workers, description="Looking for duplicates", progress=progress
-    )
+    store = hash_store(cache or cache_folder())
+    rows = measure_videos(corpus, store, _row, workers=workers, description=_DESCRIPTION, progress=progress)
     if not rows:
         return []
-    hashes = np.frombuffer(b"".join(row["hash"] for row in rows.values()), np.uint8)
-    seen = np.unpackbits(np.array([[row["frames"]] for row in rows.values()], np.uint8), axis=1).astype(bool)
+    hashes, seen = (np.stack(parts) for parts in zip(*map(_unpacked, rows.values()), strict=True))
     groups: dict[int, list[str]] = {}
-    for video_id, label in zip(
-        rows, group_hashes(hashes.reshape(*seen.shape, -1), seen).tolist(), strict=True
-    ):
+    for video_id, label in zip(rows, group_hashes(hashes, seen).tolist(), strict=True):
         groups.setdefault(label, []).append(video_id)
     return [group for group in groups.values() if len(group) > 1]
+
+
+def group_files(
+    paths: pa.Array, *, cache: Path | None = None, workers: int | None = None, progress: bool = True
+) -> tuple[npt.NDArray[np.int32], dict[int, str]]:
+    """Group files of the same pictures, whatever corpus they are of; hashes are those of `find_duplicates`.
+
+    Args:
+        paths: (n,) text, each once.
+        cache: folder of the cache; by default the user's.
+        workers: threads; by default as many as there are cores.
+        progress: whether to show a bar on stderr while files are hashed.
+
+    Returns:
+        (n,) group numbers, equal within a group; and place -> why it could not be read, of files that are
+        groups of their own for that.
+
+    Raises:
+        InputError: the cache folder cannot be written.
+    """
+
+    def compute(path: Path) -> Row:
+        torch.set_num_threads(1)  # of this thread: videos are the parallelism
+        return _row(probe(path))
+
+    store = hash_store(cache or cache_folder())
+    hashes = np.zeros((len(paths), FRAMES, GRID * GRID // 8), dtype=np.uint8)
+    seen = np.zeros((len(paths), FRAMES), dtype=bool)
+    failed: dict[int, str] = {}
+    for start in range(0, len(paths), AT_ONCE):
+        files = [Path(path) for path in paths.slice(start, AT_ONCE).to_pylist()]
+        found = store.rows(files, compute, workers=workers, description=_DESCRIPTION, progress=progress)
+        for place, file in enumerate(files, start):
+            row = found[file]
+            if isinstance(row, UnreadableVideo):
+                failed[place] = str(row)
+            else:
+                hashes[place], seen[place] = _unpacked(row)
+    return group_hashes(hashes, seen), failed
+
+
+def hash_store(cache: Path) -> FileCache:
+    """Return where the hashes of files are kept in a cache folder."""
+    return FileCache(cache / "hashes.parquet", _SCHEMA, HASH_VERSION)
+
+
+def _row(video: Video) -> Row:
+    hashes, seen = hash_video(video)
+    return {"hash": hashes.tobytes(), "frames": int(np.packbits(seen)[0])}
+
+
+def _unpacked(row: Row) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.bool_]]:
+    """Return what `hash_video` did."""
+    hashes = np.frombuffer(row["hash"], np.uint8).reshape(FRAMES, -1)
+    return hashes, np.unpackbits(np.array([row["frames"]], np.uint8)).astype(bool)
 
 
 def group_hashes(hashes: npt.NDArray[np.uint8], seen: npt.NDArray[np.bool_]) -> npt.NDArray[np.int32]:
@@ -143,8 +194,8 @@ def group_hashes(hashes: npt.NDArray[np.uint8], seen: npt.NDArray[np.bool_]) -> 
     links = [np.empty((0, 2), dtype=np.int64)]
     for frame in range(FRAMES):
         members = np.flatnonzero(seen[:, frame])
-        bits = np.unpackbits(hashes[members, frame], axis=1).reshape(-1, GRID, GRID)
-        low = bits[:, : GRID // 2, : GRID // 2].reshape(len(members), (GRID // 2) ** 2)
+        # The first byte of each of the first eight rows of bits: (n, 64).
+        low = np.unpackbits(hashes[members, frame, : GRID : GRID // 8], axis=1)
         # Each frame's bands have other bits: the frames of a still video are all alike. Bit 0 says nothing.
         shuffled = 1 + generator.permutation(low.shape[1] - 1)
         for band in np.array_split(shuffled, low.shape[1] // BAND_BITS):

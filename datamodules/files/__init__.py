@@ -1,10 +1,22 @@
-"""Files of ours: written whole or not at all, found again in a cache, told apart by what they hold.
+"""Files of ours: whole or not at all, found again in a cache, told apart by what they hold; tables in files.
 
 Imports only `datamodules.errors`.
 """
 
 from datamodules.files.file_cache import FileCache, cache_folder
 from datamodules.files.fingerprints import file_hash, weights_hash
+from datamodules.files.tables import absolute_paths, moved_paths, read_table, write_table
 from datamodules.files.whole_files import remove_unfinished, written_whole
 
-__all__ = ["FileCache", "cache_folder", "file_hash", "remove_unfinished", "weights_hash", "written_whole"]
+__all__ = [
+    "FileCache",
+    "absolute_paths",
+    "cache_folder",
+    "file_hash",
+    "moved_paths",
+    "read_table",
+    "remove_unfinished",
+    "weights_hash",
+    "write_table",
+    "written_whole",
+]

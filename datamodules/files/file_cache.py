@@ -7,13 +7,14 @@ whole table in one step, so that a reader never sees half a table and an interru
 import os
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet
 from rich.console import Console
 from rich.progress import track
@@ -73,8 +74,8 @@ class FileCache:
         Raises:
             InputError: the cache folder cannot be written.
         """
-        known = self._read()
         stamps = {path: _stamp(path) for path in paths}
+        known = self._read({stamp.path for stamp in stamps.values() if stamp is not None})
         found: dict[Path, Row | UnreadableVideo] = {
             path: known[stamp] for path, stamp in stamps.items() if stamp is not None and stamp in known
         }
@@ -116,18 +117,24 @@ class FileCache:
         stamp = {"file": pa.string(), "size": pa.int64(), "mtime_ns": pa.int64(), "version": pa.int32()}
         return pa.schema([*self.schema, *stamp.items()])
 
-    def _read(self) -> dict[_Stamp, Row]:
+    def _batches(self) -> Iterator[pa.Table]:
+        """Yield the stored rows of this version, some at a time: memory may not hold them all together."""
         try:
-            table = pa.parquet.read_table(self.store)
+            with pa.parquet.ParquetFile(self.store) as stored:
+                if stored.schema_arrow.equals(self._stored):  # else written by another version
+                    for batch in stored.iter_batches():
+                        table = pa.Table.from_batches([batch])
+                        yield table.filter(pc.equal(table["version"], self.version))
         except (pa.ArrowInvalid, OSError):
-            return {}  # absent, or damaged from outside: every row can be computed again
-        if not table.schema.equals(self._stored):
-            return {}  # written by another version
+            return  # absent, or damaged from outside: every row can be computed again
+
+    def _read(self, files: Iterable[str]) -> dict[_Stamp, Row]:
+        """Return the stored rows of some files."""
+        wanted = pa.array(files, pa.string())
         known: dict[_Stamp, Row] = {}
-        for row in table.to_pylist():
-            stamp = _Stamp(row.pop("file"), row.pop("size"), row.pop("mtime_ns"))
-            if row.pop("version") == self.version:
-                known[stamp] = row
+        for batch in self._batches():
+            for row in batch.filter(pc.is_in(batch["file"], wanted)).drop_columns("version").to_pylist():
+                known[_Stamp(row.pop("file"), row.pop("size"), row.pop("mtime_ns"))] = row
         return known
 
     def _write(self, fresh: dict[_Stamp, Row]) -> None:
@@ -136,7 +143,7 @@ class FileCache:
         If two processes write at once, the later file may lack the other's newest rows; those are computed
         again.
         """
-        latest = {stamp.path: (stamp, row) for stamp, row in (self._read() | fresh).items()}
+        latest = {stamp.path: (stamp, row) for stamp, row in fresh.items()}
         rows = [
             row | {"file": path, "size": stamp.size, "mtime_ns": stamp.mtime_ns, "version": self.version}
             for path, (stamp, row) in latest.items()
@@ -147,7 +154,10 @@ class FileCache:
             folder.mkdir(parents=True, exist_ok=True)
             # A full disk must not fill with halves: what is unfinished goes with its folder.
             with tempfile.TemporaryDirectory(dir=folder, prefix=f".{self.store.name}.") as place:
-                pa.parquet.write_table(table, Path(place, self.store.name))
+                with pa.parquet.ParquetWriter(Path(place, self.store.name), self._stored) as written:
+                    for batch in self._batches():
+                        written.write_table(batch.filter(pc.invert(pc.is_in(batch["file"], table["file"]))))
+                    written.write_table(table)
                 os.replace(Path(place, self.store.name), self.store)
         except OSError as error:
             raise InputError(

@@ -1,4 +1,4 @@
-"""A corpus by its statistics: nine metrics of every video, and the videos whose histograms match a target.
+"""A corpus chosen by its statistics, so that nine histograms match a target, or by its scores.
 
 Imports teachers, whose measures are among the nine, and what lies below them.
 """

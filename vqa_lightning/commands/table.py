@@ -9,6 +9,7 @@ from datamodules.pairs.released import export_pairs, import_pairs
 from datamodules.selection.select_command import select_videos
 from vqa_lightning.commands.agreement import compare_models
 from vqa_lightning.commands.compare import as_lists, compare_videos
+from vqa_lightning.commands.curate import Curate
 from vqa_lightning.commands.export import export_model
 from vqa_lightning.commands.gmad import draw_gmad
 from vqa_lightning.commands.listing import print_listing
@@ -19,7 +20,8 @@ class Command(NamedTuple):
     """What a word runs, and what its --help says.
 
     Attributes:
-        run: a function, or a dictionary with a function for each of the command's own words.
+        run: a function, a dictionary with a function for each of the command's own words, or a class whose
+            instance is called, for more arguments than a function takes.
         description: one sentence.
         flags: arguments that may stand without a value, although jsonargparse wants one.
         positional: whether arguments without a default are words without a name.
@@ -56,6 +58,12 @@ COMMANDS = {
     "report": Command(
         write_report, "A page of the scores that predict wrote, in one file to open or send.", positional=True
     ),
+    "curate": Command(
+        Curate,
+        "From the scores of a corpus to a manifest of what stays, and why the rest went.",
+        flags=("--dedupe",),
+        positional=True,
+    ),
     "gmad": Command(draw_gmad, "The pairs of videos on which two score files disagree most, as a picture."),
 }
 
@@ -63,7 +71,7 @@ COMMANDS = {
 def run_command(words: Sequence[str], parser_class: type[ArgumentParser]) -> None:
     """Run the command that the first word names with the arguments that follow."""
     command = COMMANDS[words[0]]
-    auto_cli(
+    made = auto_cli(
         command.run,
         as_positional=command.positional,
         args=[f"{word}=true" if word in command.flags else word for word in command.prepared(words[1:])],
@@ -71,3 +79,5 @@ def run_command(words: Sequence[str], parser_class: type[ArgumentParser]) -> Non
         description=command.description,
         parser_class=parser_class,
     )
+    if callable(made):
+        made()

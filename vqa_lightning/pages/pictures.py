@@ -199,7 +199,9 @@ def _with_room(axes: Axes, low: Floats, high: Floats, least: float = LEAST_RANGE
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def histogram(values: Floats, edges: Floats, label: str, marks: Floats | None = None) -> str:
+def histogram(
+    values: Floats, edges: Floats, label: str, marks: Floats | None = None, others: Floats | None = None
+) -> str:
     """Return how values are distributed, as SVG.
 
     Args:
@@ -207,10 +209,13 @@ def histogram(values: Floats, edges: Floats, label: str, marks: Floats | None = 
         edges: of the bins.
         label: of the axis.
         marks: values at which a line is drawn, if any.
+        others: (m,) values of videos that are drawn paler, on top.
     """
     figure = Figure(figsize=(4.6, 2.2), layout="constrained")
     axes = figure.subplots()
-    axes.hist(values, bins=edges.tolist(), color=ACCENT, rwidth=0.92)
+    stacked = [values] if others is None else [values, others]
+    colours = [ACCENT, BAND][: len(stacked)]
+    axes.hist(stacked, bins=edges.tolist(), color=colours, rwidth=0.92, stacked=True)
     for mark in [] if marks is None else marks.tolist():
         axes.axvline(mark, color="black", linewidth=0.8, linestyle=":")
     axes.set(xlabel=label, ylabel="videos")

@@ -11,7 +11,7 @@ from datamodules.checks import is_number
 from datamodules.errors import UnreadableVideo
 from datamodules.video import Span, probe
 from vqa_lightning.pages.page import least, rendered, short_names
-from vqa_lightning.pages.pictures import frames_at, histogram, jpeg, over_time
+from vqa_lightning.pages.pictures import Floats, frames_at, histogram, jpeg, over_time
 
 Row = Mapping[str, Any]
 
@@ -63,7 +63,30 @@ class Shown:
     moments: list[Moment] = field(default_factory=list)
 
 
-def score_page(rows: Sequence[Row], seconds: Sequence[Row], title: str, pictured: int = 200) -> str:
+@dataclass(frozen=True)
+class LeftOut:
+    """What the page of a chosen part says of the rest; the page's rows are then of what stays.
+
+    Attributes:
+        kept: how many rows stay; the page may have fewer of them.
+        counts: kind of reason -> rows that went for it.
+        rows: some of those that went, with `path`, `score` and `reason`.
+        scores: of all rows that stay, and of all that went, finite.
+    """
+
+    kept: int
+    counts: Mapping[str, int]
+    rows: Sequence[Row]
+    scores: tuple[Floats, Floats]
+
+
+def score_page(
+    rows: Sequence[Row],
+    seconds: Sequence[Row],
+    title: str,
+    pictured: int = 200,
+    left_out: LeftOut | None = None,
+) -> str:
     """Return the page as HTML.
 
     Args:
@@ -71,6 +94,7 @@ def score_page(rows: Sequence[Row], seconds: Sequence[Row], title: str, pictured
         seconds: of intervals: `path`, `start`, `end`, `score` and `stderr`; empty where there are none.
         title: of the page.
         pictured: how many videos have pictures and a curve, the worst first: each weighs some 50 KB.
+        left_out: of a file of which only a part stays.
     """
     good = sorted((row for row in rows if is_number(row["score"])), key=lambda row: float(row["score"]))
     columns = [name for name in COLUMNS if any(is_number(row.get(name)) for row in good)]
@@ -101,7 +125,8 @@ def score_page(rows: Sequence[Row], seconds: Sequence[Row], title: str, pictured
             for row in rows
             if not is_number(row["score"])
         ],
-        plots=_plots(shown),
+        plots=_plots(shown) if left_out is None else _divided(left_out),
+        left_out=left_out,
         pictured=min(pictured, len(shown)),
     )
 
@@ -145,3 +170,12 @@ def _plots(videos: Sequence[Shown]) -> list[str]:
         label = "percentile of the training corpus"
         found.append(histogram(ranks[np.isfinite(ranks)], np.linspace(0, 100, 11), label))
     return found
+
+
+def _divided(left_out: LeftOut) -> list[str]:
+    """Return how the scores of what stays and of what went are distributed."""
+    values = np.concatenate(left_out.scores)
+    if len(values) < 2:
+        return []
+    edges = np.histogram_bin_edges(values, bins=30)
+    return [histogram(left_out.scores[0], edges, "score", others=left_out.scores[1])]

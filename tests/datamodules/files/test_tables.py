@@ -1,0 +1,63 @@
+"""Tables in files: what is written is read again, and a path is one text however it is written."""
+
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from datamodules.errors import InputError
+from datamodules.files import absolute_paths, moved_paths, read_table, write_table
+
+ODD = ['a "b", <i>\n.mp4', "ü, 'c'.mp4", "007", "", " d"]
+
+
+@pytest.mark.parametrize("name", ["t.csv", "t.parquet"])
+def test_texts_are_read_as_they_were_written(tmp_path: Path, name: str) -> None:
+    table = pa.table({"path": ODD, "nan": ["nan", "NA", "null", "1e3", "x"]})
+    write_table(tmp_path / name, table)
+    found = read_table(tmp_path / name).to_pydict()
+    empty = None if name == "t.csv" else ""
+    assert found == {"path": [path or empty for path in ODD], "nan": table["nan"].to_pylist()}
+    assert [file.name for file in tmp_path.iterdir()] == [name]
+
+
+def test_a_folder_of_parts_is_one_table(tmp_path: Path) -> None:
+    for part in "ab":
+        write_table(tmp_path / f"part-{part}.parquet", pa.table({"path": [part]}))
+    assert read_table(tmp_path)["path"].to_pylist() == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("name", "data"),
+    [
+        ("a.csv", b""),
+        ("a.csv", b"path,score\na\n"),
+        ("a.csv", b"path,path\na,b\n"),
+        ("a.csv", b"path\n\xff\n"),
+        ("a.jsonl", b"{"),
+        ("a.parquet", b"path\n"),
+        ("b.csv", None),
+    ],
+)
+def test_what_is_no_table_is_one_sentence(tmp_path: Path, name: str, data: bytes | None) -> None:
+    if data is not None:
+        (tmp_path / name).write_bytes(data)
+    with pytest.raises(InputError, match=name) as told:
+        read_table(tmp_path / name)
+    assert "\n" not in str(told.value)
+
+
+def test_a_place_that_is_taken_is_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").mkdir()
+    with pytest.raises(InputError, match="cannot be written"):
+        write_table(tmp_path / "t.csv", pa.table({"path": ["a"]}))
+    assert [file.name for file in tmp_path.iterdir()] == ["t.csv"]
+
+
+def test_paths_seen_from_elsewhere_are_the_same_files(tmp_path: Path) -> None:
+    paths = pa.chunked_array([["a/b.mp4", "../c.mp4", "./d//e.mp4", "/f.mp4", "s3://g//h.mp4"]])
+    moved = moved_paths(paths, "../here")
+    assert absolute_paths(moved, tmp_path / "there").equals(absolute_paths(paths, tmp_path / "here"))
+    assert moved.to_pylist()[3:] == ["/f.mp4", "s3://g//h.mp4"]
+    found = absolute_paths(pa.chunked_array([["x/../../y/./../z.mp4", "../z.mp4"]]), tmp_path)
+    assert set(found.to_pylist()) == {str(tmp_path.parent / "z.mp4")}
