@@ -3,7 +3,7 @@
 import base64
 import re
 from collections.abc import Sequence
-from io import StringIO
+from io import BytesIO, StringIO
 from typing import NamedTuple
 
 import numpy as np
@@ -12,8 +12,8 @@ from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator, ScalarFormatter
+from PIL import Image
 from torch import Tensor
-from torchvision.io import encode_jpeg
 from torchvision.transforms.v2.functional import resize
 
 from datamodules.video import Sampling, Span, Video
@@ -67,8 +67,9 @@ def jpeg(frame: Tensor, quality: int = QUALITY) -> str:
         >>> jpeg(torch.zeros(3, 8, 8, dtype=torch.uint8))[:23]
         'data:image/jpeg;base64,'
     """
-    data = encode_jpeg(frame.cpu(), quality=quality).numpy().tobytes()
-    return f"data:image/jpeg;base64,{base64.b64encode(data).decode()}"
+    stream = BytesIO()
+    Image.fromarray(frame.cpu().movedim(0, -1).contiguous().numpy()).save(stream, "JPEG", quality=quality)
+    return f"data:image/jpeg;base64,{base64.b64encode(stream.getvalue()).decode()}"
 
 
 def svg(figure: Figure, salt: str) -> str:
