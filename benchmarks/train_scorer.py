@@ -33,7 +33,6 @@ from weak_to_strong import beside, read, write_csv
 from weak_to_strong_judging import Floats, Judge
 from weak_to_strong_trainings import counts
 
-from datamodules.corpus.smaller_copies import smaller_copies
 from datamodules.files import cache_folder
 from datamodules.procedural import VERSION, write_corpus
 from datamodules.procedural.corpus import MANIFEST, REFERENCES
@@ -55,10 +54,7 @@ REPORTED = 8
 
 
 def write_manifests(root: Path, clips: list[Source]) -> None:
-    """Write the corpus and the sources of reference labels: the embedded corpus and the clips.
-
-    Large clips are sources twice, as they are and at half the size or less, which is cleaner.
-    """
+    """Write the corpus and the sources of reference labels: the embedded corpus and the clips."""
     embedded = cache_folder() / f"embedded-{VERSION}"
     write_corpus(embedded, EMBEDDED_CONTENTS)
     rendered = read(embedded / MANIFEST)
@@ -69,13 +65,7 @@ def write_manifests(root: Path, clips: list[Source]) -> None:
     ]
     root.mkdir(parents=True, exist_ok=True)
     write_csv(root / "videos.csv", [*(row for row in rendered if row not in reported[REPORTED:]), *real])
-    copies = smaller_copies([clip.video for clip in clips], root.parent / "smaller")
-    smaller = [
-        {"path": copies[clip.video.video_id].path, "content": clip.name, "split": "train"}
-        for clip in clips
-        if copies[clip.video.video_id] is not clip.video
-    ]
-    write_csv(root / "references.csv", [*read(embedded / REFERENCES), *real, *smaller])
+    write_csv(root / "references.csv", [*read(embedded / REFERENCES), *real])
 
 
 def trained(root: Path, clips: list[Source]) -> Path:

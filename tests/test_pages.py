@@ -21,14 +21,18 @@ from vqa_lightning.annotators.teacher_module import TeacherModule
 from vqa_lightning.training import RankingModule
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 ROOTS: dict[str, list[type]] = {
     "data": [RoundDataModule, VideoDataModule, BenchmarkDataModule],
     "model": [RankingModule, TeacherModule],
 }
 OTHERS = ("class_path", "help", "init_args")
 """What the command line itself adds to every class."""
-CONFIGS = re.findall(r"```yaml\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+CONFIGS = [
+    config
+    for name in ("people", "settings", "own_labels")
+    for config in re.findall(r"```yaml\n(.*?)```", (ROOT / "docs" / f"{name}.md").read_text(), re.DOTALL)
+]
 
 
 def parts(hint: Any) -> Iterator[Any]:
