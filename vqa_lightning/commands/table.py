@@ -44,7 +44,7 @@ COMMANDS = {
     "select": Command(select_videos, "From a pool of videos to a manifest of those that are like a target."),
     "export": Command(
         export_model,
-        "A trained model as a PEFT adapter, or as plain weights for from_pretrained.",
+        "A trained model as a PEFT adapter, as plain weights for from_pretrained, or as a scorer in ONNX.",
         flags=("--merge",),
     ),
     "compare": Command(

@@ -12,6 +12,7 @@ from vqa_lightning import Scorer
 from vqa_lightning.annotators.checkpoint_teacher import Checkpoint
 from vqa_lightning.checkpoints.resumable import read_checkpoint
 from vqa_lightning.checkpoints.scorer_file import SHIPPED, write_scorer
+from vqa_lightning.commands.export import export_model
 
 
 @pytest.fixture
@@ -54,6 +55,13 @@ class TestScorerFile:
             beside.write_text("[]" if damage == "other" else "")
         with pytest.raises(InputError, match=r"tiny\.safetensors cannot be read with tiny\.json beside it"):
             Scorer(scorer)
+
+    def test_is_what_export_writes(self, scorer: Path, tiny_checkpoint: Path, tmp_path: Path) -> None:
+        output = tmp_path / "again.safetensors"
+        export_model(output, tiny_checkpoint, format="scorer")
+        assert output.read_bytes() == scorer.read_bytes()
+        with pytest.raises(InputError, match=r"^--output must be a file \.safetensors that does not exist"):
+            export_model(output, tiny_checkpoint, format="scorer")
 
     def test_goes_nowhere_else(self, tiny_checkpoint: Path, tmp_path: Path) -> None:
         with pytest.raises(InputError, match=r"must end in \.safetensors; got .*tiny\.bin"):
