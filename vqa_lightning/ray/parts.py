@@ -5,9 +5,9 @@ counts only where its video does.
 """
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -40,22 +40,28 @@ class Folder:
         self.schema = schema.with_metadata({_SETTINGS: json.dumps(dict(settings), sort_keys=True)})
         self._files, self._root = open_place(self.place, "--output")
 
-    def names(self) -> list[str]:
-        """Return the names of the parts; what a killed command was writing is removed.
+    def open(self) -> None:
+        """Make the folder, and remove what a killed command was writing.
 
         Raises:
             InputError: the place is a file, or cannot be written to.
         """
-        with one_sentence(Path(self.place)):
+        with one_sentence(self.place):
             self._files.makedirs(self._root, exist_ok=True)
-            self._files.invalidate_cache()
-            for unfinished in self._files.glob(f"{self._root}/.part-*{_TEMPORARY}"):
-                self._files.rm(unfinished)
+            for name in self._listed():
+                if name.startswith(".part-") and name.endswith(_TEMPORARY):
+                    self._files.rm(f"{self._root}/{name}")
             probe = f"{self._root}/.part-probe{_TEMPORARY}"
             self._files.pipe_file(probe, b"")
             self._files.rm(probe)
-        found = self._files.glob(f"{self._root}/part-*.parquet")
-        return sorted(path.rpartition("/")[2] for path in found)
+
+    def names(self) -> list[str]:
+        """Return the names of the parts, in order."""
+        return sorted(name for name in self._listed() if re.fullmatch(r"part-\d+\.parquet", name))
+
+    def _listed(self) -> list[str]:
+        self._files.invalidate_cache()
+        return [path.rpartition("/")[2] for path in self._files.ls(self._root, detail=False)]
 
     def read(self, name: str, columns: Sequence[str] | None = None) -> pa.Table:
         """Return a part.
@@ -93,7 +99,7 @@ class Folder:
             InputError: it cannot be written.
         """
         hidden, path = f"{self._root}/.{name}{_TEMPORARY}", f"{self._root}/{name}"
-        with one_sentence(Path(self.place, name)):
+        with one_sentence(f"{self.place}/{name}"):
             if not table.num_rows:
                 if self._files.exists(path):
                     self._files.rm(path)
@@ -139,6 +145,7 @@ class ScoreParts:
         Raises:
             InputError: the folder is of another model or of other settings, or cannot be written to.
         """
+        self.scores.open()
         names = self.scores.names()
         scored = []
         for name in names:
@@ -151,11 +158,11 @@ class ScoreParts:
         self.scored = pa.chunked_array(scored, pa.string())
         if self.seconds is not None:
             self._drop_intervals(self.seconds)
-        last = max(map(_number, names), default=-1)
-        self._next = last + 1
+        self._next = 1 + max((int(re.sub(r"\D", "", name)) for name in names), default=-1)
 
     def _drop_intervals(self, seconds: Folder) -> None:
         """Drop the intervals of videos that do not stand in the part of the same name."""
+        seconds.open()
         names = set(self.scores.names())
         for name in seconds.names():
             part = seconds.read(name)
@@ -175,8 +182,3 @@ class ScoreParts:
         if self.seconds is not None:
             self.seconds.write(name, pa.Table.from_pylist(list(intervals), self.seconds.schema))
         self.scores.write(name, pa.Table.from_pylist(list(rows), self.scores.schema))
-
-
-def _number(name: str) -> int:
-    digits = name.removeprefix("part-").removesuffix(".parquet")
-    return int(digits) if digits.isdigit() else -1
