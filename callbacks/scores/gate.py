@@ -100,6 +100,15 @@ class Gate:
         """Whether there is anything to hold."""
         return bool(self.limits) or self.baseline is not None
 
+    def check_output(self, output: Path) -> None:
+        """Refuse a baseline that the command would write over.
+
+        Raises:
+            InputError: the baseline is the output.
+        """
+        if self.baseline is not None and Path(self.baseline).resolve() == output.resolve():
+            raise InputError(f"--baseline {self.baseline} is the --output: name another output.")
+
     def check_baseline(self, model: str, pool: Pool | None) -> None:
         """Refuse a baseline whose scores are of another scale.
 

@@ -22,7 +22,7 @@ FEW = 20
 """Largest number of videos whose scores are also printed."""
 
 
-def summarise(output: Path, rows: Sequence[Row]) -> None:
+def summarise(output: Path | str, rows: Sequence[Row]) -> None:
     """Print how many videos were scored."""
     failed = [row for row in rows if row["status"] == "error"]
     rank_zero_info(f"{output}: {len(rows) - len(failed)} videos scored, {len(failed)} unreadable")
@@ -77,7 +77,9 @@ def require_one(rows: Sequence[Row]) -> None:
 
 
 def print_scores(rows: Sequence[Row]) -> None:
-    """Print each video's score with a bar from 0 to 100, or the reason why it has no score."""
+    """Print each video's score with a bar from 0 to 100, or why it has none; of more than FEW, nothing."""
+    if len(rows) > FEW:
+        return
     numbers = {"score": ("score", ".1f"), "±": ("stderr", ".1f")}
     if "calibrated" in rows[0]:
         numbers["calibrated"] = ("calibrated", ".2f")

@@ -128,8 +128,8 @@ def json_lines(rows: Iterable[Row]) -> str:
 
 
 @contextmanager
-def one_sentence(file: Path) -> Iterator[None]:
-    """Turn the system's message while a file is written into an InputError that names the file."""
+def one_sentence(file: Path | str) -> Iterator[None]:
+    """Turn the system's message while a file or URL is written into an InputError that names it."""
     try:
         yield
     except OSError as error:

@@ -40,7 +40,7 @@ def export_model(
     """Write a trained model for transformers, its adapters for peft, or a scorer to give away.
 
     Args:
-        output: the folder to write, which is empty or does not exist; for a scorer a file that does not exist.
+        output: the folder to write, which is empty or does not exist; for a scorer a file that is not there.
         ckpt_path: a .ckpt that fit wrote, or a scorer; by default the scorer of this package.
         merge: add adapters to the weights that they adapt and write the whole model. A model that was
             trained otherwise, and a scorer for onnx, is always written as a whole.
