@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from datamodules.checks import check_least
 from datamodules.errors import InputError
+from vqa_lightning.checkpoints.scorer_file import SHIPPED
 from vqa_lightning.ray.sent_model import SentModel
 from vqa_lightning.ray.stages import ClipReader, ClipScorer
 
@@ -73,7 +74,7 @@ class Stages:
 
 def score(
     dataset: "Dataset",
-    checkpoint: str | Path,
+    checkpoint: str | Path = SHIPPED,
     *,
     score_every: float | None = None,
     batch_size: int = 8,
@@ -88,7 +89,7 @@ def score(
     Args:
         dataset: with a column `path`: local files that every machine sees, or URLs that fsspec knows. A task
             reads a block, so that many small blocks are shared out better than a few large ones.
-        checkpoint: a .ckpt that fit wrote, on this machine.
+        checkpoint: a .ckpt that fit wrote, or a scorer, on this machine; by default the package's scorer.
         score_every: seconds; each interval of this length of every video is scored, too.
         batch_size: videos or intervals that an actor gets at a time; of whole frames one.
         readers: most tasks that read at a time; None: as many as there are cores to spare.
@@ -105,7 +106,7 @@ def score(
     Example:
         >>> import ray  # doctest: +SKIP
         >>> manifest = ray.data.read_parquet("s3://bucket/manifest.parquet")  # doctest: +SKIP
-        >>> scores = score(manifest, "last.ckpt")  # doctest: +SKIP
+        >>> scores = score(manifest)  # doctest: +SKIP
         >>> scores.write_parquet("s3://bucket/scores")  # doctest: +SKIP
     """
     require_ray()

@@ -11,9 +11,8 @@ from vqa_lightning.annotators.checkpoint_teacher import load_checkpoint
 from vqa_lightning.annotators.scorer import model_name
 from vqa_lightning.checkpoints.resumable import BASE
 from vqa_lightning.checkpoints.resuming import check_checkpoint
+from vqa_lightning.checkpoints.scorer_file import SUFFIX
 from vqa_lightning.training import RankingModule
-
-_LAST = "last.ckpt"
 
 
 @dataclass(frozen=True)
@@ -25,7 +24,7 @@ class SentModel:
         sampling: how the model wants its clips.
         draws: clips of a request.
         settings: the model's hyper-parameters; None: those that the checkpoint remembers.
-        files: name -> content.
+        files: name -> content, the checkpoint first.
     """
 
     name: str
@@ -41,14 +40,17 @@ class SentModel:
         """Return a checkpoint ready to be sent, and the model that it holds.
 
         Args:
-            checkpoint: a .ckpt that fit wrote.
+            checkpoint: a .ckpt that fit wrote, or a scorer.
             settings: of the model, in the place of those that the checkpoint remembers.
 
         Raises:
             InputError: the checkpoint cannot be read.
         """
         module = load_checkpoint(checkpoint, settings)
-        files = {_LAST: checkpoint.read_bytes()}
+        files = {checkpoint.name: checkpoint.read_bytes()}
+        if checkpoint.suffix == SUFFIX:
+            beside = checkpoint.with_suffix(".json")
+            files[beside.name] = beside.read_bytes()
         if base := check_checkpoint(checkpoint).get("base"):
             places = [folder / BASE for folder in (checkpoint.parent, Path(base["folder"]))]
             files[BASE] = next(place for place in places if place.is_file()).read_bytes()
@@ -60,4 +62,4 @@ class SentModel:
         with TemporaryDirectory() as folder:
             for name, content in self.files.items():
                 Path(folder, name).write_bytes(content)
-            return load_checkpoint(Path(folder, _LAST), self.settings)
+            return load_checkpoint(Path(folder, next(iter(self.files))), self.settings)
