@@ -68,6 +68,16 @@ def test_settings_are_there(page: Path) -> None:
     assert not missing
 
 
+def test_the_image_is_made_and_run_by_the_words_of_the_readme() -> None:
+    fit, test = re.findall(r"^python3 -m venv .*$", PAGES[0].read_text(), re.MULTILINE)
+    image = (ROOT / "Dockerfile").read_text()
+    *set_up, run = test.split(" && ")
+    assert f"RUN {' && '.join(set_up)}\n" in image.replace("--no-cache-dir ", "")
+    assert f"docker run vqa-lightning {run}\n" in image
+    (words,) = re.findall(r"^CMD (.*)$", image, re.MULTILINE)
+    assert " ".join(yaml.safe_load(words)) == fit.split(" && ")[-1]
+
+
 class Parsed(LightningCLI):
     """The parser, with nothing made of what it read."""
 

@@ -295,7 +295,7 @@ class Scorer:
                 source = torch.full_like(difference, SOURCES.index("teacher"), dtype=torch.long)
                 levels = module.pointwise_loss.log_levels(difference, source).exp()
                 found.append(torch.cat([levels, levels.flip(-1)]))
-        forward, backward = torch.stack(found).double().mean(dim=0).tolist()
+        forward, backward = torch.stack(found).cpu().double().mean(dim=0).tolist()
         return forward, backward
 
 

@@ -119,8 +119,8 @@ def scoring_rule(module: RankingModule) -> Mapping[str, Any]:
         corpus's `quantiles` from 0 to 100 %, null where they are not known.
     """
     sampling = module.score_sampling
-    _, deviation, factor, floor = module.scale.double().tolist()
-    quantiles = module.quantiles.double().tolist()
+    _, deviation, factor, floor = module.scale.cpu().double().tolist()
+    quantiles = module.quantiles.cpu().double().tolist()
     return {
         "model": model_name(module),
         "segments": sampling.segments,

@@ -100,7 +100,7 @@ class ScoringModule(ResumableModule):
         deviation = max(float(raw.std()), 1e-6)
         self.scale.copy_(torch.tensor([float(raw.mean()), deviation, *errors]))
         published = 50 + 10 * (raw - raw.mean()) / deviation
-        self.quantiles.copy_(torch.from_numpy(np.quantile(published, np.linspace(0, 1, 101))))
+        self.quantiles.copy_(torch.from_numpy(np.quantile(published, np.linspace(0, 1, 101))).float())
         self.scale_current = True
 
     @torch.no_grad()
@@ -189,7 +189,7 @@ class ScoringModule(ResumableModule):
         Returns:
             The same shape, 0 to 100; NaN for NaN, and from checkpoints that were saved without the corpus.
         """
-        known = self.quantiles.double().cpu().numpy()
+        known = self.quantiles.cpu().double().numpy()
         found: npt.NDArray[np.float64] = np.interp(scores, known, np.linspace(0, 100, len(known)))
         return np.where(np.isnan(scores) | (known[0] == known[-1]), np.nan, found)
 
