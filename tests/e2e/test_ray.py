@@ -47,7 +47,7 @@ def in_file(file: Path) -> list[dict[str, Any]]:
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[None]:
     """A cluster of two cores, to which this process is connected."""
-    ray.init(num_cpus=2, log_to_driver=False, logging_level="ERROR", **STORE)
+    ray.init("local", num_cpus=2, log_to_driver=False, logging_level="ERROR", **STORE)
     yield
     ray.shutdown()
 
