@@ -22,7 +22,7 @@ from experiment import arguments, table
 from rich.console import Console
 
 from callbacks.scores.table import SCHEMA
-from datamodules.corpus.duplicates import FRAMES, HASH_VERSION, hash_store
+from datamodules.corpus.duplicates import AT_ONCE, FRAMES, HASH_VERSION, hash_store
 from datamodules.files import write_table
 
 CONTENT = 10
@@ -83,7 +83,7 @@ def write_inputs(folder: Path, count: int) -> None:
         "version": pa.array(np.full(count, HASH_VERSION), pa.int32()),
     }
     store.store.parent.mkdir(parents=True)
-    pq.write_table(pa.table(columns), store.store)
+    pq.write_table(pa.table(columns), store.store, row_group_size=AT_ONCE)
 
 
 def run(folder: Path, *words: str) -> tuple[float, float, str]:
@@ -126,6 +126,7 @@ def main() -> None:
                 seconds, peak, told = run(folder, "curate", *words, *rule)
                 kept = next(line for line in told.splitlines() if line.startswith("kept.")).split()[1]
                 report.add_row(f"{count}", way, kept, f"{seconds:.1f}", f"{peak:.0f}")
+                print(f"{count} rows, {way}: {seconds:.1f} s", flush=True)
     Console().print(report)
 
 

@@ -199,7 +199,7 @@ def group_hashes(hashes: npt.NDArray[np.uint8], seen: npt.NDArray[np.bool_]) -> 
         # Each frame's bands have other bits: the frames of a still video are all alike. Bit 0 says nothing.
         shuffled = 1 + generator.permutation(low.shape[1] - 1)
         for band in np.array_split(shuffled, low.shape[1] // BAND_BITS):
-            keys = low[:, band] @ (1 << np.arange(len(band)))
+            keys = np.ascontiguousarray(np.packbits(low[:, band], axis=1)).view(np.uint16)[:, 0]
             links.append(_links_in_band(keys, members, frame, words, seen))
     return _connected(np.concatenate(links), len(hashes))
 
@@ -212,7 +212,7 @@ def _connected(links: npt.NDArray[np.int64], count: int) -> npt.NDArray[np.int32
 
 
 def _links_in_band(
-    keys: npt.NDArray[np.int64],
+    keys: npt.NDArray[np.uint16],
     members: npt.NDArray[np.int64],
     frame: int,
     words: npt.NDArray[np.uint64],
