@@ -69,7 +69,7 @@ def test_settings_are_there(page: Path) -> None:
 
 
 def test_the_image_is_made_and_run_by_the_words_of_the_readme() -> None:
-    fit, test = re.findall(r"^python3 -m venv .*$", PAGES[0].read_text(), re.MULTILINE)
+    _, fit, test = re.findall(r"^python3 -m venv .*$", PAGES[0].read_text(), re.MULTILINE)
     image = (ROOT / "Dockerfile").read_text()
     *set_up, run = test.split(" && ")
     assert f"RUN {' && '.join(set_up)}\n" in image.replace("--no-cache-dir ", "")

@@ -237,7 +237,7 @@ class Scorer:
                 with self._lock:
                     raw[place] = module.rate_video(item.frames.to(self.device))
         by_span = raw.view(len(videos), len(spans), -1).transpose(0, 1)
-        found = [part.double().numpy() for part in module.t_scores_together(by_span)]
+        found = [part.cpu().double().numpy() for part in module.t_scores_together(by_span)]
         (scores, *over_time), (covariance, *covariances) = found
         return EncodeScores(
             tuple(errors),

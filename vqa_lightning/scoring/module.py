@@ -169,7 +169,8 @@ class ScoringModule(ResumableModule):
         """
         scores, _ = self.published(raw.mean(dim=-1), raw.new_zeros(()))
         _, deviation, factor, floor = self.scale.cpu().double()
-        apart = raw.double() - raw.double().mean(dim=-1, keepdim=True)
+        raw = raw.cpu().double()
+        apart = raw - raw.mean(dim=-1, keepdim=True)
         count = raw.shape[-1]
         shared = factor**2 * apart @ apart.mT / (count * (count - 1))
         own = floor**2 * torch.eye(raw.shape[-2], dtype=shared.dtype)
