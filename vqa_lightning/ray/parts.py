@@ -73,7 +73,8 @@ class Folder:
         try:
             with self._files.open(f"{self._root}/{name}", "rb") as file, pq.ParquetFile(file) as part:
                 written = part.schema_arrow
-                table = part.read(columns)
+                # Arrow's threads would let go of Python's bytes when Python may have ended: a crash.
+                table = part.read(columns, use_threads=False)
         except (pa.ArrowInvalid, pa.ArrowKeyError, OSError) as error:
             raise InputError(f"{self.place}/{name} is no part of scores: {remedy}") from error
         if not written.equals(self.schema, check_metadata=True):
