@@ -25,7 +25,7 @@ rows of which a run has ended, with the number of seeds. `--page` puts them betw
 import argparse
 import csv
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -69,10 +69,10 @@ def write_manifests(root: Path, rows: Sequence[Row], real: Mapping[str, Path], h
     """
     embedded = cache_folder() / f"embedded-{VERSION}"
     write_corpus(embedded, EMBEDDED_CONTENTS)
-    rendered = _read(embedded / MANIFEST)
+    rendered = read(embedded / MANIFEST)
     reported = [row for row in rendered if row["split"] == "report"]
     rendered = [row for row in rendered if row not in reported[REPORTED:]]
-    references = _read(embedded / REFERENCES)
+    references = read(embedded / REFERENCES)
     learnt = {row.clip for row in rows if half is not None and fold_of(row.repo, 2) == half}
     added = [
         {"path": str(real[name].resolve()), "content": name, "split": "train"} for name in sorted(learnt)
@@ -87,13 +87,19 @@ def write_manifests(root: Path, rows: Sequence[Row], real: Mapping[str, Path], h
     }
     root.mkdir(parents=True, exist_ok=True)
     for name, some in found.items():
-        with (root / f"{name}.csv").open("w", newline="") as stream:
-            table = csv.DictWriter(stream, ("path", "content", "split"), extrasaction="ignore")
-            table.writeheader()
-            table.writerows(some)
+        write_csv(root / f"{name}.csv", some)
 
 
-def _read(manifest: Path) -> list[dict[str, str]]:
+def write_csv(file: Path, rows: Iterable[Mapping[str, str]]) -> None:
+    """Write a manifest that has splits."""
+    with file.open("w", newline="") as stream:
+        table = csv.DictWriter(stream, ("path", "content", "split"), extrasaction="ignore")
+        table.writeheader()
+        table.writerows(rows)
+
+
+def read(manifest: Path) -> list[dict[str, str]]:
+    """Return the rows of a manifest, with whole paths."""
     with manifest.open(newline="") as stream:
         rows = list(csv.DictReader(stream))
     return [{**row, "path": str((manifest.parent / row["path"]).resolve())} for row in rows]

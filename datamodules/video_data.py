@@ -7,7 +7,7 @@ batch the first would only wait for the last.
 import math
 from collections.abc import Callable, Sequence, Set
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import pyarrow as pa
 import torch
@@ -15,10 +15,11 @@ from lightning.fabric.utilities.data import suggested_max_num_workers
 from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader
 
-from datamodules.batches import VideoBatch
+from datamodules.batches import PairBatch, VideoBatch
 from datamodules.batches.video_batch import collate_videos
 from datamodules.corpus import build_corpus
 from datamodules.corpus.table import all_videos
+from datamodules.devices import for_device
 from datamodules.errors import InputError
 from datamodules.labels import ClipDataset, Request
 from datamodules.teachers import Teacher
@@ -37,9 +38,10 @@ class VideoDataModule(LightningDataModule):
         workers: processes that read clips; 0 reads in the main process; null: as many as the machine has
             cores to spare.
         score_every: seconds; prediction then also scores each interval of this length of every video.
+        reader: what decodes files. TorchCodec is refused: its frames are not those that models have seen.
 
     Raises:
-        InputError: `score_every` is not above 0 or not finite.
+        InputError: `score_every` is not above 0 or not finite, or the reader is refused.
     """
 
     corpus: pa.Table
@@ -56,8 +58,14 @@ class VideoDataModule(LightningDataModule):
         batch_size: int = 8,
         workers: int | None = None,
         score_every: float | None = None,
+        reader: Literal["pyav", "torchcodec"] = "pyav",
     ) -> None:
         super().__init__()
+        if reader == "torchcodec":
+            raise InputError(
+                "data.reader must be pyav; got torchcodec: TorchCodec does not interpolate chroma on the way "
+                "to RGB, and its frames differ by up to 50 of 255 (benchmarks/readers.py)."
+            )
         if score_every is not None and not 0 < score_every < math.inf:
             raise InputError(f"data.score_every must be seconds above 0, or null; got {score_every}.")
         self.videos = videos
@@ -174,11 +182,13 @@ class VideoDataModule(LightningDataModule):
         )
 
     def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
-        """Move tensors only; a teacher moves its own clips, a few at a time."""
+        """Move tensors only, seconds as the device has them; a teacher moves its own, a few at a time."""
         if isinstance(batch, VideoBatch):
             return batch._replace(clips=[clips.to(device, non_blocking=True) for clips in batch.clips])
         if self.teacher is not None:
             return batch
+        if isinstance(batch, PairBatch):
+            batch = batch._replace(times=for_device(batch.times, device))
         return super().transfer_batch_to_device(batch, device, dataloader_idx)
 
 

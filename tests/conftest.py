@@ -1,7 +1,9 @@
 """Material for all tests: real clips where there are some, small corpora, and untrained weights."""
 
 import os
+import re
 import shutil
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -126,3 +128,28 @@ def save_checkpoint() -> Callable[..., Path]:
 def tiny_checkpoint(save_checkpoint: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Untrained weights that score pointwise."""
     return save_checkpoint(tmp_path_factory.mktemp("tiny") / "last.ckpt")
+
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+
+
+@pytest.fixture
+def in_browser(tmp_path: Path) -> Callable[[str, str], str]:
+    """Runs a script behind a page in a headless browser, where nothing may be said on the console.
+
+    Returns the title that the script gives the page.
+    """
+    if CHROMIUM is None:
+        pytest.skip("needs chromium")
+
+    def run(page: str, script: str) -> str:
+        file = tmp_path / "in_browser.html"
+        file.write_text(page.replace("</html>", f"<script>{script}</script></html>"))
+        words = ["--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr", "--dump-dom"]
+        command = [str(CHROMIUM), *words, f"--user-data-dir={tmp_path / 'profile'}", file.as_uri()]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+        assert "CONSOLE" not in done.stderr
+        (title,) = re.findall(r"<title>(.*?)</title>", done.stdout)
+        return str(title)
+
+    return run

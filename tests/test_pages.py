@@ -21,14 +21,18 @@ from vqa_lightning.annotators.teacher_module import TeacherModule
 from vqa_lightning.training import RankingModule
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 ROOTS: dict[str, list[type]] = {
     "data": [RoundDataModule, VideoDataModule, BenchmarkDataModule],
     "model": [RankingModule, TeacherModule],
 }
 OTHERS = ("class_path", "help", "init_args")
 """What the command line itself adds to every class."""
-CONFIGS = re.findall(r"```yaml\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+CONFIGS = [
+    config
+    for name in ("people", "settings", "own_labels")
+    for config in re.findall(r"```yaml\n(.*?)```", (ROOT / "docs" / f"{name}.md").read_text(), re.DOTALL)
+]
 
 
 def parts(hint: Any) -> Iterator[Any]:
@@ -62,6 +66,16 @@ def test_settings_are_there(page: Path) -> None:
         if not found:
             missing.append(name)
     assert not missing
+
+
+def test_the_image_is_made_and_run_by_the_words_of_the_readme() -> None:
+    _, fit, test = re.findall(r"^python3 -m venv .*$", PAGES[0].read_text(), re.MULTILINE)
+    image = (ROOT / "Dockerfile").read_text()
+    *set_up, run = test.split(" && ")
+    assert f"RUN {' && '.join(set_up)}\n" in image.replace("--no-cache-dir ", "")
+    assert f"docker run vqa-lightning {run}\n" in image
+    (words,) = re.findall(r"^CMD (.*)$", image, re.MULTILINE)
+    assert " ".join(yaml.safe_load(words)) == fit.split(" && ")[-1]
 
 
 class Parsed(LightningCLI):

@@ -25,6 +25,7 @@ from callbacks.runs.folder import CONFIG, run_config
 from callbacks.runs.terminal import with_terminal
 from callbacks.scores import BenchmarkReport, LabelWriter, ScoreWriter
 from callbacks.scores.benchmark_report import FOLDER
+from callbacks.scores.columns import Columns
 from callbacks.scores.gate import EXIT_CODE, Gate, GateClosed
 from datamodules.benchmark_data import BenchmarkDataModule
 from datamodules.errors import InputError
@@ -49,8 +50,11 @@ from vqa_lightning.commandline.words import (
     with_known_configs,
     with_newest_run,
     with_plain_videos,
+    with_shipped_scorer,
 )
 from vqa_lightning.commands.table import COMMANDS, run_command
+from vqa_lightning.ray.engine import RayPrediction
+from vqa_lightning.ray.settings import stages_of
 from vqa_lightning.training import RankingModule
 
 
@@ -90,6 +94,10 @@ class RankingCLI(LightningCLI):
         self.run = Path(config.trainer.default_root_dir or ".") / "runs" / run_name(config.config)
         self.version: str | None = None
         self.save_config_kwargs = {"force": config.force}
+        self.on_ray = config.engine == "ray"
+        if self.on_ray and (self.subcommand != "predict" or self.model_class is TeacherModule):
+            what = "--model.teacher" if self.subcommand == "predict" else self.subcommand
+            raise InputError(f"--engine ray does not go with {what}: it is for predict with --ckpt_path.")
         if config.ckpt_path is not None:
             if self.model_class is TeacherModule:
                 raise InputError(
@@ -104,10 +112,8 @@ class RankingCLI(LightningCLI):
         if self.subcommand == "predict":
             config.return_predictions = False  # the writer has them; a large corpus would fill the memory
         if config.ckpt_path is None and self.model_class is RankingModule:
-            teacher = ", or --model.teacher CLASS" if self.subcommand == "predict" else ""
             raise InputError(
-                f"{self.subcommand} needs a trained model: "
-                f"give --ckpt_path RUN/checkpoints/last.ckpt{teacher}."
+                f"{self.subcommand} needs a trained model: give --ckpt_path RUN/checkpoints/last.ckpt."
             )
 
     def _continue_run(self) -> None:
@@ -137,6 +143,36 @@ class RankingCLI(LightningCLI):
             changes = changed_settings(yaml.safe_load((folder / CONFIG).read_text()), yaml.safe_load(now))
             allow_changes(folder, changes, force=config.force)
 
+    def instantiate_classes(self) -> None:
+        """Make model, data and Trainer; on Ray no Trainer, for this machine need not be one that scores."""
+        if not self.on_ray:
+            super().instantiate_classes()
+            return
+        self.config_init = self.parser.instantiate_classes(self.config)
+        self.datamodule, self.model = (self._get(self.config_init, name) for name in ("data", "model"))
+
+    def _run_subcommand(self, subcommand: str) -> None:
+        if not self.on_ray:
+            super()._run_subcommand(subcommand)
+            return
+        config = self.config[subcommand]
+        stages = stages_of(config.trainer, self.datamodule)
+        self.datamodule.find_videos()
+        prediction = RayPrediction(
+            config.output or "scores",
+            Columns(config.pool, config.calibration),
+            self._gate(),
+            config.report,
+            progress=config.trainer.enable_progress_bar is not False,
+        )
+        prediction.run(self.datamodule.videos, Path(config.ckpt_path), stages, dict(self.model.hparams))
+
+    def _gate(self) -> Gate:
+        config = self.config[self.subcommand]
+        return Gate(
+            **{name: config[name] for name in ("fail_below", "baseline", "max_drop", "confidence", "junit")}
+        )
+
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Give every fit a folder of its own; other commands leave no trace but their output."""
         config = self.config[self.subcommand]
@@ -164,10 +200,7 @@ class RankingCLI(LightningCLI):
             return []
         output = config.output or "scores.csv"
         if self.model_class is not TeacherModule:
-            limits = {
-                name: config[name] for name in ("fail_below", "baseline", "max_drop", "confidence", "junit")
-            }
-            return [ScoreWriter(output, config.calibration, config.pool, Gate(**limits), config.report)]
+            return [ScoreWriter(output, config.calibration, config.pool, self._gate(), config.report)]
         if config.calibration is not None:
             raise InputError(
                 f"--calibration {config.calibration} does not go with --model.teacher: "
@@ -203,7 +236,7 @@ def main(args: Sequence[str] | None = None) -> None:
         logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(
             lambda record: "Tip:" not in record.getMessage()
         )
-        words = with_checkpoint_below(with_plain_videos(words))
+        words = with_checkpoint_below(with_plain_videos(with_shipped_scorer(words)))
         with warnings.catch_warnings(), told_once():
             # https://github.com/Lightning-AI/pytorch-lightning/issues/21900
             warnings.filterwarnings("ignore", module="lightning.pytorch.cli", category=DeprecationWarning)

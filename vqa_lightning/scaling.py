@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from datamodules.checks import check_choice
+from datamodules.devices import in_float64
 from datamodules.errors import InputError
 
 Link = Literal["probit", "logit"]
@@ -43,7 +44,7 @@ def map_scores(preferences: Tensor, link: Link = "probit", prior: float = 1.0) -
             the Hessian; values of different components then have no common scale.
 
     Returns:
-        values: (..., n), float64 on the preferences' device, in units of the link: the difference of two
+        values: (..., n), as `in_float64` has it, in units of the link: the difference of two
             values is the argument of F.
         stderr: (..., n), float64, in the same unit; 0 for an item with no comparison and no prior.
 
@@ -66,8 +67,8 @@ def map_scores(preferences: Tensor, link: Link = "probit", prior: float = 1.0) -
     if not 0 <= prior < math.inf:
         raise InputError(f"prior must be 0 or more, and finite; got {prior}.")
     n = preferences.shape[-1]
-    diagonal = torch.eye(n, dtype=torch.bool, device=preferences.device)
-    weights = preferences.reshape(-1, n, n).to(torch.float64).masked_fill(diagonal, 0.0)
+    weights = in_float64(preferences.reshape(-1, n, n))
+    weights = weights.masked_fill(torch.eye(n, dtype=torch.bool, device=weights.device), 0.0)
     wrong = weights[~((weights >= 0) & weights.isfinite())]
     if len(wrong):
         raise InputError(f"Preferences must be 0 or more, and finite; got {wrong[0].item()}.")

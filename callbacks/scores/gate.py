@@ -13,7 +13,7 @@ from xml.etree import ElementTree
 from scipy.special import ndtr
 
 from callbacks.scores.pooling import POOLS, Pool
-from callbacks.scores.rows import Row, one_sentence, read_rows
+from callbacks.scores.rows import Row, checked_place, one_sentence, read_rows
 from callbacks.scores.table import SCHEMA
 from datamodules.checks import check_above, check_between, is_number
 from datamodules.errors import InputError
@@ -79,10 +79,8 @@ class Gate:
             check_above("--max-drop", self.max_drop, 0)
             if self.baseline is None:
                 raise InputError("--max-drop needs a --baseline FILE that predict wrote before.")
-        if self.junit is not None and not Path(self.junit).resolve().parent.is_dir():
-            raise InputError(
-                f"--junit {self.junit} is in a folder that does not exist: make the folder first."
-            )
+        if self.junit is not None:
+            checked_place(self.junit, "--junit")
         self.limits = [_limit(text) for text in _words(self.fail_below)]
         self.before = self._read_baseline()
 
@@ -101,6 +99,15 @@ class Gate:
     def asked(self) -> bool:
         """Whether there is anything to hold."""
         return bool(self.limits) or self.baseline is not None
+
+    def check_output(self, output: Path) -> None:
+        """Refuse a baseline that the command would write over.
+
+        Raises:
+            InputError: the baseline is the output.
+        """
+        if self.baseline is not None and Path(self.baseline).resolve() == output.resolve():
+            raise InputError(f"--baseline {self.baseline} is the --output: name another output.")
 
     def check_baseline(self, model: str, pool: Pool | None) -> None:
         """Refuse a baseline whose scores are of another scale.

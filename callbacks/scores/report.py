@@ -22,7 +22,7 @@ FEW = 20
 """Largest number of videos whose scores are also printed."""
 
 
-def summarise(output: Path, rows: Sequence[Row]) -> None:
+def summarise(output: Path | str, rows: Sequence[Row]) -> None:
     """Print how many videos were scored."""
     failed = [row for row in rows if row["status"] == "error"]
     rank_zero_info(f"{output}: {len(rows) - len(failed)} videos scored, {len(failed)} unreadable")
@@ -44,10 +44,26 @@ def write_page(
     Raises:
         InputError: the page cannot be written.
     """
-    text = score_page(rows, intervals, title, pictured, left_out)
+    return save_page(page, score_page(rows, intervals, title, pictured, left_out), f"{len(rows)} videos")
+
+
+def save_page(page: Path, text: str, what: str) -> str:
+    """Write a page, whole or not at all.
+
+    Args:
+        page: file to write.
+        text: HTML; what is no UTF-8, such as a file's name, is replaced.
+        what: is on it.
+
+    Returns:
+        What was written, in one line.
+
+    Raises:
+        InputError: the page cannot be written.
+    """
     with one_sentence(page), written_whole(page) as hidden:
         hidden.write_text(text, encoding="utf-8", errors="replace")
-    return f"{page}: {len(rows)} videos, {page.stat().st_size / 1e6:.1f} MB"
+    return f"{page}: {what}, {page.stat().st_size / 1e6:.1f} MB"
 
 
 def require_one(rows: Sequence[Row]) -> None:
@@ -61,7 +77,9 @@ def require_one(rows: Sequence[Row]) -> None:
 
 
 def print_scores(rows: Sequence[Row]) -> None:
-    """Print each video's score with a bar from 0 to 100, or the reason why it has no score."""
+    """Print each video's score with a bar from 0 to 100, or why it has none; of more than FEW, nothing."""
+    if len(rows) > FEW:
+        return
     numbers = {"score": ("score", ".1f"), "±": ("stderr", ".1f")}
     if "calibrated" in rows[0]:
         numbers["calibrated"] = ("calibrated", ".2f")

@@ -52,12 +52,21 @@ def checked_page(report: str, setting: str = "--report") -> Path:
     """Return the path of a page to write, refused now and not after hours.
 
     Raises:
-        InputError: the suffix is not .html, or the folder does not exist.
+        InputError: the suffix is not .html, or there is no such place.
     """
-    path = Path(report)
-    check_choice(f"The suffix of {setting} {report}", path.suffix, (".html",))
-    if not path.resolve().parent.is_dir() or path.is_dir():
-        raise InputError(f"{setting} {report} must be a file in a folder that exists.")
+    check_choice(f"The suffix of {setting} {report}", Path(report).suffix, (".html",))
+    return checked_place(report, setting)
+
+
+def checked_place(file: str, setting: str) -> Path:
+    """Return the path of a file to write, refused now and not after hours.
+
+    Raises:
+        InputError: it is a folder, or its own folder does not exist or cannot be written to.
+    """
+    path = Path(file)
+    if path.is_dir() or not os.access(path.resolve().parent, os.W_OK):
+        raise InputError(f"{setting} {file} must be a file in a folder that exists and can be written to.")
     return path
 
 
@@ -119,8 +128,8 @@ def json_lines(rows: Iterable[Row]) -> str:
 
 
 @contextmanager
-def one_sentence(file: Path) -> Iterator[None]:
-    """Turn the system's message while a file is written into an InputError that names the file."""
+def one_sentence(file: Path | str) -> Iterator[None]:
+    """Turn the system's message while a file or URL is written into an InputError that names it."""
     try:
         yield
     except OSError as error:

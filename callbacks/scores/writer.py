@@ -4,27 +4,22 @@ Scores of whole videos and, where they are asked for, of intervals are two table
 so that each is complete as soon as it can be.
 """
 
-import math
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
-import numpy as np
-import pyarrow as pa
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning_utilities.core.rank_zero import rank_zero_info
 
+from callbacks.scores.columns import Columns
 from callbacks.scores.gate import Gate, GateClosed
-from callbacks.scores.pooling import POOLS, Pool, pooled_row, pooled_rows
-from callbacks.scores.report import FEW, draw_seconds, print_scores, require_one, summarise, write_page
+from callbacks.scores.pooling import Pool, pooled_rows
+from callbacks.scores.report import draw_seconds, print_scores, require_one, summarise, write_page
 from callbacks.scores.rows import Row, checked_output, checked_page
 from callbacks.scores.table import SCHEMA, SECONDS_SCHEMA, ScoreTable, all_scored, batch_rows, seconds_beside
 from datamodules.batches import VideoBatch
-from datamodules.errors import InputError
 from datamodules.video import Span
 from datamodules.video_data import VideoDataModule
 from vqa_lightning.annotators.scorer import model_name
-from vqa_lightning.metrics.human_scale import HumanScale
 from vqa_lightning.training import RankingModule
 
 
@@ -59,17 +54,14 @@ class ScoreWriter(Callback):
         report: str | None = None,
     ) -> None:
         path = checked_output(output)
-        self.pool = pool
+        self.columns = Columns(pool, calibration)
         self.report = None if report is None else checked_page(report)
         self.gate = Gate() if gate is None else gate
-        self.calibration = calibration
-        self.human_scale = None if calibration is None else HumanScale.load(calibration)
         self.scores = ScoreTable(path, SCHEMA, ["path"])
         self.seconds = ScoreTable(seconds_beside(path), SECONDS_SCHEMA, ["path", "start", "end"])
         self.written: list[Row] = []
         self.lacking = ""  # what is not scored yet, where the command was told to do only a part
-        if self.gate.baseline is not None and Path(self.gate.baseline).resolve() == path.resolve():
-            raise InputError(f"--baseline {self.gate.baseline} is the --output: name another output.")
+        self.gate.check_output(path)
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Let the loader leave out what an earlier run of the same model has scored."""
@@ -77,21 +69,15 @@ class ScoreWriter(Callback):
         assert isinstance(data, VideoDataModule)
         assert isinstance(pl_module, RankingModule)
         self.data, self.module = data, pl_module
-        over_time = [limit.column for limit in self.gate.limits if limit.column in POOLS]
-        if data.score_every is None and (self.pool or over_time):
-            asked = f"--pool {self.pool}" if self.pool else f"--fail-below {over_time[0]}:"
-            raise InputError(f"{asked} needs scores over time: give --data.score_every SECONDS.")
+        self.over_time = data.score_every is not None
+        self.columns.check(self.gate, over_time=self.over_time)
         self.data.scored = self._scored  # asked for when the weights are there
         self.data.scored_spans = self._scored_spans
 
     def _scored(self) -> set[str]:
         self.model = model_name(self.module)
-        if self.human_scale is not None and self.human_scale.model != self.model:
-            raise InputError(
-                f"--calibration {self.calibration} was fitted for {self.human_scale.model}, not for "
-                f"{self.model}: fit one on this model's scores."
-            )
-        self.gate.check_baseline(self.model, self.pool)
+        self.columns.check_model(self.model)
+        self.gate.check_baseline(self.model, self.columns.pool)
         self.scores.resume(self.model, {(video.path,): video for video in self.data.rows})
         return {path for (path,) in self.scores.rows}
 
@@ -153,24 +139,10 @@ class ScoreWriter(Callback):
             return
         if over_time is None:
             self.lacking = "intervals are not scored yet"
-            if self.pool is not None:
+            if self.columns.pool is not None:
                 return
-        more = ["percentile"]
-        if self.data.score_every is not None:
-            more += POOLS
-            rows = [{**row, **(over_time or {}).get(str(row["path"]), {})} for row in rows]
-        if self.pool is not None:
-            more += ["whole", "whole_stderr"]
-            rows = [pooled_row(row, self.pool) for row in rows]
-        raw = np.array([row["score"] for row in rows], dtype=float)
-        columns = {"percentile": self.module.percentiles(raw)}
-        if self.human_scale is not None:
-            more.append("calibrated")
-            columns["calibrated"] = self.human_scale(raw)
-        for name, values in columns.items():
-            cells = [None if math.isnan(value) else value for value in values.tolist()]
-            rows = [{**row, name: cell} for row, cell in zip(rows, cells, strict=True)]
-        self.scores.write(rows, [pa.field(name, pa.float64()) for name in more])
+        rows = self.columns.complete(rows, self.module, over_time or {})
+        self.scores.write(rows, self.columns.fields(over_time=self.over_time))
         self.written = rows
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
@@ -181,12 +153,10 @@ class ScoreWriter(Callback):
             GateClosed: the scores do not hold what the gate asks for, or are not all there.
         """
         if self.written:
-            if len(self.written) <= FEW:
-                print_scores(self.written)
+            print_scores(self.written)
             summarise(self.scores.output, self.written)
             if self.report is not None:
-                over_time = self.data.score_every is not None
-                intervals = self.seconds.collect(self.seconds.wanted) if over_time else []
+                intervals = self.seconds.collect(self.seconds.wanted) if self.over_time else []
                 rank_zero_info(write_page(self.report, self.written, intervals, self.scores.output.name))
         if self.lacking and self.gate.asked:
             raise GateClosed(f"{self.lacking}: nothing has passed")

@@ -139,6 +139,15 @@ def measure_videos(
     }
 
 
+def named_paths(videos: str) -> list[Path]:
+    """Return the files that a folder, file, glob or manifest names, as `build_corpus` takes it, in order.
+
+    Raises:
+        InputError: `videos` names nothing, or the manifest is none.
+    """
+    return [entry.path for entry in _entries(videos)]
+
+
 def _entries(videos: str) -> list[_Entry]:
     place = Path(videos).expanduser()
     if place.is_dir():

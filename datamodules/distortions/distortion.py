@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from datamodules.checks import check_between, check_choice, check_least, check_that
+from datamodules.devices import for_device
 from datamodules.distortions.arguments import DistortionFunction, Generators
 from datamodules.distortions.camera import gaussian_noise, jitter
 from datamodules.distortions.compression import banding, jpeg
@@ -137,7 +138,7 @@ class Distortion:
         strength = torch.tensor(self.levels, dtype=torch.float32)[host[changed] - 1].to(clips.device)
         changed = changed.to(clips.device)
         affected = (clips if whole else clips[changed]).float()
-        moments = None if times is None else times.to(clips.device)[changed]
+        moments = None if times is None else for_device(times, clips.device)[changed]
         with torch.autocast(clips.device.type, enabled=False):
             distorted = self._distort(affected, strength, moments, generator)
         made = tuple(distorted.shape)
@@ -205,7 +206,7 @@ def apply(
         distorted = distortions[name](
             result.index_select(0, here),
             host[samples],
-            times=None if times is None else times.to(clips.device).index_select(0, here),
+            times=None if times is None else for_device(times, clips.device).index_select(0, here),
             generator=_chosen(generator, samples),
         )
         result.index_copy_(0, here, distorted)

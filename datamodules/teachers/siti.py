@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from datamodules.checks import check_choice, check_least
+from datamodules.devices import in_float64
 from datamodules.teachers.teacher import Teacher
 from datamodules.video import Sampling, luma
 
@@ -30,7 +31,7 @@ def spatial_information(luma: Tensor) -> Tensor:
         >>> spatial_information(torch.arange(5).expand(4, 5)).item()  # a ramp has one gradient everywhere
         0.0
     """
-    y = luma.double()
+    y = in_float64(luma)
     rows = y[..., :-2, :] + 2 * y[..., 1:-1, :] + y[..., 2:, :]
     columns = y[..., :-2] + 2 * y[..., 1:-1] + y[..., 2:]
     across = rows[..., 2:] - rows[..., :-2]
@@ -52,7 +53,7 @@ def temporal_information(luma: Tensor) -> Tensor:
         >>> temporal_information(still).tolist()
         [0.0, 0.0]
     """
-    return luma.double().diff(dim=-3).std(dim=(-2, -1), correction=0)
+    return in_float64(luma).diff(dim=-3).std(dim=(-2, -1), correction=0)
 
 
 class SITI(Teacher):

@@ -185,13 +185,13 @@ class Teacher(ABC):
         """Return the scores (V, parts) of V items, float64 on the CPU."""
         clips = torch.stack(
             [
-                distorted(item.frames.to(self.device), item.times.to(self.device), request)
+                distorted(item.frames.to(self.device), item.times, request)
                 if item.distorted is None
                 else item.distorted()
                 for request, item in zip(requests, items, strict=True)
             ]
         )
-        return self.score_items(clips, items).double().cpu().view(len(items), -1)
+        return self.score_items(clips, items).cpu().double().view(len(items), -1)
 
     def _fail(self, request: Request, error: Exception) -> None:
         version = "" if request.simulator is None else f" under {request.simulator.name} {request.level}"

@@ -4,9 +4,10 @@ Imports only `datamodules.errors` and `datamodules.checks`: nothing here knows w
 pair is.
 """
 
+from datamodules.video.bitrate import bitrate
 from datamodules.video.colour import luma
 from datamodules.video.decoding import Clip, read_clip, read_clips
 from datamodules.video.probing import Video, probe
 from datamodules.video.sampling import Cut, Sampling, Span
 
-__all__ = ["Clip", "Cut", "Sampling", "Span", "Video", "luma", "probe", "read_clip", "read_clips"]
+__all__ = ["Clip", "Cut", "Sampling", "Span", "Video", "bitrate", "luma", "probe", "read_clip", "read_clips"]

@@ -26,6 +26,13 @@ class Clip(NamedTuple):
     times: torch.Tensor
 
 
+class Places(NamedTuple):
+    """Parts in [0, 1) of the room that there is: for the window across and down, in time for each segment."""
+
+    window: tuple[float, float]
+    segments: list[float]
+
+
 def read_clip(video: Video, sampling: Sampling, draw: int = 0, span: Span | None = None) -> Clip:
     """Decode a clip of T = segments * frames frames.
 
@@ -76,13 +83,10 @@ def read_clips(video: Video, sampling: Sampling, cuts: Sequence[Cut]) -> list[Cl
     runs: dict[tuple[int, int], list[tuple[float, npt.NDArray[np.uint8]]]] = {}
     with closing(video.open()) as reader:
         for index, cut in enumerate(cuts):
-            source = random.Random(cut.draw)
-            uniform = source.random if cut.draw else lambda: 0.5
-            place = (uniform(), uniform())
+            places = drawn_places(cut.draw, sampling.segments)
             if cut.draw not in converters:
-                converters[cut.draw] = WindowConverter(video.path, sampling.window, place)
-            places = [uniform() for _ in range(sampling.segments)]
-            starts = _segment_starts(video, sampling, places, cut.span)
+                converters[cut.draw] = WindowConverter(video.path, sampling.window, places.window)
+            starts = _segment_starts(video, sampling, places.segments, cut.span)
             wanted += [(start, index, segment) for segment, start in enumerate(starts)]
         for start, index, segment in sorted(wanted):
             convert = converters[cuts[index].draw]
@@ -99,6 +103,17 @@ def read_clips(video: Video, sampling: Sampling, cuts: Sequence[Cut]) -> list[Cl
         times = torch.tensor([time for time, _ in timed], dtype=torch.float64)
         clips.append(Clip(torch.from_numpy(np.stack(images).transpose(0, 3, 1, 2).copy()), times))
     return clips
+
+
+def drawn_places(draw: int, segments: int) -> Places:
+    """Return where a draw puts window and segments, whatever the video.
+
+    Example:
+        >>> drawn_places(0, segments=2)
+        Places(window=(0.5, 0.5), segments=[0.5, 0.5])
+    """
+    uniform = random.Random(draw).random if draw else lambda: 0.5
+    return Places((uniform(), uniform()), [uniform() for _ in range(segments)])
 
 
 def _segment_starts(video: Video, sampling: Sampling, places: list[float], span: Span | None) -> list[float]:

@@ -49,6 +49,13 @@ class TestIntervals:
             VideoDataModule("videos", score_every=length)
 
 
+def test_torchcodec_is_refused_with_the_reason() -> None:
+    with pytest.raises(
+        InputError, match=r"data\.reader must be pyav; got torchcodec: .* does not interpolate"
+    ):
+        VideoDataModule("videos", reader="torchcodec")
+
+
 class TestPrediction:
     def test_asks_for_each_video_and_its_intervals(self, mixed_corpus: Path) -> None:
         data = connected(VideoDataModule(str(mixed_corpus), batch_size=4, score_every=0.2))

@@ -77,7 +77,7 @@ def test_adapters_load_with_peft(base: Path, tmp_path: Path) -> None:
     module = train(tmp_path / "last.ckpt", "lora", f"--model.lmm.pretrained={base}")
     expected = said_by(module.lmm.model, module)
     output = tmp_path / "adapters"
-    export_model(tmp_path / "last.ckpt", output)
+    export_model(output, tmp_path / "last.ckpt")
     plain = AutoModelForImageTextToText.from_pretrained(base)
     assert not torch.allclose(said_by(plain, module), expected, atol=1e-2)
     adapted = PeftModel.from_pretrained(plain, output).eval()
@@ -89,7 +89,7 @@ def test_adapters_load_with_peft(base: Path, tmp_path: Path) -> None:
 def test_the_whole_model_loads_with_transformers(base: Path, tmp_path: Path, parts: str, merge: bool) -> None:
     module = train(tmp_path / "last.ckpt", parts, f"--model.lmm.pretrained={base}")
     output = tmp_path / "merged"
-    export_model(tmp_path / "last.ckpt", output, merge=merge)
+    export_model(output, tmp_path / "last.ckpt", merge=merge)
     plain = AutoModelForImageTextToText.from_pretrained(output).eval()
     # An adapter added to a weight, or to what the weight gives: float32 sums in another order.
     assert torch.allclose(said_by(plain, module), said_by(module.lmm.model, module), atol=1e-4)
@@ -98,7 +98,7 @@ def test_the_whole_model_loads_with_transformers(base: Path, tmp_path: Path, par
 
 def test_what_is_our_own_lies_beside(base: Path, tmp_path: Path) -> None:
     module = train(tmp_path / "last.ckpt", "lora", f"--model.lmm.pretrained={base}")
-    export_model(tmp_path / "last.ckpt", tmp_path / "out")
+    export_model(tmp_path / "out", tmp_path / "last.ckpt")
     own = load_file(tmp_path / "out" / "vqa_lightning.safetensors")
     assert torch.equal(own["lmm.score_head.weight"], module.lmm.score_head.weight)
     assert torch.equal(own["scale"], module.scale)
@@ -115,7 +115,7 @@ def test_the_embedded_model_leaves_as_a_whole(tmp_path: Path) -> None:
     settings = [f"--model.lmm.embedded.{size}" for size in sizes]
     module = train(tmp_path / "last.ckpt", "lora", *settings)
     with pytest.raises(InputError, match="--merge"):
-        export_model(tmp_path / "last.ckpt", tmp_path / "out")
+        export_model(tmp_path / "out", tmp_path / "last.ckpt")
     words = ["--ckpt_path", str(tmp_path / "last.ckpt"), "--output", str(tmp_path / "out")]
     main(["export", *words, "--merge=true"])
     plain = AutoModelForImageTextToText.from_pretrained(tmp_path / "out").eval()

@@ -30,6 +30,16 @@ def rows_of(file: Path) -> list[dict[str, str]]:
 
 
 class TestScores:
+    def test_are_of_the_packages_scorer_where_no_checkpoint_is_named(self, here: Path, videos: Path) -> None:
+        main(["predict", "--data.videos", str(videos), *ON_CPU])
+        rows = rows_of(here / "scores.csv")
+        scorer = Scorer(device="cpu")
+        found = scorer.score([row["path"] for row in rows])
+        assert [row["score"] for row in rows if row["status"] == "ok"] == [
+            str(one.score) for one in found if one.status == "ok"
+        ]
+        assert {row["model"] for row in rows} == {scorer.model}
+
     def test_are_those_of_the_python_interface_to_the_bit(
         self, here: Path, tiny_checkpoint: Path, clips_folder: Path
     ) -> None:

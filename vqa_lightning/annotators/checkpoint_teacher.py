@@ -3,8 +3,9 @@
 It scores as the Student does, with weights that no longer change, on the published scale.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from lightning.pytorch.cli import instantiate_module
@@ -50,11 +51,15 @@ class Checkpoint(Student):
             yield annotation._replace(score=score.item(), stderr=stderr.item())
 
 
-def load_checkpoint(path: Path) -> RankingModule:
+def load_checkpoint(path: Path, settings: Mapping[str, Any] | None = None) -> RankingModule:
     """Load a model for scoring from its checkpoint, with `weights_only`.
 
     Parameters that were frozen in training are loaded from where training loaded them: the published
     checkpoint, or the run's base.ckpt beside this one.
+
+    Args:
+        path: a .ckpt that fit wrote.
+        settings: the model's hyper-parameters, in the place of those that the checkpoint remembers.
 
     Raises:
         InputError: one of the files is missing, cannot be read, or holds another model.
@@ -63,7 +68,7 @@ def load_checkpoint(path: Path) -> RankingModule:
         raise InputError(f"The checkpoint {path} is not a file; give a .ckpt that fit has written.")
     try:
         checkpoint = read_checkpoint(path)
-        settings = dict(checkpoint["hyper_parameters"])
+        settings = dict(checkpoint["hyper_parameters"] if settings is None else settings)
         settings.pop("_instantiator", None)  # which class it names is not for the file to say
         module = instantiate_module(RankingModule, settings)
         module.configure_model()

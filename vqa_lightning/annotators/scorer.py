@@ -4,7 +4,7 @@ Every video is scored by itself, from the very clips that predict reads; frames 
 with these frames would be.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from math import hypot, isnan, nan
 from pathlib import Path
@@ -13,6 +13,8 @@ from threading import Lock
 
 import numpy as np
 import torch
+from rich.console import Console
+from rich.progress import track
 from scipy.special import ndtr
 from torch import Tensor
 from torch.utils.data import DataLoader
@@ -20,12 +22,18 @@ from torch.utils.data import DataLoader
 from datamodules.errors import InputError, UnreadableVideo
 from datamodules.labels import LEVELS, ClipDataset, ClipItem, Request
 from datamodules.pairs import SOURCES
-from datamodules.video import Video, probe
+from datamodules.video import Span, Video, probe
 from datamodules.video.memory_video import MemoryVideo, memory_video
+from datamodules.video_data import intervals
 from vqa_lightning.annotators.checkpoint_teacher import load_checkpoint
 from vqa_lightning.annotators.student import Student
+from vqa_lightning.checkpoints.scorer_file import SHIPPED
+from vqa_lightning.encodes import EncodeScores
 from vqa_lightning.metrics.human_scale import HumanScale
 from vqa_lightning.training import RankingModule
+
+TOGETHER = 8
+"""Intervals of a video that are read in one pass."""
 
 Item = str | Path | Tensor
 """A file, or frames (T, 3, H, W), uint8 or float in [0, 1]."""
@@ -101,7 +109,7 @@ class Scorer:
         True
 
     Args:
-        checkpoint: a .ckpt that fit wrote.
+        checkpoint: a .ckpt that fit wrote, or a scorer; by default the scorer of this package.
         device: where clips are scored; "auto": the machine's accelerator, else its CPU.
         calibration: a HumanScale fitted to this model's scores, or the file it was saved to.
         workers: processes that read clips; 0 reads in the thread that asks.
@@ -115,7 +123,7 @@ class Scorer:
 
     def __init__(
         self,
-        checkpoint: str | Path,
+        checkpoint: str | Path = SHIPPED,
         device: str | torch.device = "auto",
         calibration: HumanScale | str | Path | None = None,
         workers: int = 0,
@@ -152,7 +160,10 @@ class Scorer:
         """
         items = [videos] if isinstance(videos, str | Path | Tensor) else list(videos)
         given = [self._video(item, fps) for item in items]
-        return [self._rate(video, item) for video, item in zip(given, self._read(given), strict=True)]
+        return [
+            self._rate(video, item)
+            for video, item in zip(given, self._read(list(map(Request, given))), strict=True)
+        ]
 
     def compare(self, first: Item, second: Item, fps: float = 30.0) -> Comparison:
         """Say how the second video looks beside the first.
@@ -170,7 +181,7 @@ class Scorer:
             InputError: frames of another shape, type or range.
         """
         given = [self._video(item, fps) for item in (first, second)]
-        read = list(self._read(given))
+        read = list(self._read(list(map(Request, given))))
         for item in read:
             if item.error is not None:
                 raise UnreadableVideo(item.error)
@@ -185,6 +196,58 @@ class Scorer:
             second=other,
         )
 
+    @torch.inference_mode()
+    def score_encodes(
+        self, encodes: Sequence[str | Path | Video], every: float | None = None, *, progress: bool = False
+    ) -> EncodeScores:
+        """Score encodes of one content at the same times: as long as the shortest of them.
+
+        What the errors of two of them share leaves their difference, which `compare` does not know. Where all
+        are of one length the scores are those of `score`.
+
+        Args:
+            encodes: files, or what is known of them.
+            every: seconds; each interval of this length is scored, too. None: no intervals.
+            progress: whether to show a bar on stderr.
+
+        Returns:
+            Scores in order; those of an encode that cannot be read are NaN.
+
+        Example:
+            >>> from vqa_lightning import Scorer
+            >>> found = Scorer("last.ckpt").score_encodes(["a.mp4", "b.mp4"], every=0.2)  # doctest: +SKIP
+            >>> found.difference(0, 1).probability  # that b looks better  # doctest: +SKIP
+        """
+        videos = [one if isinstance(one, Video) else self._video(one, 0) for one in encodes]
+        whole, parts = spans_of_all([video for video in videos if video.status == "ok"], every)
+        spans = [whole, *parts]
+        requests = [Request(video, span=span) for video in videos for span in spans]
+        module = self._module
+        raw = torch.full((len(requests), module.scoring.draws), nan)
+        errors = []
+        together = TOGETHER if module.score_sampling.window is not None else 1  # whole frames are large
+        items: Iterable[ClipItem] = self._read(requests, together)
+        if progress:
+            bar = Console(stderr=True)
+            items = track(items, "Scoring", len(requests), console=bar, transient=True)
+        for place, item in enumerate(items):
+            if place % len(spans) == 0:
+                errors.append(item.error or "")
+            if item.error is None:
+                with self._lock:
+                    raw[place] = module.rate_video(item.frames.to(self.device))
+        by_span = raw.view(len(videos), len(spans), -1).transpose(0, 1)
+        found = [part.cpu().double().numpy() for part in module.t_scores_together(by_span)]
+        (scores, *over_time), (covariance, *covariances) = found
+        return EncodeScores(
+            tuple(errors),
+            scores,
+            covariance,
+            edges=np.array([start for start, _ in parts] + [end for _, end in parts[-1:]]),
+            over_time=np.array(over_time).reshape(-1, len(videos)).T,
+            covariances=np.array(covariances).reshape(-1, len(videos), len(videos)),
+        )
+
     def _video(self, item: Item, fps: float) -> Video:
         if isinstance(item, Tensor):
             return memory_video(item, fps)
@@ -193,13 +256,14 @@ class Scorer:
         except UnreadableVideo as error:
             return Video("", str(item), status="error", error=str(error))
 
-    def _read(self, videos: Sequence[Video]) -> Iterator[ClipItem]:
+    def _read(self, requests: Sequence[Request], together: int = 1) -> Iterator[ClipItem]:
         module = self._module
-        cut, draws = module.score_sampling, module.scoring.draws
-        dataset = ClipDataset([Request(video) for video in videos], cut, draws)
+        dataset = ClipDataset(requests, module.score_sampling, module.scoring.draws)
         # Frames in memory need no decoding, and those on a GPU cannot be seen from a forked process.
-        in_memory = any(isinstance(video, MemoryVideo) for video in videos)
-        return iter(DataLoader(dataset, batch_size=None, num_workers=0 if in_memory else self.workers))
+        in_memory = any(isinstance(request.video, MemoryVideo) for request in requests)
+        workers = 0 if in_memory else self.workers
+        for items in DataLoader(dataset, batch_size=together, num_workers=workers, collate_fn=list):
+            yield from items
 
     @torch.inference_mode()
     def _rate(self, video: Video, item: ClipItem) -> VideoScore:
@@ -231,5 +295,16 @@ class Scorer:
                 source = torch.full_like(difference, SOURCES.index("teacher"), dtype=torch.long)
                 levels = module.pointwise_loss.log_levels(difference, source).exp()
                 found.append(torch.cat([levels, levels.flip(-1)]))
-        forward, backward = torch.stack(found).double().mean(dim=0).tolist()
+        forward, backward = torch.stack(found).cpu().double().mean(dim=0).tolist()
         return forward, backward
+
+
+def spans_of_all(videos: Sequence[Video], every: float | None) -> tuple[Span | None, list[Span]]:
+    """Return the time that readable videos have in common, and its intervals; None where that is all."""
+    common = min((video.duration for video in videos), default=0.0)
+    # Less than a frame apart is the same length.
+    alike = all(video.duration - common < 1 / video.fps for video in videos)
+    parts: list[Span] = []
+    if every is not None and videos:
+        parts = intervals(common, every, min(video.fps for video in videos))
+    return None if alike else (0.0, common), parts

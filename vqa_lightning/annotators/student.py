@@ -85,7 +85,7 @@ class Student(Teacher):
         keys = [key for request in requests for key in self._keys(request)]
         if items[0].frames.numel():
             sides = [
-                distorted(item.frames.to(self.device), item.times.to(self.device), request)
+                distorted(item.frames.to(self.device), item.times, request)
                 for request, item in zip(requests, items, strict=True)
             ]
             features = lmm.eyes(torch.cat(sides))
@@ -96,7 +96,7 @@ class Student(Teacher):
         for key, one in zip(keys, features, strict=True):
             seen.keep(key, one)  # which changes nothing where it is known
         scores = lmm.score(lmm.tokens_of(features))
-        return scores.double().cpu().view(len(items), -1)
+        return scores.cpu().double().view(len(items), -1)
 
     def _scores(self, requests: Sequence[Request], items: Sequence[ClipItem]) -> Tensor:
         if self.seen is not None:
@@ -111,9 +111,9 @@ class Student(Teacher):
         (request,), (item,) = requests, items
         scores = []
         for draw, (frames, times) in enumerate(zip(item.frames, item.times, strict=True)):
-            clip = distorted(frames[None].to(self.device), times[None].to(self.device), request, draw)
+            clip = distorted(frames[None].to(self.device), times[None], request, draw)
             scores.append(self.module.rate(clip))
-        return torch.cat(scores).double().cpu()[None]
+        return torch.cat(scores).cpu().double()[None]
 
 
 @dataclass(frozen=True)

@@ -28,6 +28,7 @@ from torch.distributed.tensor import DTensor
 from datamodules.errors import InputError
 from datamodules.files import weights_hash
 from vqa_lightning.checkpoints.generators import generator_states, set_generators
+from vqa_lightning.checkpoints.scorer_file import read_file
 from vqa_lightning.checkpoints.whole import WholeCheckpointIO
 
 BASE = "base.ckpt"
@@ -203,8 +204,8 @@ def load_base(module: nn.Module, base: Mapping[str, str], source: str, folder: s
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
-    """Read a checkpoint file for use without a Trainer, so that base.ckpt is looked for beside the file."""
-    checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    """Read a checkpoint or a scorer without a Trainer; base.ckpt is looked for beside the file."""
+    checkpoint = read_file(path)
     if "base" in checkpoint and (path.parent / BASE).is_file():
         checkpoint["base"]["folder"] = str(path.parent)
     return checkpoint

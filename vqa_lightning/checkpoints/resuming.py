@@ -14,11 +14,11 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import torch
 from jsonargparse import Namespace
 from lightning.pytorch.utilities import rank_zero_warn
 
 from datamodules.errors import InputError
+from vqa_lightning.checkpoints.scorer_file import read_file
 
 FREE = {
     f"model.lmm.{name}" for name in ("checkpointing", "feature_cache", "feature_cache_gb", "motion_weights")
@@ -102,9 +102,11 @@ def check_checkpoint(path: Path, setting: str = "--ckpt_path") -> dict[str, Any]
     if not path.is_file():
         raise InputError(f"{setting} must be a .ckpt that fit wrote; got {path}, which is not a file.")
     try:
-        checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        checkpoint = read_file(path)
         settings = checkpoint.get("hyper_parameters", {})
         ours = {"anchors", "scale_current"} <= checkpoint.keys() and "score_draws" not in settings  # of 0.1.0
+    except InputError:
+        raise
     except Exception as error:  # torch.load raises what the damage happens to cause
         raise InputError(
             f"{setting} {path} is not a checkpoint that can be read: give one that fit wrote."

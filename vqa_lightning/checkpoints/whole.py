@@ -12,10 +12,17 @@ import torch
 from lightning.fabric.plugins import TorchCheckpointIO
 
 from datamodules.files import written_whole
+from vqa_lightning.checkpoints.scorer_file import SUFFIX, read_scorer
 
 
 class WholeCheckpointIO(TorchCheckpointIO):
-    """Writes a checkpoint beside the last one, and puts it in place when it is on the disk."""
+    """Writes a checkpoint beside the last one, and puts it in place when it is on the disk; reads scorers."""
+
+    def load_checkpoint(self, path: str | Path, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """Read a checkpoint as Lightning does, or a scorer."""
+        if Path(path).suffix == SUFFIX:
+            return read_scorer(Path(path))
+        return super().load_checkpoint(path, *args, **kwargs)
 
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None

@@ -1,5 +1,7 @@
 """The command line's own settings and help, beside those of the Trainer, the model and the data."""
 
+from typing import Literal
+
 from lightning.pytorch.cli import LightningArgumentParser
 
 from callbacks.scores.benchmark_report import FOLDER
@@ -29,7 +31,13 @@ def add_own_settings(parser: LightningArgumentParser) -> None:
         type=str | None,
         default=None,
         help="Where predict writes its rows, .csv, .jsonl or .parquet (null: scores.csv), and test the "
-        f"folder of its report on benchmarks (null: {FOLDER}).",
+        f"folder of its report on benchmarks (null: {FOLDER}). With --engine ray a folder (null: scores).",
+    )
+    parser.add_argument(
+        "--engine",
+        type=Literal["lightning", "ray"],
+        default="lightning",
+        help="Who shares out the work of predict: Lightning, or Ray Data over a cluster (extra ray).",
     )
     parser.add_argument(
         "--calibration",

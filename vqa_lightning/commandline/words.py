@@ -13,6 +13,7 @@ import yaml  # type: ignore[import-untyped]
 
 from datamodules.errors import InputError
 from vqa_lightning.checkpoints.resuming import KEPT, check_checkpoint, newest_run
+from vqa_lightning.checkpoints.scorer_file import SHIPPED
 from vqa_lightning.commands.listing import shipped_configs
 
 SUBCOMMANDS = ("fit", "validate", "test", "predict")
@@ -113,6 +114,14 @@ def with_checkpoint_below(words: list[str]) -> list[str]:
             remembered["loss"] = {**remembered["loss"]}
             remembered["loss"].pop("source_weights", None)
     return [words[0], "--config", json.dumps({"model": remembered}), *words[1:]]
+
+
+def with_shipped_scorer(words: list[str]) -> list[str]:
+    """Have predict and test score by this package's scorer where neither checkpoint nor teacher is named."""
+    named = _last(words, "--ckpt_path") or any(config.get("ckpt_path") for config in configs_of(words))
+    if words[:1] not in (["predict"], ["test"]) or named or names_teacher(words):
+        return words
+    return [*words, "--ckpt_path", str(SHIPPED)]
 
 
 def with_plain_videos(words: list[str]) -> list[str]:

@@ -1,13 +1,14 @@
 """The commands beside LightningCLI's: each is one function with plain arguments, in a module of its own."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from jsonargparse import ArgumentParser, auto_cli
 
 from datamodules.pairs.released import export_pairs, import_pairs
 from datamodules.selection.select_command import select_videos
-from vqa_lightning.commands.compare import compare_models
+from vqa_lightning.commands.agreement import compare_models
+from vqa_lightning.commands.compare import as_lists, compare_videos
 from vqa_lightning.commands.curate import Curate
 from vqa_lightning.commands.export import export_model
 from vqa_lightning.commands.gmad import draw_gmad
@@ -24,12 +25,14 @@ class Command(NamedTuple):
         description: one sentence.
         flags: arguments that may stand without a value, although jsonargparse wants one.
         positional: whether arguments without a default are words without a name.
+        prepared: what becomes of the words before they are parsed.
     """
 
     run: Any
     description: str
     flags: tuple[str, ...] = ()
     positional: bool = False
+    prepared: Callable[[Sequence[str]], Sequence[str]] = list
 
 
 COMMANDS = {
@@ -41,10 +44,17 @@ COMMANDS = {
     "select": Command(select_videos, "From a pool of videos to a manifest of those that are like a target."),
     "export": Command(
         export_model,
-        "A trained model as a PEFT adapter, or as plain weights for from_pretrained.",
+        "A trained model as a PEFT adapter, as plain weights for from_pretrained, or as a scorer in ONNX.",
         flags=("--merge",),
     ),
-    "compare": Command(compare_models, "Two score files against human opinions, and against each other."),
+    "compare": Command(
+        compare_videos,
+        "A page of encodes beside each other: vqa-lightning compare A.mp4 B.mp4 --ckpt_path CKPT. Two "
+        "folders are matched by name; more than two files are encodes of one content; --ladder NAME=FOLDER, "
+        "given twice or more, gives BD-rates.",
+        prepared=as_lists,
+    ),
+    "agreement": Command(compare_models, "Two score files against human opinions, and against each other."),
     "report": Command(
         write_report, "A page of the scores that predict wrote, in one file to open or send.", positional=True
     ),
@@ -64,7 +74,7 @@ def run_command(words: Sequence[str], parser_class: type[ArgumentParser]) -> Non
     made = auto_cli(
         command.run,
         as_positional=command.positional,
-        args=[f"{word}=true" if word in command.flags else word for word in words[1:]],
+        args=[f"{word}=true" if word in command.flags else word for word in command.prepared(words[1:])],
         prog=f"vqa-lightning {words[0]}",
         description=command.description,
         parser_class=parser_class,

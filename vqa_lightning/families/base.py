@@ -114,6 +114,11 @@ class Family(ABC):
         """Token ids that open or close a run of visual tokens."""
         return frozenset()
 
+    def around(self, block: list[int]) -> tuple[list[int], list[int]]:
+        """Return of a video's tokens those that open and close it, without pictures and what is between."""
+        visual = [place for place, token in enumerate(block) if token in self.visual_ids]
+        return block[: visual[0]], block[visual[-1] + 1 :]
+
     @property
     def merged_frames(self) -> int:
         """Consecutive pictures that the tower makes one of."""

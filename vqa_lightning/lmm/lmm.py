@@ -170,18 +170,13 @@ class LMM(nn.Module):
             size: height and width of the pictures as the tower sees them.
         """
         block = self.prompt_ids(size)[1]
-        kept = len(block) if self.pictures else sum(map(len, self._around(block)))
-        return kept + self.sampling.segments * len(self._by_segment)
+        kept = len(block) if self.pictures else sum(map(len, self.family.around(block)))
+        return kept + self.sampling.segments * len(self.by_segment)
 
     @property
-    def _by_segment(self) -> list[QualityTower | FrameDifferences | VideoBackbone]:
+    def by_segment(self) -> list[QualityTower | FrameDifferences | VideoBackbone]:
         """What gives a token a segment, in their order."""
         return [part for part in (self.quality_tower, self.motion) if part is not None]
-
-    def _around(self, block: list[int]) -> tuple[list[int], list[int]]:
-        """Return what opens and what closes a video, without its pictures and what stands between them."""
-        visual = [place for place, token in enumerate(block) if token in self.family.visual_ids]
-        return block[: visual[0]], block[visual[-1] + 1 :]
 
     def encode(self, clips: Clips, keys: Sequence[str] = ()) -> Tokens:
         """Turn clips into the tokens that stand for them in the prompt.
@@ -220,16 +215,16 @@ class LMM(nn.Module):
     @property
     def fixed(self) -> bool:
         """Whether training changes nothing that looks at pixels: `eyes` say all of a clip."""
-        return not self.pictures and all(part.fixed for part in self._by_segment)
+        return not self.pictures and all(part.fixed for part in self.by_segment)
 
     @property
     def eyes(self) -> FrozenEyes:
         """What looks at pixels without a tower of the family's, where it is `fixed`."""
-        return FrozenEyes(self._by_segment)
+        return FrozenEyes(self.by_segment)
 
     def tokens_of(self, features: Tensor) -> Tokens:
         """Return the tokens of clips without pictures, from what `eyes` see."""
-        parts, dtype = self._by_segment, cast(Tensor, self.model.get_input_embeddings().weight).dtype
+        parts, dtype = self.by_segment, cast(Tensor, self.model.get_input_embeddings().weight).dtype
         each = torch.split(features, [part.feature_width for part in parts], dim=-1)
         projected = [part.project(own) for part, own in zip(parts, each, strict=True)]
         by_segment = [Tokens.alike(tokens.to(dtype)) for tokens in projected]
@@ -238,16 +233,16 @@ class LMM(nn.Module):
         block = self.prompt_ids(self.family.size_for(side, side, len(self.seconds)))[1]
         opening, closing = (
             [Tokens.alike(self._embed(ids)).expand(len(features))] if ids else []
-            for ids in self._around(block)
+            for ids in self.family.around(block)
         )
         return join(*opening, *by_segment, *closing)
 
     def _encode(self, clips: Tensor) -> Tokens:
         if not self.pictures:
             # Not `eyes`: a motion backbone may be trained.
-            return self.tokens_of(torch.cat([part.features(clips) for part in self._by_segment], dim=-1))
+            return self.tokens_of(torch.cat([part.features(clips) for part in self.by_segment], dim=-1))
         dtype = cast(Tensor, self.model.get_input_embeddings().weight).dtype
-        seen, by_segment = self._seen(clips), [part(clips) for part in self._by_segment]
+        seen, by_segment = self._seen(clips), [part(clips) for part in self.by_segment]
         return join(seen, *(Tokens.alike(tokens.to(dtype)) for tokens in by_segment)) if by_segment else seen
 
     def _seen(self, clips: Tensor) -> Tokens:

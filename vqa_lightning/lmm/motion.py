@@ -113,13 +113,15 @@ class FrameDifferences(nn.Module):
     def features(self, clips: Tensor) -> Tensor:
         """Return the six numbers (B, S, 6) of each segment of clips (B, S K, 3, H, W) in [0, 1]."""
         segments = luma(clips).unflatten(1, (-1, self.frames))  # type: ignore[no-untyped-call]
-        steps = segments.diff(dim=2).abs().mean(dim=(-2, -1)) / FLOOR + FLOOR
+        # Sums of rows first: ONNX runtimes add one number after the other, which loses digits.
+        steps = segments.diff(dim=2).abs().mean(dim=-1).mean(dim=-1) / FLOOR + FLOOR
         mean = steps.mean(dim=-1)
         relative = steps / mean[..., None]
         numbers = (
             mean.log(),
             relative.std(dim=-1, correction=0),
-            relative.median(dim=-1).values,
+            # The lower median, as torch.median has it, which ONNX has no operator for.
+            relative.sort(dim=-1).values[..., (relative.shape[-1] - 1) // 2],
             relative.amax(dim=-1),
             relative.amin(dim=-1),
             (relative < HELD).float().mean(dim=-1),

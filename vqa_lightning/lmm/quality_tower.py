@@ -50,9 +50,14 @@ class QualityTower(nn.Module):
             nn.Linear(FEATURES, width), nn.GELU(), nn.Dropout(DROPOUT), nn.Linear(width, width)
         )
 
+    def looked_at(self, clips: Tensor) -> Tensor:
+        """Return the frames (B, S, 2, 3, H, W) of clips (B, S K, 3, H, W) that stand for their segments."""
+        frames: Tensor = clips.unflatten(1, (-1, self.frames))[:, :, self.places]  # type: ignore[no-untyped-call]
+        return frames
+
     def features(self, clips: Tensor) -> Tensor:
         """Return the features (B, S, 576) of clips (B, S K, 3, H, W) in [0, 1], as they are."""
-        seen = clips.unflatten(1, (-1, self.frames))[:, :, self.places]  # type: ignore[no-untyped-call]
+        seen = self.looked_at(clips)
         return self._pooled(seen) if self.cache is None else self.cache.features(seen, self._alone)[0]
 
     def _pooled(self, seen: Tensor) -> Tensor:

@@ -3,16 +3,14 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from datamodules.checks import is_number
 from datamodules.errors import UnreadableVideo
 from datamodules.video import Span, probe
+from vqa_lightning.pages.page import least, rendered, short_names
 from vqa_lightning.pages.pictures import Floats, frames_at, histogram, jpeg, over_time
 
 Row = Mapping[str, Any]
@@ -116,17 +114,10 @@ def score_page(
         intervals.setdefault(str(row["path"]), []).append(row)
     for number, video in enumerate(shown[:pictured]):
         _picture(video, intervals.get(video.path, []), f"curve {number}")
-    environment = Environment(
-        loader=PackageLoader("vqa_lightning.pages", "."),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template("score_page.html").render(
+    return rendered(
+        "score_page.html",
         title=title,
         models=sorted({str(row["model"]) for row in rows}),
-        made=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         videos=shown,
         columns={name: COLUMNS[name] for name in columns},
         unread=[
@@ -140,36 +131,10 @@ def score_page(
     )
 
 
-def short_names(paths: Sequence[str]) -> dict[str, str]:
-    """Return path -> as much of its end as tells it from the others.
-
-    Example:
-        >>> short_names(["x/a/1.mp4", "x/b/1.mp4", "x/b/2.mp4"])
-        {'x/a/1.mp4': 'a/1.mp4', 'x/b/1.mp4': 'b/1.mp4', 'x/b/2.mp4': '2.mp4'}
-    """
-    found: dict[str, str] = {}
-    left, parts = list(dict.fromkeys(paths)), 1
-    while left:
-        ends: dict[str, list[str]] = {}
-        for path in left:
-            ends.setdefault(str(Path(*Path(path).parts[-parts:])) if path else path, []).append(path)
-        found |= {own[0]: end for end, own in ends.items() if len(own) == 1}
-        again = [path for own in ends.values() if len(own) > 1 for path in own]
-        if parts > max((len(Path(path).parts) for path in again), default=0):
-            found |= {path: path for path in again}
-            break
-        left, parts = again, parts + 1
-    return {path: found[path] for path in paths}
-
-
 def worst(intervals: Sequence[Row]) -> list[Row]:
     """Return the intervals with the least scores, in order of time, no two of them neighbours."""
-    chosen: list[int] = []
-    known = [place for place, row in enumerate(intervals) if is_number(row["score"])]
-    for place in sorted(known, key=lambda place: float(intervals[place]["score"])):
-        if len(chosen) < MOMENTS and all(abs(place - other) > 1 for other in chosen):
-            chosen.append(place)
-    return [intervals[place] for place in sorted(chosen)]
+    scores = [float(row["score"]) if is_number(row["score"]) else math.nan for row in intervals]
+    return [intervals[place] for place in least(scores, MOMENTS)]
 
 
 def _picture(video: Shown, intervals: Sequence[Row], salt: str) -> None:

@@ -108,7 +108,7 @@ class Anchors(nn.Module):
         matrix[..., :-1, :-1] = self.matrix
         matrix[..., -1, :-1] = wins
         matrix[..., :-1, -1] = 1 - wins
-        return map_scores(matrix)[0][..., -1].to(wins.dtype)
+        return map_scores(matrix)[0][..., -1].to(wins)
 
     @torch.no_grad()
     def wins(self, lmm: LMM, clips: Tokens, preference: Preference, *, both_orders: bool = True) -> Tensor:

@@ -100,7 +100,7 @@ class ScoringModule(ResumableModule):
         deviation = max(float(raw.std()), 1e-6)
         self.scale.copy_(torch.tensor([float(raw.mean()), deviation, *errors]))
         published = 50 + 10 * (raw - raw.mean()) / deviation
-        self.quantiles.copy_(torch.from_numpy(np.quantile(published, np.linspace(0, 1, 101))))
+        self.quantiles.copy_(torch.from_numpy(np.quantile(published, np.linspace(0, 1, 101))).float())
         self.scale_current = True
 
     @torch.no_grad()
@@ -156,6 +156,26 @@ class ScoringModule(ResumableModule):
         """
         return self.published(raw.mean(dim=1), raw.std(dim=1) / raw.shape[1] ** 0.5)
 
+    def t_scores_together(self, raw: Tensor) -> tuple[Tensor, Tensor]:
+        """Turn raw scores of clips at the same places, of encodes of one content, into published scores.
+
+        Args:
+            raw: (..., E, n), as in `t_scores` but on the CPU; NaN where an encode cannot be read.
+
+        Returns:
+            Scores (..., E), and the covariance (..., E, E) of their errors, float64. On its diagonal are the
+            squares of the standard errors of `t_scores`; beside it is what clips at one place share. The
+            floor is each encode's own: it was fitted to versions of one source.
+        """
+        scores, _ = self.published(raw.mean(dim=-1), raw.new_zeros(()))
+        _, deviation, factor, floor = self.scale.cpu().double()
+        raw = raw.cpu().double()
+        apart = raw - raw.mean(dim=-1, keepdim=True)
+        count = raw.shape[-1]
+        shared = factor**2 * apart @ apart.mT / (count * (count - 1))
+        own = floor**2 * torch.eye(raw.shape[-2], dtype=shared.dtype)
+        return scores, (shared + own) * (10 / deviation) ** 2
+
     def published(self, score: Tensor, spread: Tensor) -> tuple[Tensor, Tensor]:
         """Return scores and standard errors on the published scale, from raw scores and their spreads."""
         middle, deviation, factor, floor = self.scale.to(score.device)
@@ -170,7 +190,7 @@ class ScoringModule(ResumableModule):
         Returns:
             The same shape, 0 to 100; NaN for NaN, and from checkpoints that were saved without the corpus.
         """
-        known = self.quantiles.double().cpu().numpy()
+        known = self.quantiles.cpu().double().numpy()
         found: npt.NDArray[np.float64] = np.interp(scores, known, np.linspace(0, 100, len(known)))
         return np.where(np.isnan(scores) | (known[0] == known[-1]), np.nan, found)
 

@@ -42,8 +42,8 @@ class LevelTemperature(Metric):
         """Return the temperature, from 0.05 to 20; 1 where no pair was seen."""
         if len(self.logits) == 0:
             return torch.tensor(1.0, device=self.device)
-        logits = dim_zero_cat(self.logits).double().cpu()
-        targets = dim_zero_cat(self.targets).double().cpu()
+        logits = dim_zero_cat(self.logits).cpu().double()
+        targets = dim_zero_cat(self.targets).cpu().double()
 
         def surprise(log_temperature: float) -> float:
             likelihood = (logits / np.exp(log_temperature)).log_softmax(-1)

@@ -89,7 +89,7 @@ def hard_recorded(
         rule: which pairs are hard.
     """
     rows = np.flatnonzero(pc.equal(pairs["source"], source).to_numpy())
-    advantage, loss, confidence = answers.double().numpy()[rows].T
+    advantage, loss, confidence = answers.cpu().double().numpy()[rows].T
     if rule == "gmad":
         weight = np.nan_to_num(np.maximum(-advantage, 0) * _skill(advantage))
         possible = weight > 0

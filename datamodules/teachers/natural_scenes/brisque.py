@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from datamodules.devices import in_float64
 from datamodules.teachers.by_frame import by_frame
 from datamodules.teachers.natural_scenes.statistics import (
     SHIFTS,
@@ -77,7 +78,7 @@ def brisque_features(frames: Tensor) -> Tensor:
         >>> brisque_features(torch.rand(2, 64, 48) * 255).shape
         torch.Size([2, 36])
     """
-    frames = frames.double()
+    frames = in_float64(frames)
     textured = frames.flatten(1).amax(dim=1) > frames.flatten(1).amin(dim=1)  # zeros around it are no texture
     features: list[Tensor] = []
     for scale in (1, 2):
@@ -100,8 +101,9 @@ def brisque(frames: Tensor) -> Tensor:
         >>> brisque(torch.full((1, 64, 64), 16.0)).item()
         nan
     """
-    machine = published_machine(frames.device)
-    scaled = 2 * (brisque_features(frames) - machine.lowest) / (machine.highest - machine.lowest) - 1
+    features = brisque_features(frames)
+    machine = published_machine(features.device)
+    scaled = 2 * (features - machine.lowest) / (machine.highest - machine.lowest) - 1
     distance = (scaled[:, None] - machine.support_vectors).square().sum(dim=-1)
     return (-machine.gamma * distance).exp() @ machine.coefficients - machine.rho
 

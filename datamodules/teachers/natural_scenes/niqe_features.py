@@ -8,6 +8,7 @@ distribution is found by table look-up for all patches at once, and nothing loop
 import torch
 from torch import Tensor
 
+from datamodules.devices import in_float64
 from datamodules.teachers.natural_scenes.statistics import SHIFTS, asymmetric_gaussian, halve, normalise
 
 PATCH = 96
@@ -28,7 +29,7 @@ def patch_features(frames: Tensor) -> tuple[Tensor, Tensor]:
         features float64 (B, P, 36), NaN where a flat patch has no feature, and sharpness (B, P): the mean
         local standard deviation.
     """
-    frames = frames.double()
+    frames = in_float64(frames)
     side = min(PATCH, min(frames.shape[-2:]) // 2 * 2)
     height, width = (length // side * side for length in frames.shape[-2:])
     frames = frames[:, :height, :width]

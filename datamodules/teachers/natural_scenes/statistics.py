@@ -13,6 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from datamodules.devices import in_float64
+
 SHIFTS = ((0, 1), (1, 0), (1, 1), (1, -1))
 """Neighbours that are multiplied: right, below, both diagonals."""
 
@@ -86,10 +88,10 @@ def asymmetric_gaussian(values: Tensor) -> Sides:
     """
     values = values.flatten(-2)
     left, right = values.clamp(max=0), values.clamp(min=0)
-    magnitude = (right.sum(dim=-1) - left.sum(dim=-1)).double()
+    magnitude = in_float64(right.sum(dim=-1) - left.sum(dim=-1))
     # Signs count the values of either side: their sum is the difference, that of their magnitudes the total.
     signs = values.sign()
-    more, total = signs.sum(dim=-1).double(), signs.abs().sum(dim=-1).double()
+    more, total = in_float64(signs.sum(dim=-1)), in_float64(signs.abs().sum(dim=-1))
     left, right = _square(left), _square(right)
     ratio = magnitude**2 / ((left + right) * values.shape[-1])
     left, right = (left / ((total - more) / 2)).sqrt(), (right / ((total + more) / 2)).sqrt()
@@ -112,14 +114,14 @@ def generalised_gaussian(values: Tensor) -> tuple[Tensor, Tensor]:
         (10.0, 1.0)
     """
     values = values.flatten(-2)
-    magnitude, square = values.abs().sum(dim=-1).double(), _square(values)
+    magnitude, square = in_float64(values.abs().sum(dim=-1)), _square(values)
     return _shape(magnitude**2 / (square * values.shape[-1])), square / values.shape[-1]
 
 
 def _square(values: Tensor) -> Tensor:
     """Return the sum of squares over the last dimension, float64; nothing faster squares and sums."""
     norm: Tensor = torch.linalg.vector_norm(values, dim=-1)
-    return norm.double() ** 2
+    return in_float64(norm) ** 2
 
 
 def _shape(ratio: Tensor) -> Tensor:

@@ -139,7 +139,9 @@ def test_without_a_gate_all_pass_and_ci_is_told(tmp_path: Path) -> None:
     file = tmp_path / "junit.xml"
     Gate(junit=str(file)).check([row("a.mp4", None, None)])
     assert 'failures="0"' in file.read_text()
-    with pytest.raises(InputError, match=r"^--junit .* is in a folder that does not exist"):
+    with pytest.raises(
+        InputError, match=r"^--junit .* must be a file in a folder that exists and can be written to"
+    ):
         Gate(junit=str(tmp_path / "no" / "junit.xml"))
 
 

@@ -60,6 +60,13 @@ def stacked(batch: PairBatch) -> torch.Tensor:
     return batch.clips
 
 
+def test_seconds_alone_are_float64(corpus: dict[str, Video]) -> None:
+    """Which devices may lack: `VideoDataModule` moves seconds as the device has them."""
+    values = batch_of(corpus)._asdict().items()
+    double = [name for name, one in values if isinstance(one, torch.Tensor) and one.dtype == torch.float64]
+    assert double == ["times"]
+
+
 class TestDistort:
     def test_the_source_stays_and_the_harsher_side_is_farther_from_it(self, corpus: dict[str, Video]) -> None:
         before = batch_of(corpus)

@@ -12,6 +12,7 @@ import torch
 from datamodules.errors import InputError, UnreadableVideo
 from datamodules.labels import LEVELS
 from datamodules.video import Sampling, probe, read_clip
+from datamodules.video.memory_video import memory_video
 from vqa_lightning import Scorer
 from vqa_lightning.annotators import scorer
 from vqa_lightning.metrics.human_scale import HumanScale
@@ -131,6 +132,47 @@ class TestCompare:
     def test_an_unreadable_one_is_told(self, tiny: Scorer, files: list[Path], tmp_path: Path) -> None:
         with pytest.raises(UnreadableVideo, match=r"absent\.mp4 is missing"):
             tiny.compare(files[0], tmp_path / "absent.mp4")
+
+
+class TestEncodes:
+    def test_scores_and_errors_are_those_of_each_by_itself(self, tiny: Scorer, files: list[Path]) -> None:
+        found = tiny.score_encodes(files[:2])
+        alone = tiny.score(files[:2])
+        assert found.scores.tolist() == [row.score for row in alone]
+        assert found.stderr.tolist() == pytest.approx([row.stderr for row in alone], rel=1e-5)  # float32
+        assert found.over_time.shape == (2, 0)
+
+    def test_an_encode_beside_itself_does_not_differ(self, tiny: Scorer, files: list[Path]) -> None:
+        change = tiny.score_encodes([files[0], files[0]], every=0.2).difference(0, 1)
+        assert change.value == 0
+        assert change.probability == 0.5
+        # Only what is each encode's own is left of the errors: the floor.
+        floor = 10 * tiny._module.scale[3].item() / tiny._module.scale[1].item()
+        assert change.stderr == pytest.approx(math.sqrt(2) * floor, rel=1e-4)
+
+    def test_are_compared_as_long_as_the_shortest(
+        self, tiny: Scorer, files: list[Path], tmp_path: Path
+    ) -> None:
+        video = probe(files[0])
+        whole = read_clip(video, Sampling(frames=round(video.duration * video.fps), window=None)).frames
+        short = memory_video(whole[:6], video.fps)
+        found = tiny.score_encodes([video, short], every=0.1)
+        assert found.edges.tolist() == pytest.approx([0.0, 0.1, 0.2, 0.24])
+        assert found.over_time.shape == (2, 3)
+        assert found.scores[0] != tiny.score(files[0])[0].score
+
+    def test_one_that_cannot_be_read_is_told_and_stops_nothing(
+        self, tiny: Scorer, files: list[Path], tmp_path: Path
+    ) -> None:
+        (tmp_path / "broken.mp4").write_bytes(b"no video")
+        found = tiny.score_encodes([files[0], tmp_path / "broken.mp4", files[1]], every=0.2)
+        assert [bool(error) for error in found.errors] == [False, True, False]
+        assert math.isnan(found.scores[1])
+        alone = tiny.score_encodes([files[0], files[1]], every=0.2)
+        assert found.difference(0, 2) == alone.difference(0, 1)
+        assert all(
+            (a == b).all() for a, b in zip(found.differences(0, 2), alone.differences(0, 1), strict=True)
+        )
 
 
 class TestCalibration:

@@ -147,7 +147,7 @@ def test_a_wrong_value_is_named_with_what_must_be(words: list[str], sentence: st
 
 
 def test_the_other_commands_name_the_nearest_too(told: Told) -> None:
-    sentence = told("compare", "--frist", "a.csv", "--second", "b.csv", "--labels", "c.csv")
+    sentence = told("agreement", "--frist", "a.csv", "--second", "b.csv", "--labels", "c.csv")
     assert sentence == "--frist is not a setting; the nearest is --first."
 
 

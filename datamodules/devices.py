@@ -1,0 +1,38 @@
+"""Numbers that a device does not have: Apple's GPUs (mps) compute in float32 at most.
+
+Imports nothing of this package.
+"""
+
+import torch
+from torch import Tensor
+
+
+def has_float64(device: torch.device) -> bool:
+    """Return whether a device can hold float64.
+
+    Example:
+        >>> has_float64(torch.device("cpu")), has_float64(torch.device("mps"))
+        (True, False)
+    """
+    return device.type != "mps"
+
+
+def for_device(values: Tensor, device: torch.device) -> Tensor:
+    """Move values to a device, as float32 where they are float64 and it has none.
+
+    Example:
+        >>> for_device(torch.zeros(2, dtype=torch.float64), torch.device("cpu")).dtype
+        torch.float64
+    """
+    lacking = values.dtype == torch.float64 and not has_float64(device)
+    return (values.float() if lacking else values).to(device)
+
+
+def in_float64(values: Tensor) -> Tensor:
+    """Return values in float64, where they are or, if their device has none, on the CPU.
+
+    Example:
+        >>> in_float64(torch.ones(2)).dtype
+        torch.float64
+    """
+    return (values if has_float64(values.device) else values.cpu()).double()
