@@ -242,9 +242,11 @@ def intervals(duration: float, length: float, fps: float, times: Sequence[float]
         >>> intervals(duration=3600.0, length=1.0, fps=1.0, times=[0.0, 0.5, 3599.0])
         [(0.0, 1.0), (3599.0, 3600.0)]
     """
-    last_frame = max(0.0, duration - 1 / fps)
+    # Stamps are rounded, some to milliseconds: a last frame at an edge begins no interval of its own.
+    last_frame = max(0.0, duration - 1 / fps, max(times or [0.0]) - SHORTEST)
     count = math.floor(last_frame / length + 1e-6) + 1
     places: Sequence[int] = range(count)
     if times:
-        places = sorted({math.floor(time / length + 1e-6) for time in times if time < duration}) or [0]
+        begun = {math.floor(time / length + 1e-6) for time in times}
+        places = sorted(place for place in begun if place < count) or [0]
     return [(round(place * length, 6), round(min((place + 1) * length, duration), 6)) for place in places]

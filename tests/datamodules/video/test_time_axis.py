@@ -14,7 +14,7 @@ from av.packet import Packet
 from hypothesis import given
 from hypothesis import strategies as st
 
-from datamodules.video import Cut, Sampling, probe, read_clip, read_clips
+from datamodules.video import Clip, Cut, Sampling, probe, read_clip, read_clips
 from datamodules.video.time_axis import Stamps, measure
 from datamodules.video_data import intervals, shared_intervals
 
@@ -33,6 +33,7 @@ def grey(index: int) -> int:
 def film(
     path: Path,
     stamps: Sequence[float] = EVEN,
+    shades: Sequence[int] = range(FRAMES),
     *,
     codec: str = "libx264",
     rate: int = FPS,
@@ -48,11 +49,11 @@ def film(
         stream.pix_fmt = "rgb8" if codec == "gif" else "yuv420p"
         stream.codec_context.time_base = Fraction(1, ticks)
         number = 0
-        for index, stamp in enumerate([*stamps, None]):
+        for stamp, shade in zip([*stamps, None], [*shades[: len(stamps)], 0], strict=True):
             frame = None
             if stamp is not None:
                 planes = np.full((96, 64), 128, np.uint8)
-                planes[:64] = grey(index)
+                planes[:64] = grey(shade)
                 frame = av.VideoFrame.from_ndarray(planes, format="yuv420p").reformat(format=stream.pix_fmt)
                 frame.pts, frame.time_base = round(stamp * ticks), Fraction(1, ticks)
             for packet in stream.encode(frame):
@@ -66,8 +67,12 @@ def film(
 def indices(path: Path, draws: int = 8) -> list[int]:
     """Which frames the draws of a file begin with."""
     clips = read_clips(probe(path), Sampling(frames=2, window=32), [Cut(draw) for draw in range(draws)])
-    lumas = [16 + float(clip.frames[0].double().mean()) * 219 / 255 for clip in clips]
-    return [round((luma - 40) / 3) for luma in lumas]
+    return [round(luma_index(clip)) for clip in clips]
+
+
+def luma_index(clip: Clip) -> float:
+    """Which frame of `film` a clip begins with, by its luma."""
+    return (16 + float(clip.frames[0].double().mean()) * 219 / 255 - 40) / 3
 
 
 def hole(at: int, seconds: float) -> list[float]:
@@ -137,6 +142,22 @@ def test_many_clips_in_one_pass_are_those_read_one_by_one(tmp_path: Path, name: 
         assert (clip.times == alone.times).all()
         for segment in clip.times.reshape(2, 4):
             assert segment.diff().numpy() == pytest.approx(1 / video.fps, rel=0.1)
+
+
+@pytest.mark.parametrize("name", ["long.ts", "long.mkv", "long.mp4"])
+def test_seeking_in_a_long_file_lands_on_the_same_frames(tmp_path: Path, name: str) -> None:
+    """Frames behind a hole, sought and read over: the luma of each tells its number, modulo FRAMES."""
+    stamps = [index / FPS + 7200 * (index >= 900) for index in range(2400)]
+    lumas = [index % FRAMES for index in range(len(stamps))]
+    path = film(tmp_path / name, stamps, lumas, ticks=1000 if name.endswith("mkv") else 90000, bf="2")
+    video = probe(path)
+    assert video.duration == pytest.approx(80, rel=0.001)
+    spans = [(start, start + 1.0) for start in (70.0, 3.0, 29.5, 50.0, 0.0, 79.0)]  # cuts are read in order
+    clips = [read_clip(video, Sampling(frames=2, window=32), span=span) for span in spans]
+    clips += read_clips(video, Sampling(frames=2, window=32), [Cut(0, span) for span in spans])
+    for clip in clips:
+        place = round(float(clip.times[0]) * video.fps)
+        assert luma_index(clip) == pytest.approx(place % FRAMES, abs=0.6)
 
 
 @pytest.mark.parametrize("ending", ["ts", "mkv"])
@@ -219,10 +240,10 @@ class TestIntervals:
         """Half a second of 50 frames a second, then two frames a second: no hole, and few frames."""
         video = probe(film(tmp_path / "slower.mp4", [*np.arange(25) / 50, *np.arange(1, 21) / 2]))
         assert video.error == ""
-        assert len(shared_intervals([video], 0.001)) == 45
-        spans = shared_intervals([video], 0.2)
-        assert spans[:4] == [(0.0, 0.2), (0.2, 0.4), (0.4, 0.6), (1.0, 1.2)]
-        assert len(spans) == 3 + 19
+        assert len(shared_intervals([video], 0.009)) == 45
+        spans = shared_intervals([video], 0.3)
+        assert spans[:4] == [(0.0, 0.3), (0.3, 0.6), (0.9, 1.2), (1.5, 1.8)]
+        assert len(spans) == 2 + 19
 
     def test_of_a_frame_every_ten_minutes_are_as_many_as_frames(self, tmp_path: Path) -> None:
         video = probe(film(tmp_path / "slow.mkv", [600.0 * index for index in range(12)], ticks=1000))
