@@ -16,6 +16,7 @@ from torch import Tensor
 from datamodules.checks import check_that
 from datamodules.video.probing import Video
 from datamodules.video.readers import Reader, Run
+from datamodules.video.time_axis import Floats
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,10 @@ class MemoryVideo(Video):
     def open(self) -> Reader:
         """Read from memory."""
         return _FrameReader(self.frames, self.fps)
+
+    def frame_times(self) -> Floats:
+        """Return the seconds at which frames begin."""
+        return np.arange(len(self.frames)) / self.fps
 
 
 def memory_video(frames: Tensor, fps: float = 30.0) -> MemoryVideo:

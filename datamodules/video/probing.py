@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from datamodules.errors import UnreadableVideo
+from datamodules.video.packet_reader import PacketReader
 from datamodules.video.readers import FileReader, Reader
+from datamodules.video.time_axis import Floats
 
 FINGERPRINT_CHUNK = 1 << 16  # bytes read at the head, the middle and the tail of a file to name its content
 
@@ -21,11 +23,12 @@ class Video:
         width: pixels of a frame as displayed, after rotation; pixels are taken as square.
         height: lines of a frame as displayed, after rotation.
         fps: average frames per second.
-        duration: seconds from the first frame to the end of the last.
+        duration: seconds from the first frame to the end of the last, without holes.
         codec: FFmpeg's name of the decoder's format, such as "h264".
         interlaced: whether frames are two interleaved fields; they are decoded as they are, combing included.
         status: "ok" or "error".
-        error: why no frame can be read; empty when ok.
+        error: why no frame can be read; when ok empty, or what is wrong with the time stamps, such as "have a
+            hole of 3600 s at 4 s": frames are then found by their packets.
         content: name of the scene, shared by versions of one source; by default the video_id.
         split: "train", "select", "report", or empty.
     """
@@ -45,7 +48,26 @@ class Video:
 
     def open(self) -> Reader:
         """Open the video for reading; raise UnreadableVideo where that fails."""
-        return FileReader(self.path)
+        return PacketReader(self.path) if self.error else FileReader(self.path, self.fps or None)
+
+    @property
+    def remark(self) -> str:
+        """What was wrong with the time stamps and what was made of it, in a sentence; empty: nothing was."""
+        if self.status != "ok" or not self.error:
+            return ""
+        return (
+            f"The time stamps of {self.path} {self.error}: its frames are taken one after the other, "
+            f"{self.fps:.4g} a second."
+        )
+
+    def frame_times(self) -> Floats:
+        """Return the seconds (n,) at which frames begin, in order, by reading the packets again.
+
+        Raises:
+            UnreadableVideo: the file cannot be opened.
+        """
+        with closing(PacketReader(self.path)) as reader:
+            return reader.axis.times if self.error else reader.axis.times + reader.first
 
 
 def fingerprint(path: Path) -> str:
@@ -63,7 +85,8 @@ def fingerprint(path: Path) -> str:
 def probe(path: str | Path) -> Video:
     """Read what a corpus row needs and decode the first frame, to know that the file gives frames.
 
-    The duration is taken from the last packets' time stamps, since a declared one may be absent or wrong.
+    Time is what the packets say: a declared duration or rate may be absent or wrong, and the packets' own
+    stamps may have holes or start anew (see `datamodules.video.time_axis`).
 
     Raises:
         UnreadableVideo: there is no such file, or no frame of it can be decoded.
@@ -81,7 +104,7 @@ def probe(path: str | Path) -> Video:
     except OSError as error:
         raise UnreadableVideo(f"{path} cannot be read: {error.strerror}.") from error
     with closing(FileReader(str(path))) as reader:
-        _, first = next(reader.frames(), (0.0, None))
+        first, axis, duration = reader.survey()
         if first is None:
             raise UnreadableVideo(f"{path} has a video stream without a frame that decodes{reader.reason}.")
         width, height = (first.width, first.height)[:: -1 if first.rotation % 180 else 1]
@@ -90,9 +113,10 @@ def probe(path: str | Path) -> Video:
             path=str(path),
             width=width,
             height=height,
-            fps=reader.fps,
-            duration=reader.measure_duration(),
+            fps=axis.fps,
+            duration=duration,
             codec=reader.stream.codec_context.codec.canonical_name,
             interlaced=bool(first.interlaced_frame),
             content=video_id,
+            error=axis.note,
         )
