@@ -4,6 +4,17 @@ Both carry one finished sentence, which the command line prints as it is, withou
 """
 
 
+def reason(error: BaseException) -> str:
+    """Return what an exception of a library says, in one line without a full stop.
+
+    Example:
+        >>> reason(FileNotFoundError(2, "No such file or directory")), reason(ValueError())
+        ('No such file or directory', 'ValueError')
+    """
+    told = getattr(error, "strerror", None) or str(error).strip() or type(error).__name__
+    return str(told).splitlines()[0].rstrip(".:")
+
+
 class InputError(Exception):
     """A user's mistake: one sentence that names the thing, its value and the remedy; it ends the command."""
 
