@@ -3,6 +3,8 @@
 Both carry one finished sentence, which the command line prints as it is, without a traceback.
 """
 
+_NO_TEXT = {0xDC00 + byte: rf"\x{byte:02x}" for byte in range(0x80, 0x100)}
+
 
 def reason(error: BaseException) -> str:
     """Return what an exception of a library says, in one line without a full stop.
@@ -17,6 +19,10 @@ def reason(error: BaseException) -> str:
 
 class InputError(Exception):
     """A user's mistake: one sentence that names the thing, its value and the remedy; it ends the command."""
+
+    def __init__(self, sentence: str) -> None:
+        # Names of files may hold bytes that are not UTF-8, which no page or log can.
+        super().__init__(sentence.translate(_NO_TEXT))
 
 
 class UnreadableVideo(RuntimeError):  # noqa: N818 - it names a state of the file, told in a corpus row or a scores row

@@ -285,8 +285,8 @@ def _check_cells(
     if not fine.all():
         row = int(fine.argmin())
         raise InputError(
-            f"The {rule[0]} of {names[row]} in the list {path} must be {rule[1]}; got {values[row]!r} in row "
-            f"{row + 1}: correct it or remove the row."
+            f"The {rule[0]} of {names[row]} in the list {path} must be {rule[1]}; got {values[row]!r}: "
+            "correct it or remove the row."
         )
 
 

@@ -55,7 +55,7 @@ def as_lists(words: Sequence[str]) -> list[str]:
             given[name].append(value)
         else:
             rest += [word] if joined or not value else [word, value]
-    return rest + [f"{name}={json.dumps(own)}" for name, own in given.items() if own]
+    return rest + [f"{name}={json.dumps(own, ensure_ascii=False)}" for name, own in given.items() if own]
 
 
 def compare_videos(
