@@ -11,14 +11,24 @@ import av
 import numpy as np
 import pytest
 import torch
+from hypothesis import HealthCheck, settings
 
 from datamodules.procedural import write_corpus
 
+# Property tests try few cases and always the same; many and others with --hypothesis-profile long.
+_ANY_MACHINE = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much]
+settings.register_profile(
+    "quick", max_examples=25, deadline=None, derandomize=True, suppress_health_check=_ANY_MACHINE
+)
+settings.register_profile("long", max_examples=2000, deadline=None, suppress_health_check=_ANY_MACHINE)
 
-def pytest_configure() -> None:
+
+def pytest_configure(config: pytest.Config) -> None:
     """One thread in each process, here and in those that tests start: they share the cores."""
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     torch.set_num_threads(1)
+    if config.getoption("--hypothesis-profile") is None:
+        settings.load_profile("quick")
 
 
 SHARED = Path(__file__).resolve().parents[1].parent / "shared" / "data"
