@@ -173,9 +173,9 @@ class RoundDataModule(VideoDataModule):
         """Folder of the embedded corpus, where that is what is trained on."""
         return cache_folder() / f"embedded-{VERSION}" if self.videos is None else None
 
-    def find_videos(self) -> Path:
+    def find_videos(self) -> str:
         """Return the given videos, or the embedded corpus."""
-        return super().find_videos() if self.embedded is None else self.embedded / "manifest.csv"
+        return super().find_videos() if self.embedded is None else str(self.embedded / "manifest.csv")
 
     def prepare_data(self) -> None:
         """Write the embedded corpus once; find what is wrong with the input before a run folder is made."""
@@ -205,7 +205,7 @@ class RoundDataModule(VideoDataModule):
             named, folder = self.references.videos or rendered, cache_folder() / "references"
             self.sources, self.originals = find_sources(named, self.corpus, self.splits, folder)
         if self.counts.human:
-            lists = self.labelling.mos_lists or [MOSList(str(self.find_videos().with_name(MOS)))]
+            lists = self.labelling.mos_lists or [MOSList(str(Path(self.find_videos()).with_name(MOS)))]
             corpus = videos(self.corpus)
             found = [read_mos(entry, corpus) for entry in lists]
             self.human_scores, self.report_mos = zip(*found, strict=True)

@@ -7,7 +7,6 @@ batch the first would only wait for the last.
 import math
 from collections.abc import Callable, Sequence, Set
 from contextlib import suppress
-from pathlib import Path
 from typing import Any, Literal, cast
 
 import pyarrow as pa
@@ -40,7 +39,8 @@ class VideoDataModule(LightningDataModule):
     """Videos to be scored.
 
     Args:
-        videos: folder, file, glob, or manifest (.csv or .parquet with a `path` column).
+        videos: folder, file, glob, or manifest (.csv, .jsonl, .json or .parquet with a
+            `path` column, or .txt with a path a line).
         batch_size: pairs a step; in prediction intervals of a video that are read in one pass.
         workers: processes that read clips; 0 reads in the main process; null: as many as the machine has
             cores to spare.
@@ -90,15 +90,15 @@ class VideoDataModule(LightningDataModule):
         self.teacher: Teacher | None = None
         """A teacher that predicts instead of the model: clips are then read as it says, and not stacked."""
 
-    def find_videos(self) -> Path:
+    def find_videos(self) -> str:
         """Return where the videos are.
 
         Raises:
             InputError: no place was named.
         """
-        if self.videos is None:
+        if not self.videos:
             raise InputError("data.videos must be a folder, a file, a glob or a manifest; got none.")
-        return Path(self.videos)
+        return self.videos
 
     def setup(self, stage: str) -> None:
         """Probe the videos, or take them from the cache where they have not changed."""

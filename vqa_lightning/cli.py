@@ -42,6 +42,7 @@ from vqa_lightning.commandline.callback_settings import with_callback_settings, 
 from vqa_lightning.commandline.mistakes import mistake, sentence, told_once
 from vqa_lightning.commandline.own_settings import HELP, add_own_settings
 from vqa_lightning.commandline.parser import Parser, ParserError
+from vqa_lightning.commandline.raw_bytes import let_raw_bytes_pass
 from vqa_lightning.commandline.trainer_settings import check_trainer_settings
 from vqa_lightning.commandline.words import (
     names_teacher,
@@ -140,7 +141,9 @@ class RankingCLI(LightningCLI):
             rank_zero_only(clear_run)(folder)
         elif (folder / CONFIG).is_file():
             now = self._parser(self.subcommand).dump(run_config(config), skip_none=False)
-            changes = changed_settings(yaml.safe_load((folder / CONFIG).read_text()), yaml.safe_load(now))
+            changes = changed_settings(
+                yaml.safe_load((folder / CONFIG).read_text("utf-8")), yaml.safe_load(now)
+            )
             allow_changes(folder, changes, force=config.force)
 
     def instantiate_classes(self) -> None:
@@ -226,6 +229,7 @@ def main(args: Sequence[str] | None = None) -> None:
             where scores do not hold what predict was told to hold.
     """
     put_last(Path.cwd().resolve())
+    let_raw_bytes_pass()
     words = list(sys.argv[1:] if args is None else args)
     try:
         words, again = with_newest_run(with_known_configs(with_subcommand_first(words)))

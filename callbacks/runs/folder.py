@@ -61,7 +61,7 @@ class RunFolder(SaveConfigCallback):
             return
         remove_unfinished(folder, WRITTEN)
         with written_whole(folder / CONFIG) as hidden:
-            hidden.write_text(self.parser.dump(run_config(self.config), skip_none=False))
+            hidden.write_text(self.parser.dump(run_config(self.config), skip_none=False), "utf-8")
         if videos is not None:
             with written_whole(folder / VIDEOS) as hidden:
                 pq.write_table(videos, hidden)

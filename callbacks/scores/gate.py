@@ -1,6 +1,5 @@
 """A gate for pipelines: which scores are too low, or lower than they were, and how sure that is."""
 
-import csv
 import math
 import re
 from collections import Counter
@@ -17,6 +16,9 @@ from callbacks.scores.rows import Row, checked_place, one_sentence, read_rows
 from callbacks.scores.table import SCHEMA
 from datamodules.checks import check_above, check_between, is_number
 from datamodules.errors import InputError
+from datamodules.names import place_of
+
+_NOT_XML = re.compile("[^\t\n\r -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 EXIT_CODE = 3
 """Of a command whose scores did not pass."""
@@ -88,9 +90,9 @@ class Gate:
         if self.baseline is None:
             return {}
         try:
-            rows = read_rows(Path(self.baseline), SCHEMA, ("whole", *POOLS))
-        except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
-            raise InputError(f"--baseline {self.baseline} is no file that predict wrote.") from error
+            rows = read_rows(place_of(self.baseline), SCHEMA, ("whole", *POOLS))
+        except InputError as error:
+            raise InputError(f"--baseline {self.baseline} is no file that predict wrote: {error}") from error
         if not rows:
             raise InputError(f"--baseline {self.baseline} has no row: name scores that predict wrote.")
         return {str(row["path"]): row for row in rows}
@@ -269,5 +271,5 @@ def write_junit(file: Path, paths: Sequence[str], faults: Mapping[str, Sequence[
 
 
 def _printable(text: str) -> str:
-    """Replace what XML cannot hold."""
-    return "".join(sign if sign.isprintable() else "\N{REPLACEMENT CHARACTER}" for sign in text)
+    """Write the bytes of what XML cannot hold as `names` does."""
+    return _NOT_XML.sub(lambda found: ascii(found[0])[1:-1], text)

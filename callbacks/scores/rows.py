@@ -14,10 +14,13 @@ from tempfile import TemporaryFile
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from datamodules.checks import check_choice
-from datamodules.errors import InputError
+from datamodules.errors import InputError, reason
+from datamodules.files import numbers, read_table, texts
+from datamodules.names import name_of
 
 SUFFIXES = (".csv", ".jsonl", ".parquet")
 
@@ -81,14 +84,15 @@ def write_rows(output: Path, rows: Sequence[Row], schema: pa.Schema) -> None:
     with one_sentence(output):
         try:
             if output.suffix == ".parquet":
-                pq.write_table(table, hidden)
+                with hidden.open("wb") as stream_of_bytes:  # Arrow knows names in UTF-8 alone
+                    pq.write_table(table, stream_of_bytes)
             elif output.suffix == ".csv":
-                with hidden.open("w", newline="") as stream:
+                with hidden.open("w", newline="", encoding="utf-8") as stream:
                     writer = csv.DictWriter(stream, schema.names, lineterminator="\n")
                     writer.writeheader()
                     writer.writerows(table.to_pylist())
             else:
-                hidden.write_text(json_lines(table.to_pylist()))
+                hidden.write_text(json_lines(table.to_pylist()), encoding="utf-8")
             os.replace(hidden, output)
         except BaseException:
             with suppress(OSError):
@@ -105,21 +109,28 @@ def read_rows(output: Path, schema: pa.Schema, also: Sequence[str] = ()) -> list
         also: names of numbers that it may have, and that are read where it has them.
 
     Raises:
-        OSError, ValueError, KeyError, TypeError, csv.Error: the file is another kind of file.
+        InputError: the file cannot be read, lacks a column, or has a row without a path or a cell that is no
+            number where there must be one.
     """
-    if output.suffix == ".parquet":
-        rows = pq.read_table(output).to_pylist()
-    else:
-        with output.open(newline="") as stream:
-            rows = list(csv.DictReader(stream) if output.suffix == ".csv" else map(json.loads, stream))
-    fields = [*schema, *(pa.field(name, pa.float64()) for name in also if rows and name in rows[0])]
-    return [{field.name: _typed(row[field.name], field.type) for field in fields} for row in rows]
-
-
-def _typed(cell: Any, kind: pa.DataType) -> Any:
-    if kind == pa.float64():
-        return None if cell in (None, "") else float(cell)
-    return cell
+    table = read_table(output)
+    missing = [name for name in schema.names if name not in table.column_names]
+    if missing:
+        raise InputError(
+            f"{name_of(output)} must have the columns {', '.join(schema.names)}; got "
+            f"{', '.join(table.column_names)}."
+        )
+    columns = {name: numbers(table, name, output).to_pylist() for name in also if name in table.column_names}
+    for field in schema:
+        if field.type == pa.float64():
+            columns[field.name] = numbers(table, field.name, output).to_pylist()
+        else:
+            columns[field.name] = pc.fill_null(texts(table, field.name, output), "").to_pylist()
+    if "" in columns["path"]:
+        raise InputError(
+            f"{name_of(output)} must have a path in each row; got none in row "
+            f"{columns['path'].index('') + 1}."
+        )
+    return [dict(zip(columns, cells, strict=True)) for cells in zip(*columns.values(), strict=True)]
 
 
 def json_lines(rows: Iterable[Row]) -> str:
@@ -133,8 +144,7 @@ def one_sentence(file: Path | str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        reason = error.strerror or str(error).partition("\n")[0].rstrip(".")
         raise InputError(
-            f"{file} cannot be written ({reason}); mend that and repeat the command, which keeps the scores "
-            "written so far."
+            f"{name_of(file)} cannot be written ({reason(error)}); mend that and repeat the command, which "
+            "keeps the scores written so far."
         ) from error

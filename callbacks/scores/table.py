@@ -4,7 +4,6 @@ Rows gather in a journal beside the output, one journal a rank, under the hash o
 finished output is never lost to another model or to other videos.
 """
 
-import csv
 import glob
 import json
 from collections.abc import Container, Iterable, Mapping, Sequence, Sized
@@ -20,6 +19,7 @@ from torch import Tensor
 from callbacks.scores.rows import Row, json_lines, one_sentence, read_rows, write_rows
 from datamodules.batches import VideoBatch
 from datamodules.errors import InputError
+from datamodules.names import file_of, name_of
 from datamodules.video import Video
 
 _TEXT, _NUMBER = pa.string(), pa.float64()
@@ -115,7 +115,7 @@ class ScoreTable:
         if self.output.exists():
             written = self.output.stat().st_mtime
             for key, row in earlier_rows(self.output, self.schema, self.key, model, wanted).items():
-                if row["score"] is not None and not _changed_since(Path(row["path"]), written):
+                if row["score"] is not None and not _changed_since(file_of(row["path"]), written):
                     self.rows[key] = row
         self._read_journals()
 
@@ -126,7 +126,9 @@ class ScoreTable:
     def _read_journals(self) -> list[Row]:
         """Take up the journals' rows; return the rows that are not wanted, or of files that have changed."""
         others = []
-        lines = [line for path in self._journals for line in path.read_text().splitlines(keepends=True)]
+        lines = [
+            line for path in self._journals for line in path.read_text("utf-8").splitlines(keepends=True)
+        ]
         for row in (json.loads(line) for line in lines if line.endswith("\n")):  # an interruption cuts lines
             key = tuple(row[name] for name in self.key)
             if key in self.wanted and self.wanted[key].video_id == row["video_id"]:
@@ -205,7 +207,7 @@ def _changed_since(path: Path, moment: float) -> bool:
     """Return whether a file's content or place has changed; a copy keeps its old time of writing."""
     try:
         status = path.stat()
-    except OSError:
+    except (OSError, ValueError):
         return True
     return max(status.st_mtime, status.st_ctime) > moment
 
@@ -231,8 +233,9 @@ def earlier_rows(
     remedy = "name another --output, or delete the file."
     try:
         rows = [_of_the_whole(row) for row in read_rows(output, schema, ("whole", "whole_stderr"))]
-    except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
-        raise InputError(f"{output} exists and is no table of scores: {remedy}") from error
+    except InputError as error:
+        told = str(error).rstrip(".")
+        raise InputError(f"{name_of(output)} exists and is no table of scores ({told}): {remedy}") from error
     found = {tuple(row[name] for name in key): row for row in rows}
     for one, row in found.items():
         if row["model"] != model:

@@ -23,6 +23,7 @@ from datamodules.corpus.table import measure_videos, videos
 from datamodules.errors import UnreadableVideo
 from datamodules.files import FileCache, cache_folder
 from datamodules.files.file_cache import Row
+from datamodules.names import file_of
 from datamodules.video import Video, luma, probe
 from datamodules.video.frame_runs import read_runs
 
@@ -154,7 +155,7 @@ def group_files(
     pool = pa.default_memory_pool()
     pool.release_unused()  # what Arrow has freed counts until then, hundreds of MB of it
     for start in range(0, len(paths), AT_ONCE):
-        files = [Path(path) for path in paths.slice(start, AT_ONCE).to_pylist()]
+        files = [file_of(path) for path in paths.slice(start, AT_ONCE).to_pylist()]
         found = store.rows(files, compute, workers=workers, description=_DESCRIPTION, progress=progress)
         for place, file in enumerate(files, start):
             row = found[file]

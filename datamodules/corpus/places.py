@@ -3,7 +3,7 @@
 FFmpeg seeks in a file, so an object is copied to a temporary file for as long as it is read.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from glob import has_magic
 from pathlib import Path, PurePosixPath
@@ -12,20 +12,10 @@ from typing import Any
 
 import fsspec
 
-from datamodules.corpus.table import SUFFIXES, named_paths, read_manifest
-from datamodules.errors import InputError, UnreadableVideo
-
-_MANIFESTS = (".csv", ".parquet")
-
-
-def is_url(place: str) -> bool:
-    """Return whether a place is a URL and not a local path.
-
-    Example:
-        >>> is_url("s3://bucket/a.mp4"), is_url("folder/a.mp4")
-        (True, False)
-    """
-    return "://" in place
+from datamodules.corpus.listing import HIDDEN, LeftOut, is_video, list_entries
+from datamodules.corpus.manifest import MANIFESTS, read_manifest
+from datamodules.errors import InputError, UnreadableVideo, reason
+from datamodules.names import file_of, is_url
 
 
 def open_place(place: str, setting: str) -> tuple[Any, str]:
@@ -41,7 +31,7 @@ def open_place(place: str, setting: str) -> tuple[Any, str]:
     try:
         found: tuple[Any, str] = fsspec.core.url_to_fs(place)
     except (ValueError, ImportError) as error:
-        raise InputError(f"{setting} {place} cannot be opened ({str(error).rstrip('.')}).") from error
+        raise InputError(f"{setting} {place} cannot be opened ({reason(error)}).") from error
     return found
 
 
@@ -52,50 +42,50 @@ def list_paths(videos: str) -> list[str]:
         videos: as `build_corpus` takes it, or the same as a URL. A manifest may name URLs.
 
     Raises:
-        InputError: `videos` names nothing, or the manifest cannot be read or lacks `path`.
+        InputError: `videos` names nothing, or the manifest is none.
     """
-    place = Path(videos).expanduser()
-    if is_url(videos):
-        return _list_url(videos)
-    if place.is_file() and place.suffix.lower() in _MANIFESTS:
-        return [name if is_url(name) else str(place.parent / name) for name in _names(place, videos)]
-    return [str(path) for path in named_paths(videos)]
-
-
-def _names(manifest: Path, given: str) -> list[str]:
-    try:
-        names: list[str] = read_manifest(manifest)["path"].cast("string").fill_null("").to_pylist()
-    except InputError as error:
-        raise InputError(str(error).replace(str(manifest), given)) from error
-    return names
+    return _list_url(videos) if is_url(videos) else [entry.name for entry in list_entries(videos)]
 
 
 def _list_url(videos: str) -> list[str]:
-    if PurePosixPath(videos).suffix.lower() in _MANIFESTS:
+    if PurePosixPath(videos).suffix.lower() in MANIFESTS:
         folder = videos.rpartition("/")[0]
         try:
             with local_copy(videos) as manifest:
-                names = _names(manifest, videos)
+                names = read_manifest(manifest)["path"].to_pylist()
         except UnreadableVideo as error:
             raise InputError(f"The manifest {error}") from error
+        except InputError as error:
+            raise InputError(str(error).replace(str(manifest), videos)) from error
         return [name if is_url(name) else f"{folder}/{name}" for name in names]
     files, root = open_place(videos, "--data.videos")
+    left_out = LeftOut()
     try:
         if has_magic(root):
             found = files.glob(root)
         elif files.isfile(root):
             found = [root]
         else:
-            found = [path for path in files.find(root) if _is_video(PurePosixPath(path[len(root) :]))]
+            found = _videos(files.find(root), root, left_out)
     except Exception as error:  # whatever the store's own client raises
-        raise InputError(f"--data.videos {videos} cannot be listed ({_reason(error)}).") from error
+        raise InputError(f"--data.videos {videos} cannot be listed ({reason(error)}).") from error
     if not found:
         raise InputError(f"--data.videos {videos} names no video; check the URL and the rights to list it.")
+    left_out.tell(videos)
     return [files.unstrip_protocol(path) for path in sorted(found)]
 
 
-def _is_video(inside: PurePosixPath) -> bool:
-    return inside.suffix.lower() in SUFFIXES and not any(part.startswith(".") for part in inside.parts)
+def _videos(paths: Iterable[str], root: str, left_out: LeftOut) -> list[str]:
+    found = []
+    for path in paths:
+        inside = PurePosixPath(path[len(root) :])
+        if any(part.startswith(".") for part in inside.parts):
+            left_out.add(HIDDEN, inside.name)
+        elif is_video(inside.name):
+            found.append(path)
+        else:
+            left_out.add_file(inside)
+    return found
 
 
 @contextmanager
@@ -114,7 +104,7 @@ def local_copy(place: str) -> Iterator[Path]:
         False
     """
     if not is_url(place):
-        yield Path(place)
+        yield file_of(place)
         return
     with NamedTemporaryFile(suffix=PurePosixPath(place).suffix) as copy:
         try:
@@ -123,9 +113,5 @@ def local_copy(place: str) -> Iterator[Path]:
         except FileNotFoundError as error:
             raise UnreadableVideo(f"{place} is missing.") from error
         except Exception as error:  # whatever the store's own client raises
-            raise UnreadableVideo(f"{place} cannot be fetched ({_reason(error)}).") from error
+            raise UnreadableVideo(f"{place} cannot be fetched ({reason(error)}).") from error
         yield Path(copy.name)
-
-
-def _reason(error: Exception) -> str:
-    return (str(error) or type(error).__name__).splitlines()[0].rstrip(".")

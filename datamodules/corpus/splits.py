@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-from datamodules.corpus.table import SPLITS, all_videos
+from datamodules.corpus.manifest import SPLITS
+from datamodules.corpus.table import all_videos
 from datamodules.errors import InputError
 
 

@@ -9,8 +9,9 @@ from collections.abc import Sequence
 from os.path import abspath, basename, join, normpath, splitext
 from pathlib import Path
 
-from datamodules.corpus.table import SUFFIXES
+from datamodules.corpus.listing import SUFFIXES
 from datamodules.errors import InputError
+from datamodules.names import name_of, written_name
 from datamodules.video import Video
 
 _SUFFIXES = SUFFIXES | {".yuv"}  # lists name raw files that nobody can decode without knowing their size
@@ -39,18 +40,23 @@ def match_names(names: Sequence[str], videos: Sequence[Video], file: Path) -> li
         >>> match_names(["y", "a/x.mp4"], videos, Path("scores.csv"))
         [1, 0]
     """
-    folder = abspath(file.parent)
-    by_path = {normpath(name): row for row, name in enumerate(names)}
+    here, folder = name_of(abspath(".")), name_of(abspath(file.parent))
+    names = list(map(written_name, names))
+    # A list's spaces around a name are seldom the file's.
+    by_path = {normpath(name.strip()): row for row, name in enumerate(names)}
+    by_path |= {normpath(join(folder, name.strip())): row for row, name in enumerate(names)}
+    by_path |= {normpath(name): row for row, name in enumerate(names)}
     by_path |= {normpath(join(folder, name)): row for row, name in enumerate(names)}
-    found = [_longest_tail(abspath(video.path), by_path) for video in videos]
+    found = [_longest_tail(normpath(join(here, video.path)), by_path) for video in videos]
     if None in found:
         by_name, by_stem = defaultdict(list), defaultdict(list)
         for row in sorted(set(range(len(names))).difference(found)):
-            by_name[basename(names[row])].append(row)
-            by_stem[_stem(basename(names[row]))].append(row)
+            name = basename(names[row]).strip()
+            by_name[name].append(row)
+            by_stem[_stem(name)].append(row)
         for place, video in enumerate(videos):
             if found[place] is None:
-                name = basename(video.path)
+                name = basename(video.path).strip()
                 rows = by_name.get(name) or by_stem.get(splitext(name)[0]) or []
                 if len(rows) > 1:
                     raise InputError(

@@ -1,11 +1,19 @@
 """Files of ours: whole or not at all, found again in a cache, told apart by what they hold; tables in files.
 
-Imports only `datamodules.errors`.
+Imports only `datamodules.errors` and `datamodules.names`.
 """
 
 from datamodules.files.file_cache import FileCache, cache_folder
 from datamodules.files.fingerprints import file_hash, weights_hash
-from datamodules.files.tables import absolute_paths, moved_paths, read_table, write_table
+from datamodules.files.tables import (
+    absolute_paths,
+    moved_paths,
+    numbers,
+    read_table,
+    read_text,
+    texts,
+    write_table,
+)
 from datamodules.files.whole_files import remove_unfinished, written_whole
 
 __all__ = [
@@ -14,8 +22,11 @@ __all__ = [
     "cache_folder",
     "file_hash",
     "moved_paths",
+    "numbers",
     "read_table",
+    "read_text",
     "remove_unfinished",
+    "texts",
     "weights_hash",
     "write_table",
     "written_whole",

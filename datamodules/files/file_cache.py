@@ -19,7 +19,8 @@ import pyarrow.parquet
 from rich.console import Console
 from rich.progress import track
 
-from datamodules.errors import InputError, UnreadableVideo
+from datamodules.errors import InputError, UnreadableVideo, reason
+from datamodules.names import name_of
 
 WRITE_SECONDS = 300.0
 """Time between two writes: a killed process loses so much work, and a large table is written rarely."""
@@ -69,7 +70,7 @@ class FileCache:
         Args:
             paths: the files; a path given twice counts once.
             compute: from a path to its row; may raise UnreadableVideo, which is not kept: the file is tried
-                again the next time.
+                again the next time. Whatever else it raises, but InputError, is taken as that.
             workers: threads; by default as many as there are cores.
             description: words beside the progress bar.
             progress: whether to show a bar on stderr while something is computed.
@@ -89,8 +90,12 @@ class FileCache:
         def attempt(path: Path) -> Row | UnreadableVideo:
             try:
                 return compute(path)
+            except InputError:
+                raise
             except UnreadableVideo as error:
                 return error
+            except Exception as error:  # whatever a library raises on one file, the others go on
+                return UnreadableVideo(f"{name_of(path)} cannot be read: {reason(error)}.")
 
         try:
             with ThreadPoolExecutor(workers or os.cpu_count() or 1) as pool:
@@ -172,9 +177,9 @@ def _stamp(path: Path) -> _Stamp | None:
     """Return the stamp of a file; None for an absent file, whose row is not kept, for the file may come."""
     try:
         status = path.stat()
-    except OSError:
+    except (OSError, ValueError):
         return None
-    return _Stamp(str(path.resolve()), status.st_size, status.st_mtime_ns)
+    return _Stamp(name_of(path.resolve()), status.st_size, status.st_mtime_ns)
 
 
 def cache_folder() -> Path:

@@ -1,11 +1,16 @@
 """Arrow tables in files, column by column: a million rows need no Python object each.
 
-A cell of CSV stays the text that it is, since only the caller knows which columns are numbers.
+A cell of CSV stays the text that it is, since only the caller knows which columns are numbers. Bytes that are
+not UTF-8 are read as `names` writes them, so that a list may hold any file's name.
 """
 
 import csv
+import io
+import json
 import os
+from itertools import chain
 from pathlib import Path
+from typing import Any, BinaryIO, NoReturn
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -13,7 +18,8 @@ import pyarrow.csv
 import pyarrow.json
 import pyarrow.parquet
 
-from datamodules.errors import InputError
+from datamodules.errors import InputError, reason
+from datamodules.names import name_of
 
 BATCH = 1 << 16
 """Rows that are Python objects at a time while CSV is written."""
@@ -21,46 +27,251 @@ BATCH = 1 << 16
 _PLACED = r"^(/|[A-Za-z][A-Za-z0-9+.-]*://)"
 """A path that means the same from any folder: an absolute path or a URL."""
 
+_UNTYPED = pa.types.is_nested, pa.types.is_boolean
+"""Columns whose cells are no texts, nor numbers that name something."""
+
 
 def read_table(file: Path) -> pa.Table:
-    """Read a file of CSV, JSON lines or, by any other suffix, Parquet; a folder is one of Parquet parts.
+    """Read CSV, JSON lines, JSON or, by any other suffix, Parquet; a folder is one of Parquet parts.
 
     Returns:
-        All columns. Those of CSV are text, null where a cell is empty.
+        All columns. Those of CSV are text, null where a cell is empty. Columns without a name and without a
+        value are left out.
 
     Raises:
         InputError: the file cannot be read, or names a column twice.
     """
+    readers = {".csv": _read_csv, ".jsonl": _read_json_lines, ".json": _read_json}
     try:
-        if file.suffix.lower() == ".csv":
-            table = _read_csv(file)
-        elif file.suffix.lower() == ".jsonl":
-            table = pa.json.read_json(file)
-        else:
+        if file.is_dir():
             table = pa.parquet.read_table(file)
+        else:
+            with file.open("rb") as stream:
+                table = readers.get(file.suffix.lower(), _read_parquet)(stream)
     except FileNotFoundError as error:
-        raise InputError(f"{file} does not exist: name another file.") from error
-    except (OSError, ValueError, csv.Error) as error:  # ValueError: Arrow's and a decoder's are of this kind
-        reason = getattr(error, "strerror", None) or str(error).partition("\n")[0].rstrip(".:")
-        raise InputError(f"{file} cannot be read ({reason}): name another file, or mend it.") from error
+        raise InputError(f"{name_of(file)} does not exist: name another file.") from error
+    except FAULTS as error:
+        refuse(file, error)
+    names = table.column_names
+    spare = [
+        place for place, name in enumerate(names) if not name and not table[place].null_count < len(table)
+    ]
+    table = table.select([place for place in range(len(names)) if place not in spare])
     if len(set(table.column_names)) < table.num_columns:
-        raise InputError(f"{file} must name each column once; got {', '.join(table.column_names)}.")
+        raise InputError(f"{name_of(file)} must name each column once; got {', '.join(table.column_names)}.")
     return table
 
 
-def _read_csv(file: Path) -> pa.Table:
-    with file.open(newline="", encoding="utf-8-sig") as stream:
-        names = next(csv.reader(stream), [])
+FAULTS = (OSError, ValueError, RecursionError, csv.Error, pa.ArrowException)
+"""What readers raise of a damaged file: a decoder's and JSON's are ValueErrors."""
+
+
+def refuse(file: Path, error: BaseException) -> NoReturn:
+    """Say in one sentence that a file cannot be read, and why.
+
+    Raises:
+        InputError: always.
+    """
+    raise InputError(
+        f"{name_of(file)} cannot be read ({fault(error)}): name another file, or mend it."
+    ) from error
+
+
+def fault(error: BaseException) -> str:
+    """Return what one of FAULTS says, in one line."""
+    return "it is nested too deeply" if isinstance(error, RecursionError) else reason(error)
+
+
+def read_text(file: Path) -> str:
+    """Read a file of text; bytes that are not UTF-8 become what `names` writes for them.
+
+    Raises:
+        InputError: the file cannot be read, or is UTF-16 or no text at all.
+    """
+    try:
+        return as_text(file.read_bytes())
+    except FAULTS as error:
+        refuse(file, error)
+
+
+def as_text(data: bytes) -> str:
+    r"""Return bytes as text, without a mark of their encoding.
+
+    Raises:
+        ValueError: they are UTF-16 or no text at all.
+
+    Example:
+        >>> as_text("été ".encode() + b"\xe9")
+        'été \\xe9'
+    """
+    if b"\0" in data:
+        raise ValueError("it is no text in UTF-8")
+    return data.decode("utf-8", "backslashreplace").removeprefix("\ufeff")
+
+
+def _read_csv(stream: BinaryIO) -> pa.Table:
+    try:
+        return _parse_csv(stream)
+    except ValueError:  # Arrow's, too
+        stream.seek(0)
+        text = as_text(stream.read())
+        _check_rows(text)
+        return _parse_csv(io.BytesIO(text.encode()))
+
+
+def _parse_csv(stream: BinaryIO) -> pa.Table:
+    head = io.TextIOWrapper(stream, newline="", encoding="utf-8-sig")
+    names = next(csv.reader(head), [])
+    head.detach()
+    stream.seek(0)
     if not names:
         raise ValueError("it is empty")
-    return pa.csv.read_csv(
-        file,
+    table = pa.csv.read_csv(
+        stream,
         # A name may hold a line break.
         parse_options=pa.csv.ParseOptions(newlines_in_values=True),
         convert_options=pa.csv.ConvertOptions(
             column_types=dict.fromkeys(names, pa.string()), strings_can_be_null=True, null_values=[""]
         ),
     )
+    return table.rename_columns([name.strip() for name in table.column_names])
+
+
+def _check_rows(text: str) -> None:
+    """Name the first row of CSV that has another number of cells than the header."""
+    rows = csv.reader(io.StringIO(text, newline=""), strict=True)
+    header = next(rows, [])
+    for number, row in enumerate((row for row in rows if row), start=1):
+        if len(row) != len(header):
+            raise ValueError(f"row {number} has {len(row)} cells under {len(header)} columns")
+
+
+def _read_parquet(stream: BinaryIO) -> pa.Table:
+    names = pa.parquet.read_schema(stream).names
+    if len(set(names)) < len(names):
+        raise ValueError(f"it must name each column once, and names {', '.join(names)}")
+    stream.seek(0)
+    return pa.parquet.read_table(stream)
+
+
+def _read_json_lines(stream: BinaryIO) -> pa.Table:
+    try:
+        table = pa.json.read_json(stream)
+        # Arrow takes texts that look like dates for dates, and would write them otherwise.
+        dates = [(field.name, pa.string()) for field in table.schema if pa.types.is_timestamp(field.type)]
+        if dates:
+            stream.seek(0)
+            parsed = pa.json.ParseOptions(explicit_schema=pa.schema(dates))
+            table = pa.json.read_json(stream, parse_options=parsed)
+    except pa.ArrowException:  # one by one, for names that are no UTF-8, and to find the row that is wrong
+        stream.seek(0)
+        table = _of_rows(
+            [json_row(line) for line in enumerate(as_text(stream.read()).split("\n")) if line[1].strip()]
+        )
+    return table
+
+
+def json_row(numbered: tuple[int, str]) -> Any:
+    """Return what a line of JSON lines holds; of a pair its place, from 0, and the line.
+
+    Raises:
+        ValueError: it is no JSON.
+    """
+    number, line = numbered
+    try:
+        return json.loads(line, object_pairs_hook=unique_keys)
+    except ValueError as error:
+        raise ValueError(f"line {number + 1}: {reason(error)}") from error
+
+
+def _read_json(stream: BinaryIO) -> pa.Table:
+    return _of_rows(json.loads(as_text(stream.read()), object_pairs_hook=unique_keys))
+
+
+def _of_rows(rows: Any) -> pa.Table:
+    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+        raise ValueError('it is no list of rows such as {"path": "a.mp4"}')
+    names = dict.fromkeys(chain.from_iterable(rows))
+    return pa.table({name: _of_cells(name, [row.get(name) for row in rows]) for name in names})
+
+
+def _of_cells(name: str, cells: list[Any]) -> pa.Array:
+    """Return a column of JSON, whose texts may hold surrogates for bytes that are not UTF-8."""
+    known = [(row, cell) for row, cell in enumerate(cells, start=1) if cell is not None]
+    is_text = all(isinstance(cell, str) for _, cell in known[:1])
+    for row, cell in known:
+        if isinstance(cell, str) != is_text:
+            raise ValueError(f"the column {name} is of another kind in row {row}, {cell!r}")
+    if is_text:
+        texts_of = {cell: cell.encode("utf-8", "surrogateescape") for _, cell in known}
+        cells = [cell and texts_of[cell].decode("utf-8", "backslashreplace") for cell in cells]
+    return pa.array(cells)
+
+
+def unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return an object of JSON.
+
+    Raises:
+        ValueError: it has a key twice.
+    """
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        keys = [key for key, _ in pairs]
+        raise ValueError(f"an object has the key {next(key for key in keys if keys.count(key) > 1)} twice")
+    return found
+
+
+def texts(table: pa.Table, name: str, file: Path) -> pa.ChunkedArray:
+    """Return a column as text; bytes are read as `as_text` does.
+
+    Args:
+        table: of the file.
+        name: of the column.
+        file: for the message.
+
+    Raises:
+        InputError: its cells are lists, truths or the like.
+    """
+    column = table[name]
+    kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
+    if pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
+        cells = (None if cell is None else as_text(cell) for cell in column.to_pylist())
+        return pa.chunked_array([pa.array(cells, pa.string())])
+    if any(untyped(kind) for untyped in _UNTYPED):
+        raise InputError(f"The column {name} of {name_of(file)} must hold text; got {kind}.")
+    try:
+        if pa.types.is_floating(kind):  # whole numbers, some missing, as pandas keeps them
+            column = pc.if_else(pc.is_nan(column), None, column)
+        return column.cast(pa.string())
+    except pa.ArrowException as error:
+        raise InputError(f"The column {name} of {name_of(file)} must hold text; got {kind}.") from error
+
+
+def numbers(table: pa.Table, name: str, file: Path) -> pa.ChunkedArray:
+    """Return a column as float64, null where a cell is; the arguments are those of `texts`.
+
+    Raises:
+        InputError: a cell is no number; the message has the first such row.
+    """
+    column = table[name]
+    try:
+        if pa.types.is_boolean(column.type):
+            raise pa.ArrowInvalid("truths")
+        return column.cast(pa.float64())
+    except pa.ArrowException as error:
+        rows = enumerate(column.to_pylist(), start=1)
+        row, cell = next((row, cell) for row, cell in rows if cell is not None and not _is_number(cell))
+        raise InputError(
+            f"The column {name} of {name_of(file)} must hold numbers; got {cell!r} in row {row}."
+        ) from error
+
+
+def _is_number(cell: Any) -> bool:
+    try:
+        pa.scalar(cell).cast(pa.float64())
+    except pa.ArrowException:
+        return False
+    return not isinstance(cell, bool)
 
 
 def write_table(file: Path, table: pa.Table) -> None:
@@ -79,10 +290,13 @@ def write_table(file: Path, table: pa.Table) -> None:
                 for batch in table.to_batches(max_chunksize=BATCH):
                     writer.writerows(zip(*(column.to_pylist() for column in batch.columns), strict=True))
         else:
-            pa.parquet.write_table(table, hidden)
+            with hidden.open("wb") as file_of_bytes:  # Arrow knows names in UTF-8 alone
+                pa.parquet.write_table(table, file_of_bytes)
         os.replace(hidden, file)
     except OSError as error:
-        raise InputError(f"{file} cannot be written ({error.strerror}); name another place.") from error
+        raise InputError(
+            f"{name_of(file)} cannot be written ({error.strerror}); name another place."
+        ) from error
     finally:
         hidden.unlink(missing_ok=True)
 
@@ -114,7 +328,7 @@ def absolute_paths(paths: pa.ChunkedArray, folder: Path) -> pa.ChunkedArray:
         >>> set(absolute_paths(paths, Path("/videos")).to_pylist())
         {'/videos/a/b.mp4'}
     """
-    found = moved_paths(paths, os.path.abspath(folder))
+    found = moved_paths(paths, name_of(os.path.abspath(folder)))
     for pattern, shorter in ((r"([^:])//+", r"\1/"), (r"/(\./)+", "/")):
         found = pc.replace_substring_regex(found, pattern, shorter)
     while pc.any(pc.match_substring_regex(found, up := r"/[^/]+/\.\./")).as_py():

@@ -5,6 +5,7 @@ columns mean and which way a score runs.
 """
 
 import csv
+import io
 import json
 import math
 import re
@@ -20,6 +21,8 @@ import numpy.typing as npt
 import pyarrow.parquet as pq
 
 from datamodules.errors import InputError
+from datamodules.files.tables import FAULTS, as_text, fault, json_row, unique_keys
+from datamodules.names import name_of
 
 NAME_COLUMNS = (
     "path", "name", "video", "video_name", "filename", "file", "image_id", "vid", "flickr_id", "video_list",
@@ -28,6 +31,9 @@ NAME_COLUMNS = (
 
 SCORE_COLUMNS = ("score", "mos", "dmos", "mosfull", "video_score")
 """Headers of the column of scores, whatever their case; the first one present is taken."""
+
+MOST = 1e9
+"""Largest score and spread in a list: more is a slip of the pen, and its powers leave the range of floats."""
 
 Floats = npt.NDArray[np.float64]
 
@@ -72,13 +78,14 @@ def read_columns(
     try:
         header, column = readers[path.suffix.lower()](path, headed)
         chosen = choose(header)
+        twice = next((name for name in chosen.values() if list(header).count(name) > 1), None)
+        if twice is not None:
+            raise ValueError(f"it has the column {twice} more than once")
         found = {purpose: column(name) for purpose, name in chosen.items()}
-    # UnicodeDecodeError, JSON's and Arrow's are ValueErrors
-    except (OSError, ValueError, csv.Error) as error:
-        told = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        reason = told.splitlines()[0].rstrip(".")
+    except FAULTS as error:
         raise InputError(
-            f"The list {path} cannot be read ({reason}); give a CSV, JSON, Parquet or MATLAB file."
+            f"The list {name_of(path)} cannot be read ({fault(error)}); give a CSV, JSON, Parquet or MATLAB "
+            "file."
         ) from error
     if len({len(values) for values in found.values()}) > 1:
         told = " and ".join(f"{len(values)} of {chosen[purpose]}" for purpose, values in found.items())
@@ -144,25 +151,28 @@ def read_json(path: Path) -> Any:
         OSError: the file cannot be opened.
         ValueError: it is no UTF-8 text or no JSON.
     """
-    text = path.read_text(encoding="utf-8-sig")
+    text = as_text(path.read_bytes())
     try:
-        return json.loads(text)
+        return json.loads(text, object_pairs_hook=unique_keys)
     except json.JSONDecodeError:
-        return json.loads(_STRING_OR_COMMA.sub(r"\1", text))
+        return json.loads(_STRING_OR_COMMA.sub(r"\1", text), object_pairs_hook=unique_keys)
 
 
 _Columns = tuple[list[str], Callable[[str], list[Any]]]  # a header, and what gives the values of one column
 
 
 def _read_text(path: Path, headed: bool) -> _Columns:
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        # A spreadsheet writes its empty rows as commas.
-        rows = [row for row in csv.reader(file, skipinitialspace=True) if any(cell.strip() for cell in row)]
+    text = io.StringIO(as_text(path.read_bytes()), newline="")
+    # A spreadsheet writes its empty rows as commas.
+    rows = [row for row in csv.reader(text, skipinitialspace=True) if any(cell.strip() for cell in row)]
     first = rows[0] if rows else []
     if not headed and len(first) in _HEADERLESS and math.isfinite(_number(first[-1])):
         header = list(_HEADERLESS[len(first)])
     else:
         header, rows = [cell.strip() for cell in first], rows[1:]
+    for number, row in enumerate(rows, start=1):
+        if any(cell.strip() for cell in row[len(header) :]):  # an unquoted comma moves the cells behind it
+            raise ValueError(f"row {number} has {len(row)} cells under {len(header)} columns")
 
     def column(name: str) -> list[Any]:
         place = header.index(name)
@@ -173,8 +183,8 @@ def _read_text(path: Path, headed: bool) -> _Columns:
 
 def _read_objects(path: Path, headed: bool) -> _Columns:
     if path.suffix.lower() == ".jsonl":
-        lines = path.read_text(encoding="utf-8-sig").split("\n")
-        rows = [json.loads(line) for line in lines if line.strip()]
+        lines = as_text(path.read_bytes()).split("\n")
+        rows = [json_row(numbered) for numbered in enumerate(lines) if numbered[1].strip()]
     else:
         rows = read_json(path)
     if isinstance(rows, dict):
@@ -188,16 +198,19 @@ def _read_objects(path: Path, headed: bool) -> _Columns:
 
 
 def _read_parquet(path: Path, headed: bool) -> _Columns:
-    return pq.read_schema(path).names, lambda name: pq.read_table(path, columns=[name])[name].to_pylist()
+    with path.open("rb") as file:  # Arrow knows names in UTF-8 alone
+        table = pq.read_table(file)
+    return table.column_names, lambda name: table[name].to_pylist()
 
 
 def _read_matlab(path: Path, headed: bool) -> _Columns:
     from scipy.io import loadmat
-    from scipy.io.matlab import MatReadError
 
     try:
         variables = loadmat(path, simplify_cells=True)
-    except (MatReadError, NotImplementedError) as error:  # the latter for version 7.3, which is HDF5
+    except OSError:
+        raise
+    except Exception as error:  # version 7.3, which is HDF5, or whatever it raises of a damaged file
         raise ValueError(str(error)) from error
     vectors = {name: values for name, values in variables.items() if np.ndim(values) == 1}
     return [name for name in vectors if name[:2] != "__"], lambda name: vectors[name].tolist()
@@ -209,13 +222,13 @@ def checked_names(path: Path, values: Sequence[Any], repeated: bool = False) -> 
     Raises:
         InputError: a name is empty or stands there twice, or there are no rows.
     """
-    names = ["" if name is None else str(name).strip() for name in values]
+    names = [_name(path, row, value) for row, value in enumerate(values, start=1)]
     if not names:
         raise InputError(f"The list {path} must have a row for each video; got no rows.")
-    if "" in names:
+    blank = next((row for row, name in enumerate(names, start=1) if not name.strip()), None)
+    if blank is not None:
         raise InputError(
-            f"The list {path} has a row without a name, number {names.index('') + 1}; "
-            "write the name or remove the row."
+            f"The list {path} has a row without a name, number {blank}; write the name or remove the row."
         )
     if not repeated and len(set(names)) < len(names):
         name = Counter(names).most_common(1)[0][0]
@@ -223,14 +236,26 @@ def checked_names(path: Path, values: Sequence[Any], repeated: bool = False) -> 
     return names
 
 
+def _name(path: Path, row: int, value: Any) -> str:
+    """Return a name as text: spaces around it stay, for a file's name may have them."""
+    if value is None:
+        return ""
+    if isinstance(value, bytes):
+        return as_text(value)
+    if not isinstance(value, str | int | float) or isinstance(value, bool):
+        raise InputError(f"The names in the list {path} must be text; got {value!r} in row {row}.")
+    return str(value)
+
+
 def checked_scores(path: Path, names: Sequence[str], values: Sequence[Any], what: str) -> Floats:
-    """Return the scores (n,), which may be text, each a finite number.
+    """Return the scores (n,), which may be text, each a finite number and none beyond MOST.
 
     Raises:
-        InputError: a score is no finite number; the message has the name of its row.
+        InputError: a score is no such number; the message has the name of its row.
     """
     scores = _numbers(values)
     _check_cells(np.isfinite(scores), path, names, values, (what, "a finite number"))
+    _check_cells(np.abs(scores) <= MOST, path, names, values, (what, f"from -{MOST:g} to {MOST:g}"))
     return scores
 
 
@@ -245,6 +270,7 @@ def checked_amounts(path: Path, names: Sequence[str], values: Sequence[Any] | No
     amounts = _numbers([value if known else None for value, known in zip(values, given, strict=True)])
     fine = ~np.array(given) | ((amounts >= 0) & np.isfinite(amounts))
     _check_cells(fine, path, names, values, (what, "0 or more, or empty"))
+    _check_cells(~(amounts > MOST), path, names, values, (what, f"at most {MOST:g}"))
     return amounts
 
 
@@ -266,14 +292,17 @@ def _check_cells(
 
 def _numbers(values: Sequence[Any]) -> Floats:
     """Read numbers that may be text; NaN for values that are no numbers."""
-    try:
+    kinds = set(map(type, values))
+    if kinds <= {float}:
         return np.array(values, dtype=np.float64)
-    except (ValueError, TypeError):
-        return np.array([_number(value) for value in values])
+    return np.array([_number(value) for value in values], dtype=np.float64)
 
 
 def _number(value: Any) -> float:
+    """Read one number; what Python takes for one and a list does not mean so, a truth or 1_0, is none."""
+    if isinstance(value, bool) or (isinstance(value, str) and "_" in value):
+        return math.nan
     try:
         return float(value)
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, OverflowError):
         return math.nan

@@ -110,7 +110,7 @@ def read_opinions(
 
 def _from_ballots(path: Path, names: list[str], ballots: Sequence[Any], screening: bool) -> Opinions:
     for name, ballot in zip(names, ballots, strict=True):
-        if not isinstance(ballot, list) or len(ballot) != len(ballots[0]):
+        if not isinstance(ballot, list) or not ballot or len(ballot) != len(ballots[0]):
             raise InputError(
                 f"The votes of {name} in the list {path} must be as many as those of {names[0]}, one for "
                 f"each observer and null for an observer who did not vote; got {ballot!r}."

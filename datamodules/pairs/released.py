@@ -6,6 +6,7 @@ of its own, which the released reader, asking for its keys by name, passes over.
 
 import json
 import logging
+import math
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -40,6 +41,9 @@ OWN_KEY = "vqa_lightning"
 _LEVEL = re.compile(r"second video is (\w+) to the first")
 
 _CHUNK = 4096
+
+_ROUNDING = 1e-3
+"""By which levels, kept in float32, may miss a sum of 1."""
 
 _log = logging.getLogger(__name__)
 
@@ -182,18 +186,42 @@ def _read_entries(path: Path) -> list[_Entry]:
 def _parse(path: Path, rows: Sequence[Any]) -> Iterator[_Entry]:
     for number, row in enumerate(rows, start=1):
         try:
-            first, second = row["image"]
+            first, second = (
+                name for name in row["image"] if isinstance(name, str) and len(row["image"]) == 2
+            )
             answer = next(turn["value"] for turn in row["conversations"] if turn["from"] == "gpt")
             level = _LEVEL.search(answer)
-            own = row.get(OWN_KEY, {})
-            if level is None or level[1] not in LEVELS or own.get("source", "human") not in SOURCES:
+            if level is None or level[1] not in LEVELS or not isinstance(row["image"], list):
                 raise ValueError(answer)
-            yield level[1], (str(first), str(second)), own
+            own = row.get(OWN_KEY, {})
+            wrong = next((name for name, cell in own.items() if not _may_be(name, cell)), None)
         except (KeyError, TypeError, ValueError, AttributeError, StopIteration) as error:
             raise InputError(
                 f"Entry {number} of {path} is no pair; it needs two paths under 'image' and an answer of "
                 f"'gpt' with one of the levels {', '.join(LEVELS)}."
             ) from error
+        if wrong is not None:
+            raise InputError(
+                f"Entry {number} of {path} has under {OWN_KEY!r} what no export writes, {wrong}: "
+                f"{own[wrong]!r}; correct it or leave it out."
+            )
+        yield level[1], (first, second), own
+
+
+def _may_be(name: str, cell: Any) -> bool:
+    """Return whether a cell of `OWN_KEY` is one that `write_released` writes."""
+    if name in ("draw_first", "draw_second"):
+        return type(cell) is int and 0 <= cell < 1 << 31
+    if name == "levels":
+        numbers = isinstance(cell, list) and len(cell) == len(LEVELS) and all(map(_is_share, cell))
+        return numbers and abs(sum(cell) - 1) < _ROUNDING
+    if name == "margin":
+        return cell is None or (type(cell) in (int, float) and math.isfinite(cell))
+    return cell in (True, False) if name == "hard" else name == "source" and cell in SOURCES
+
+
+def _is_share(cell: Any) -> bool:
+    return type(cell) in (int, float) and 0 <= cell <= 1
 
 
 def export_pairs(pairs: str, output: str, videos: str, root: str | None = None) -> None:
@@ -229,7 +257,8 @@ def import_pairs(released: str, output: str, videos: str) -> None:
     table = read_released(Path(released), _corpus(videos))
     hidden = Path(output).with_name(f".{Path(output).name}.{os.getpid()}.tmp")
     try:
-        pq.write_table(table, hidden)
+        with hidden.open("wb") as file:  # Arrow knows names in UTF-8 alone
+            pq.write_table(table, file)
         os.replace(hidden, output)
     except OSError as error:
         raise InputError(

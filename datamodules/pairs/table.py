@@ -56,12 +56,13 @@ def read_pairs(path: str | Path, ladder: Mapping[str, int] | None = None) -> pa.
             pair names a distortion that is not in the ladder.
     """
     try:
-        table = pq.read_table(path)
+        with open(path, "rb") as file:  # Arrow knows names in UTF-8 alone
+            table = pq.read_table(file)
         for name in PLACES:  # tables of older runs, and of pairs that were imported, have none
             if name not in table.column_names:
                 table = table.append_column(name, pa.nulls(len(table), pa.float32()))
         table = table.select(PAIR_SCHEMA.names).cast(PAIR_SCHEMA)
-    except (OSError, pa.ArrowInvalid, KeyError, ValueError) as error:
+    except (OSError, pa.ArrowException, KeyError, ValueError) as error:
         reason = str(error).splitlines()[0].rstrip(".")
         raise InputError(
             f"The pairs {path} cannot be read ({reason}): give a Parquet of a run's pairs folder, or one "

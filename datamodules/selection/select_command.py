@@ -17,8 +17,9 @@ from rich.table import Table
 
 from datamodules.checks import check_least
 from datamodules.corpus import build_corpus
-from datamodules.corpus.table import read_manifest
+from datamodules.corpus.manifest import MANIFESTS, read_manifest
 from datamodules.errors import InputError
+from datamodules.names import file_of, name_of, place_of
 from datamodules.selection.corpus_metrics import METRICS, measure
 from datamodules.selection.matching import Array, Selection, bin_edges, histograms, select
 
@@ -144,8 +145,8 @@ def _read_histograms(path: Path) -> tuple[list[str], Array, Array]:
 
 
 def _manifest_of(videos: str) -> pa.Table | None:
-    path = Path(videos).expanduser()
-    is_manifest = path.is_file() and path.suffix.lower() in (".csv", ".parquet")
+    path = place_of(videos)
+    is_manifest = path.is_file() and path.suffix.lower() in MANIFESTS
     return read_manifest(path) if is_manifest else None
 
 
@@ -161,14 +162,15 @@ def _write(listed: pa.Table, pool: pa.Table, chosen: Selection, output: Path) ->
     """Write the chosen rows: paths relative to the manifest where they lie below it, else absolute."""
     rows = listed.take(chosen.indices).drop_columns([n for n in METRICS if n in listed.column_names])
     folder = output.absolute().parent
-    paths = [Path(path).absolute() for path in pool["path"].take(chosen.indices).to_pylist()]
-    texts = [str(path.relative_to(folder) if path.is_relative_to(folder) else path) for path in paths]
+    paths = [file_of(path).absolute() for path in pool["path"].take(chosen.indices).to_pylist()]
+    texts = [name_of(path.relative_to(folder) if path.is_relative_to(folder) else path) for path in paths]
     rows = rows.set_column(rows.schema.get_field_index("path"), "path", pa.array(texts, pa.string()))
     for name in METRICS:
         rows = rows.append_column(name, pool[name].take(chosen.indices))
     unfinished = output.with_name(f".{output.name}.{os.getpid()}")
     try:
-        pa.csv.write_csv(rows, unfinished)
+        with unfinished.open("wb") as stream:  # Arrow knows names in UTF-8 alone
+            pa.csv.write_csv(rows, stream)
         os.replace(unfinished, output)
     except OSError as error:
         unfinished.unlink(missing_ok=True)

@@ -1,7 +1,7 @@
 """From a file to a clip: probing, decoding, colour, sampling, and the views that a vision tower is shown.
 
-Imports only `datamodules.errors` and `datamodules.checks`: nothing here knows what a corpus, a label or a
-pair is.
+Imports only `datamodules.errors`, `datamodules.checks` and `datamodules.names`: nothing here knows what a
+corpus, a label or a pair is.
 """
 
 from datamodules.video.bitrate import bitrate

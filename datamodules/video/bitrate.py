@@ -1,13 +1,16 @@
 """The bit rate of a video: what its packets weigh, and not what the container says of them."""
 
 from contextlib import closing
+from operator import attrgetter
 
 import av
 
+from datamodules.video.one_file import of_one_file
 from datamodules.video.probing import Video
 from datamodules.video.readers import FileReader
 
 
+@of_one_file(attrgetter("path"))
 def bitrate(video: Video) -> float:
     """Return bits per second: the bytes of the video stream's packets over the duration.
 

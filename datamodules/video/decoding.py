@@ -7,6 +7,7 @@ from the keyframe before them. Several clips of one video are read in one pass.
 import random
 from collections.abc import Sequence
 from contextlib import closing
+from operator import attrgetter
 from typing import NamedTuple
 
 import numpy as np
@@ -15,6 +16,7 @@ import torch
 
 from datamodules.errors import UnreadableVideo
 from datamodules.video.colour import WindowConverter
+from datamodules.video.one_file import of_one_file
 from datamodules.video.probing import Video
 from datamodules.video.sampling import Cut, Sampling, Span
 
@@ -72,6 +74,7 @@ def read_clip(video: Video, sampling: Sampling, draw: int = 0, span: Span | None
     return read_clips(video, sampling, [Cut(draw, span)])[0]
 
 
+@of_one_file(attrgetter("path"))
 def read_clips(video: Video, sampling: Sampling, cuts: Sequence[Cut]) -> list[Clip]:
     """Decode several clips, each as `read_clip` does, in one pass through the video.
 

@@ -4,19 +4,25 @@ The video's id is a hash of all frames, so that two versions of a video are neve
 """
 
 import hashlib
-import math
 from dataclasses import dataclass, field
 from fractions import Fraction
+from numbers import Real
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from av.video.frame import VideoFrame
 from torch import Tensor
 
 from datamodules.checks import check_that
+from datamodules.errors import InputError
 from datamodules.video.probing import Video
 from datamodules.video.readers import Reader, Run
 from datamodules.video.time_axis import Floats
+
+MOST_FPS = 1e6
+"""Frames per second; with more, or fewer than one in as many seconds, times leave the range of floats."""
 
 
 @dataclass(frozen=True)
@@ -43,10 +49,10 @@ def memory_video(frames: Tensor, fps: float = 30.0) -> MemoryVideo:
 
     Args:
         frames: (T, 3, H, W), RGB, uint8 or float in [0, 1], on any device.
-        fps: frames per second.
+        fps: frames per second, from 1e-6 to 1e6.
 
     Raises:
-        InputError: the frames have another shape, type or range, or the rate is not a finite number above 0.
+        InputError: the frames have another shape, type or range, or the rate is no such number.
 
     Example:
         >>> video = memory_video(torch.randint(256, (8, 3, 48, 64), dtype=torch.uint8), fps=25)
@@ -62,7 +68,10 @@ def memory_video(frames: Tensor, fps: float = 30.0) -> MemoryVideo:
         check_that(low >= 0 and high <= 1, values, allowed, f"floats from {low:g} to {high:g}")
     else:
         check_that(frames.dtype == torch.uint8, values, allowed, frames.dtype)
-    check_that(0 < fps < math.inf, "The frames per second", "a finite number above 0", fps)
+    is_number = isinstance(fps, Real) and not isinstance(fps, bool)
+    rates = f"a number from {1 / MOST_FPS:g} to {MOST_FPS:g}"
+    check_that(is_number and 1 / MOST_FPS <= fps <= MOST_FPS, "The frames per second", rates, repr(fps))
+    fps = fps if isinstance(fps, int) else float(fps)
     digest = hashlib.blake2b(f"{shape} {fps}".encode(), digest_size=8)
     for frame in frames:  # all of them: two versions may differ anywhere
         digest.update(_rgb(frame).tobytes())
@@ -78,6 +87,31 @@ def memory_video(frames: Tensor, fps: float = 30.0) -> MemoryVideo:
         content=video_id,
         frames=frames,
     )
+
+
+def as_frames(array: npt.NDArray[Any]) -> Tensor:
+    """Return an array of frames, (T, H, W, 3) or (T, 3, H, W), as a tensor (T, 3, H, W) of the same numbers.
+
+    Raises:
+        InputError: it has another shape, or its cells are no numbers.
+
+    Example:
+        >>> as_frames(np.zeros((60, 270, 480, 3), np.uint8)).shape
+        torch.Size([60, 3, 270, 480])
+    """
+    shape = array.shape
+    last = len(shape) == 4 and shape[3] == 3
+    if not last and not (len(shape) == 4 and shape[1] == 3):
+        remedy = ": join the frames of a video by np.stack(frames)" if len(shape) == 3 else ""
+        raise InputError(
+            f"A numpy array must hold frames (T, H, W, 3) in RGB; got the shape {shape}{remedy}."
+        )
+    if array.dtype != np.uint8 and array.dtype.kind != "f":
+        raise InputError(f"A numpy array must hold uint8, or floats from 0 to 1; got {array.dtype}.")
+    if array.dtype.kind == "f":
+        array = array.astype(np.float64 if array.dtype.itemsize > 4 else np.float32)  # not the long ones
+    whole = torch.from_numpy(np.require(array, array.dtype.newbyteorder("="), ["C", "W"]))
+    return whole.permute(0, 3, 1, 2) if last else whole
 
 
 def _rgb(frame: Tensor) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:

@@ -1,11 +1,15 @@
 """What is known of a video before its frames are decoded, and the id under which all findings are kept."""
 
 import hashlib
+import stat
 from contextlib import closing
 from dataclasses import dataclass
+from os import PathLike
 from pathlib import Path
 
 from datamodules.errors import UnreadableVideo
+from datamodules.names import address_refused, is_url, name_of, was_url
+from datamodules.video.one_file import of_one_file
 from datamodules.video.packet_reader import PacketReader
 from datamodules.video.readers import FileReader, Reader
 from datamodules.video.time_axis import Floats
@@ -19,7 +23,7 @@ class Video:
 
     Attributes:
         video_id: hash of the content, the same wherever the file lies.
-        path: the file.
+        path: the file's name as text (`names.name_of`).
         width: pixels of a frame as displayed, after rotation; pixels are taken as square.
         height: lines of a frame as displayed, after rotation.
         fps: average frames per second.
@@ -82,11 +86,15 @@ def fingerprint(path: Path) -> str:
     return digest.hexdigest()
 
 
-def probe(path: str | Path) -> Video:
+@of_one_file(name_of)
+def probe(path: str | PathLike[str]) -> Video:
     """Read what a corpus row needs and decode the first frame, to know that the file gives frames.
 
     Time is what the packets say: a declared duration or rate may be absent or wrong, and the packets' own
     stamps may have holes or start anew (see `datamodules.video.time_axis`).
+
+    Args:
+        path: the file as Python names it.
 
     Raises:
         UnreadableVideo: there is no such file, or no frame of it can be decoded.
@@ -96,21 +104,28 @@ def probe(path: str | Path) -> Video:
         Traceback (most recent call last):
         datamodules.errors.UnreadableVideo: missing.mp4 is missing.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise UnreadableVideo(f"{path} is {'not a file' if path.exists() else 'missing'}.")
+    name = name_of(path)
+    if is_url(name):
+        raise UnreadableVideo(address_refused(name))
     try:
-        video_id = fingerprint(path)
-    except OSError as error:
-        raise UnreadableVideo(f"{path} cannot be read: {error.strerror}.") from error
-    with closing(FileReader(str(path))) as reader:
+        status = Path(path).stat()
+        if not stat.S_ISREG(status.st_mode):
+            raise UnreadableVideo(f"{name} is not a file.")
+        if not status.st_size:
+            raise UnreadableVideo(f"{name} is empty: it has 0 bytes.")
+        video_id = fingerprint(Path(path))
+    except (FileNotFoundError, NotADirectoryError) as error:
+        # A Path has joined an address's slashes.
+        told = address_refused(name) if was_url(name) else f"{name} is missing."
+        raise UnreadableVideo(told) from error
+    with closing(FileReader(name)) as reader:
         first, axis, duration = reader.survey()
         if first is None:
-            raise UnreadableVideo(f"{path} has a video stream without a frame that decodes{reader.reason}.")
+            raise UnreadableVideo(f"{name} has a video stream without a frame that decodes{reader.reason}.")
         width, height = (first.width, first.height)[:: -1 if first.rotation % 180 else 1]
         return Video(
             video_id=video_id,
-            path=str(path),
+            path=name,
             width=width,
             height=height,
             fps=axis.fps,

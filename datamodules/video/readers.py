@@ -18,6 +18,7 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from datamodules.errors import UnreadableVideo
+from datamodules.names import file_of
 from datamodules.video.time_axis import HOLE, Stamps, TimeAxis, measure
 
 SEEK_BACK = 5.0
@@ -65,7 +66,7 @@ class FileReader:
     def _open(self) -> None:
         try:
             # "file:" keeps a colon in a name from being read as a protocol.
-            self.container: InputContainer = av.open(f"file:{self.path}", metadata_errors="ignore")
+            self.container: InputContainer = av.open(f"file:{file_of(self.path)}", metadata_errors="ignore")
         except (av.FFmpegError, OSError) as error:
             raise UnreadableVideo(f"{self.path} cannot be opened as a video: {error.strerror}.") from error
         # Cover pictures of sound files are video streams too; "tty" is how FFmpeg plays plain text.

@@ -4,12 +4,14 @@ Every video is scored by itself, from the very clips that predict reads; frames 
 with these frames would be.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import hypot, isnan, nan
+from numbers import Real
 from pathlib import Path
 from sys import float_info
 from threading import Lock
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,11 +21,13 @@ from scipy.special import ndtr
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from datamodules.errors import InputError, UnreadableVideo
+from datamodules.checks import check_above, check_that
+from datamodules.errors import InputError, UnreadableVideo, reason
 from datamodules.labels import LEVELS, ClipDataset, ClipItem, Request
+from datamodules.names import name_of
 from datamodules.pairs import SOURCES
 from datamodules.video import Span, Video, probe
-from datamodules.video.memory_video import MemoryVideo, memory_video
+from datamodules.video.memory_video import MemoryVideo, as_frames, memory_video
 from datamodules.video_data import shared_intervals
 from vqa_lightning.annotators.checkpoint_teacher import load_checkpoint
 from vqa_lightning.annotators.student import Student
@@ -35,8 +39,13 @@ from vqa_lightning.training import RankingModule
 TOGETHER = 8
 """Intervals of a video that are read in one pass."""
 
-Item = str | Path | Tensor
-"""A file, or frames (T, 3, H, W), uint8 or float in [0, 1]."""
+Item = str | Path | Tensor | np.ndarray[Any, np.dtype[Any]]
+"""A file, or frames as `ACCEPTED` says."""
+
+ACCEPTED = (
+    "a path, a tensor of frames (T, 3, H, W) or a numpy array of frames (T, H, W, 3), in RGB, uint8 or "
+    "floats from 0 to 1"
+)
 
 
 @dataclass(frozen=True)
@@ -119,7 +128,8 @@ class Scorer:
         model: name and hash, as in predict's column `model`.
 
     Raises:
-        InputError: the checkpoint or the calibration cannot be read, or the calibration is another model's.
+        InputError: the checkpoint or the calibration cannot be read, the calibration is another model's, or
+            there is no such device.
     """
 
     def __init__(
@@ -129,10 +139,16 @@ class Scorer:
         calibration: HumanScale | str | Path | None = None,
         workers: int = 0,
     ) -> None:
+        check_that(
+            isinstance(workers, int) and workers >= 0, "workers", "0 or a number of processes", workers
+        )
+        check_that(isinstance(checkpoint, str | Path), "The checkpoint", "a path", repr(checkpoint)[:80])
         module = load_checkpoint(Path(checkpoint))
         self.model = model_name(module)
         if isinstance(calibration, str | Path):
             calibration = HumanScale.load(calibration)
+        given = calibration is None or isinstance(calibration, HumanScale)
+        check_that(given, "The calibration", "a HumanScale or its file", repr(calibration)[:80])
         if calibration is not None and calibration.model != self.model:
             raise InputError(
                 f"The calibration was fitted for {calibration.model}, not for {self.model}: fit one on this "
@@ -140,9 +156,7 @@ class Scorer:
             )
         self.human_scale = calibration
         self.workers = workers
-        if device == "auto":
-            device = torch.accelerator.current_accelerator(check_available=True) or "cpu"
-        self.device = torch.device(device)
+        self.device = _device(device)
         self._module = module.to(self.device)
         self._lock = Lock()
 
@@ -150,16 +164,18 @@ class Scorer:
         """Score each video; a video that cannot be read has the reason in its row and stops nothing.
 
         Args:
-            videos: files or frames (T, 3, H, W) in RGB, uint8 or float in [0, 1]; one alone is a list of one.
+            videos: files, or frames in RGB, uint8 or float in [0, 1]: tensors (T, 3, H, W), or numpy arrays
+                (T, H, W, 3) or (T, 3, H, W). One alone is a list of one.
             fps: of frames in memory, in frames per second.
 
         Returns:
             One score a video, in order.
 
         Raises:
-            InputError: frames of another shape, type or range.
+            InputError: a video is something else, its frames have another shape, type or range, there is no
+                video, or the rate is not a finite number above 0.
         """
-        items = [videos] if isinstance(videos, str | Path | Tensor) else list(videos)
+        items = [videos] if isinstance(videos, str | Path | Tensor | np.ndarray) else _listed(videos)
         given = [self._video(item, fps) for item in items]
         return [
             self._rate(video, item)
@@ -219,6 +235,12 @@ class Scorer:
             >>> found = Scorer("last.ckpt").score_encodes(["a.mp4", "b.mp4"], every=0.2)  # doctest: +SKIP
             >>> found.difference(0, 1).probability  # that b looks better  # doctest: +SKIP
         """
+        for one in encodes:
+            check_that(isinstance(one, str | Path | Video), "An encode", "a path", repr(one)[:80])
+        check_that(len(encodes) > 0, "The encodes", "one or more files", "none")
+        if every is not None:
+            check_that(isinstance(every, Real), "every", "seconds above 0", repr(every))
+            check_above("every", every, 0)
         videos = [one if isinstance(one, Video) else self._video(one, 0) for one in encodes]
         whole, parts = spans_of_all([video for video in videos if video.status == "ok"], every)
         spans = [whole, *parts]
@@ -250,12 +272,15 @@ class Scorer:
         )
 
     def _video(self, item: Item, fps: float) -> Video:
+        if isinstance(item, np.ndarray):
+            item = as_frames(item)
         if isinstance(item, Tensor):
             return memory_video(item, fps)
+        check_that(isinstance(item, str | Path), "A video", ACCEPTED, repr(item)[:80])
         try:
             return probe(item)
         except UnreadableVideo as error:
-            return Video("", str(item), status="error", error=str(error))
+            return Video("", name_of(item), status="error", error=str(error))
 
     def _read(self, requests: Sequence[Request], together: int = 1) -> Iterator[ClipItem]:
         module = self._module
@@ -298,6 +323,35 @@ class Scorer:
                 found.append(torch.cat([levels, levels.flip(-1)]))
         forward, backward = torch.stack(found).cpu().double().mean(dim=0).tolist()
         return forward, backward
+
+
+def _listed(videos: Iterable[Item]) -> list[Item]:
+    """Return videos that came as something to go through."""
+    if isinstance(videos, bytes | bytearray | Mapping) or not isinstance(videos, Iterable):
+        raise InputError(f"A video must be {ACCEPTED}, or a list of these; got {repr(videos)[:80]}.")
+    found = list(videos)
+    if not found:
+        raise InputError(f"score needs a video: {ACCEPTED}, or a list of these; got an empty list.")
+    return found
+
+
+def _device(device: str | torch.device) -> torch.device:
+    """Return a device of this machine.
+
+    Raises:
+        InputError: there is none of this name.
+    """
+    if device == "auto":
+        return torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
+    try:
+        found = torch.device(device)
+        torch.empty(0, device=found).cpu()  # which "meta" cannot do
+    except Exception as error:  # torch raises what it likes for a device that is not there
+        raise InputError(
+            f"device must be auto, cpu, or an accelerator of this machine such as cuda; got {device!r} "
+            f"({reason(error)})."
+        ) from error
+    return found
 
 
 def spans_of_all(videos: Sequence[Video], every: float | None) -> tuple[Span | None, list[Span]]:

@@ -12,6 +12,7 @@ from typing import Any
 import yaml  # type: ignore[import-untyped]
 
 from datamodules.errors import InputError
+from datamodules.names import name_of
 from vqa_lightning.checkpoints.resuming import KEPT, check_checkpoint, newest_run
 from vqa_lightning.checkpoints.scorer_file import SHIPPED
 from vqa_lightning.commands.listing import shipped_configs
@@ -56,6 +57,23 @@ def _known(name: str, shipped: dict[str, Path]) -> str:
 def _is_text(config: str) -> bool:
     """Tell whether a config is given in place, as JSON, and not by the name of a file."""
     return config.lstrip().startswith("{")
+
+
+def _text(config: str) -> str:
+    """Return what a config says.
+
+    Raises:
+        InputError: it holds bytes that are not of the locale's encoding.
+    """
+    if _is_text(config):
+        return config
+    try:
+        return Path(config).read_text()
+    except UnicodeDecodeError as error:
+        raise InputError(
+            f"--config {name_of(config)} is not in the locale's encoding: save it as UTF-8, and set "
+            "PYTHONUTF8=1 where the locale knows ASCII alone."
+        ) from error
 
 
 def run_name(configs: Sequence[Any] | None) -> str:
@@ -147,7 +165,7 @@ def configs_of(words: Sequence[str]) -> Iterator[dict[str, Any]]:
     """Yield the configs among the words up to a broken one, of which the parser will say what is wrong."""
     for config in values_of(words, *_CONFIG):
         try:
-            loaded = yaml.safe_load(config if _is_text(config) else Path(config).read_text())
+            loaded = yaml.safe_load(_text(config))
         except yaml.YAMLError:
             return
         if isinstance(loaded, dict):
@@ -158,7 +176,7 @@ def broken_config(words: Sequence[str]) -> str | None:
     """Return the first config among the words that is no mapping, with the place where it is broken."""
     for config in values_of(words, *_CONFIG):
         try:
-            loaded = yaml.safe_load(config if _is_text(config) else Path(config).read_text())
+            loaded = yaml.safe_load(_text(config))
         except yaml.MarkedYAMLError as error:
             mark = error.problem_mark
             return f"{config} (line {mark.line + 1}, column {mark.column + 1})" if mark else config

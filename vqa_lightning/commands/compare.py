@@ -6,6 +6,7 @@ and in the terminal.
 
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from rich.console import Console
@@ -18,7 +19,8 @@ from callbacks.scores.rows import SUFFIXES, checked_page
 from datamodules.checks import check_above, check_least
 from datamodules.corpus import build_corpus
 from datamodules.corpus.table import all_videos
-from datamodules.errors import InputError
+from datamodules.errors import InputError, UnreadableVideo
+from datamodules.names import file_of, name_of, place_of
 from datamodules.video import Video, bitrate
 from vqa_lightning.annotators.scorer import Scorer
 from vqa_lightning.checkpoints.scorer_file import SHIPPED
@@ -53,7 +55,7 @@ def as_lists(words: Sequence[str]) -> list[str]:
             given[name].append(value)
         else:
             rest += [word] if joined or not value else [word, value]
-    return rest + [f"{name}={json.dumps(own)}" for name, own in given.items() if own]
+    return rest + [f"{name}={json.dumps(own, ensure_ascii=False)}" for name, own in given.items() if own]
 
 
 def compare_videos(
@@ -116,7 +118,7 @@ def _groups(
             "compare needs two encodes or more, two folders, or --ladder NAME=FOLDER twice; got "
             f"{videos[0] if videos else 'none'}."
         )
-    folders = [word for word in videos if Path(word).expanduser().is_dir()]
+    folders = [word for word in videos if place_of(word).is_dir()]
     if folders and (len(videos) > 2 or len(folders) < 2):
         raise InputError(f"compare takes two folders, or files alone; got {', '.join(videos)}.")
     if folders:
@@ -163,7 +165,7 @@ def _matched(first: str, second: str) -> tuple[Mapping[str, tuple[Encode, ...]],
 
 def _by_name(folder: str) -> dict[str, Video]:
     """Return the videos of a folder by their relative paths without suffix."""
-    root = Path(folder).expanduser()
+    root = name_of(place_of(folder))
     found: dict[str, Video] = {}
     for video in _probed(folder):
         name = str(Path(video.path).relative_to(root).with_suffix(""))
@@ -181,8 +183,10 @@ def _probed(place: str) -> list[Video]:
 
 
 def _encode(video: Video, name: str, ladder: str = "") -> Encode:
-    path = Path(video.path)
-    rate = bitrate(video) if video.status == "ok" else float("nan")
+    path = file_of(video.path)
+    rate = float("nan")
+    with suppress(UnreadableVideo):  # what can be read when it is scored says so then
+        rate = bitrate(video) if video.status == "ok" else rate
     return Encode(video, name, rate, path.stat().st_size if path.is_file() else 0, ladder)
 
 

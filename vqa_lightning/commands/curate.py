@@ -23,7 +23,8 @@ from callbacks.scores.table import SECONDS_SCHEMA, seconds_beside
 from datamodules.checks import check_choice
 from datamodules.corpus import group_files
 from datamodules.errors import InputError
-from datamodules.files import absolute_paths, moved_paths, read_table, write_table
+from datamodules.files import absolute_paths, moved_paths, numbers, read_table, texts, write_table
+from datamodules.names import name_of
 from datamodules.selection.curation import Curation, Floats, Rule
 from vqa_lightning.pages.score_page import COLUMNS, LeftOut
 
@@ -131,7 +132,7 @@ class Curate:
                 where = self.scores if self.manifest is None else f"{self.scores} or {self.manifest}"
                 raise InputError(f"{flag} must be a column of {where}; got {name!r}, not one of {known}.")
         for name in {self.column, self._error, *_NUMBERS} & set(table.column_names):
-            table = _cast(table, name, pa.float64(), self.scores)
+            table = _replaced(table, name, numbers(table, name, self.scores))
         if "model" in table.column_names and len(models := pc.unique(table["model"].drop_null())) > 1:
             raise InputError(
                 f"{self.scores} has scores of {len(models)} models, such as {models[0]} and {models[1]}: "
@@ -173,7 +174,7 @@ class Curate:
 
     def _texts(self, table: pa.Table, name: str) -> pa.Array:
         """Return a column as text."""
-        return _cast(table, name, pa.string(), self.manifest or self.scores)[name].combine_chunks()
+        return texts(table, name, self.manifest or self.scores).combine_chunks()
 
     def _write_page(self, page: Path, table: pa.Table, curation: Curation) -> str:
         """Write the page, and return what was written in one line."""
@@ -200,7 +201,7 @@ class Curate:
         for name, values in asked.items():
             table = table.filter(pc.is_in(table[name], values))
         for name in ("start", "end", "score", "stderr"):
-            table = _cast(table, name, pa.float64(), beside)
+            table = _replaced(table, name, numbers(table, name, beside))
         found: list[Row] = table.to_pylist()
         return found
 
@@ -231,10 +232,14 @@ def _with_paths(table: pa.Table, file: Path) -> pa.Table:
         raise InputError(f"{file} must have a column path; got {', '.join(table.column_names)}.")
     if not len(table):
         raise InputError(f"{file} has no row: there is nothing to choose from.")
-    table = _cast(table, "path", pa.string(), file)
+    table = _replaced(table, "path", texts(table, "path", file))
     paths = table["path"]
-    if missing := int(pc.sum(pc.equal(pc.fill_null(paths, ""), "")).as_py()):
-        raise InputError(f"{file} must have a path in each row; {missing} of {len(table)} rows have none.")
+    blank = pc.equal(pc.fill_null(paths, ""), "")
+    if missing := int(pc.sum(blank).as_py()):
+        raise InputError(
+            f"{name_of(file)} must have a path in each row; got none in {missing} of {len(table)} rows, the "
+            f"first being row {pc.index(blank, True).as_py() + 1}."
+        )
     counts = pc.value_counts(absolute_paths(paths, Path()))
     if len(counts) < len(table):
         twice = counts.filter(pc.greater(counts.field("counts"), 1))[0]["values"]
@@ -261,17 +266,7 @@ def _joined(table: pa.Table, manifest: pa.Table, file: Path) -> pa.Table:
     return table
 
 
-def _cast(table: pa.Table, name: str, kind: pa.DataType, file: Path) -> pa.Table:
-    """Return a table with a column as float64 or as text.
-
-    Raises:
-        InputError: a cell of it is none.
-    """
-    try:
-        column = table[name].cast(kind)
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
-        wanted, reason = "numbers" if kind == pa.float64() else "text", str(error).partition("\n")[0]
-        raise InputError(f"The column {name} of {file} must hold {wanted}; got others ({reason}).") from error
+def _replaced(table: pa.Table, name: str, column: pa.ChunkedArray) -> pa.Table:
     return table.set_column(table.column_names.index(name), name, column)
 
 
@@ -283,7 +278,7 @@ def _floats(column: pa.ChunkedArray) -> Floats:
 
 def _moved(table: pa.Table, output: Path) -> pa.Table:
     """Return a table whose paths are seen from the folder of the file that it goes to."""
-    here, folder = os.path.realpath("."), os.path.realpath(output.parent)
+    here, folder = (name_of(os.path.realpath(place)) for place in (".", output.parent))
     if here == folder:
         return table
     paths = moved_paths(table["path"], os.path.relpath(here, folder))

@@ -14,8 +14,9 @@ from rich.console import Console
 
 from datamodules.checks import check_above, check_least
 from datamodules.corpus import match_names
-from datamodules.corpus.table import SUFFIXES
+from datamodules.corpus.listing import list_entries
 from datamodules.errors import InputError, UnreadableVideo
+from datamodules.names import file_of, name_of
 from datamodules.opinions import Predictions, read_predictions
 from datamodules.opinions.predictions import join
 from datamodules.pairs.hard.gmad import gmad_pairs
@@ -116,10 +117,10 @@ def draw_gmad(
 def _places(predictions: Predictions, folder: Path | None) -> dict[int, Path]:
     """Return row -> file: all rows without a folder, else the rows whose video lies in the folder."""
     if folder is None:
-        return {row: Path(name) for row, name in enumerate(predictions.names)}
-    files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
-    found = match_names(predictions.names, [Video("", str(path)) for path in files], predictions.path)
-    return {row: path for row, path in zip(found, files, strict=True) if row is not None}
+        return {row: file_of(name) for row, name in enumerate(predictions.names)}
+    files = [(entry.name, entry.file) for entry in list_entries(str(folder)) if entry.file is not None]
+    found = match_names(predictions.names, [Video("", name) for name, _ in files], predictions.path)
+    return {row: path for row, (_, path) in zip(found, files, strict=True) if row is not None}
 
 
 def _write(path: Path, names: tuple[str, str], blocks: Sequence[_Block]) -> None:
@@ -159,7 +160,11 @@ def _sheet(names: tuple[str, str], blocks: Sequence[_Block]) -> Image.Image:
                     opened += 1
                     corner = (left + (_WIDTH - frame.width) // 2, top + (_HEIGHT - frame.height) // 2)
                     image.paste(frame, corner)
-                lines = (row.path.name, f"{names[0]}: {row.first:.2f}", f"{names[1]}: {row.second:.2f}")
+                lines = (
+                    name_of(row.path.name),
+                    f"{names[0]}: {row.first:.2f}",
+                    f"{names[1]}: {row.second:.2f}",
+                )
                 for number, line in enumerate(lines):
                     start = (left + 2, top + _HEIGHT + number * _LINE + 1)
                     draw.text(start, _fitted(line, _WIDTH), fill="black")
@@ -167,7 +172,8 @@ def _sheet(names: tuple[str, str], blocks: Sequence[_Block]) -> Image.Image:
     if not opened:
         example = next(low.path for block in blocks for low, _ in block)
         raise InputError(
-            f"no video of the pairs, such as {example}, can be opened; name their folder by --videos."
+            f"no video of the pairs, such as {name_of(example)}, can be opened; name their folder by "
+            "--videos."
         )
     return image
 

@@ -1,6 +1,5 @@
 """The command `report`: a page of what predict wrote, in one file that needs no network."""
 
-import csv
 from pathlib import Path
 
 import pyarrow as pa
@@ -10,6 +9,7 @@ from callbacks.scores.rows import SUFFIXES, Row, checked_page, read_rows
 from callbacks.scores.table import SCHEMA, SECONDS_SCHEMA, seconds_beside
 from datamodules.checks import check_choice, check_least
 from datamodules.errors import InputError
+from datamodules.names import name_of
 from vqa_lightning.pages.score_page import COLUMNS
 
 
@@ -44,9 +44,9 @@ def write_report(
 
 
 def _read(file: Path, schema: pa.Schema) -> list[Row]:
+    if not file.exists():
+        raise InputError(f"{name_of(file)} does not exist: name a file that predict wrote.")
     try:
         return read_rows(file, schema, tuple(COLUMNS))
-    except FileNotFoundError as error:
-        raise InputError(f"{file} does not exist: name a file that predict wrote.") from error
-    except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
-        raise InputError(f"{file} is no file that predict wrote: give its scores.csv.") from error
+    except InputError as error:
+        raise InputError(f"{name_of(file)} is no file that predict wrote: {error}") from error

@@ -9,6 +9,7 @@ import numpy as np
 
 from datamodules.checks import is_number
 from datamodules.errors import UnreadableVideo
+from datamodules.names import file_of
 from datamodules.video import Span, probe
 from vqa_lightning.pages.page import least, rendered, short_names
 from vqa_lightning.pages.pictures import Floats, frames_at, histogram, jpeg, over_time
@@ -145,7 +146,7 @@ def _picture(video: Shown, intervals: Sequence[Row], salt: str) -> None:
     moments = worst(intervals) if len(intervals) > 1 else []
     spans: list[Span | None] = [None, *((float(row["start"]), float(row["end"])) for row in moments)]
     try:
-        frames = frames_at(probe(video.path), spans)
+        frames = frames_at(probe(file_of(video.path)), spans)
     except (UnreadableVideo, OSError):
         frames = []
     if frames:

@@ -24,8 +24,9 @@ from callbacks.scores.pooling import pooled_rows
 from callbacks.scores.report import FEW, print_scores, require_one, write_page
 from callbacks.scores.rows import SUFFIXES, Row, checked_page
 from callbacks.scores.table import SCHEMA, SECONDS_SCHEMA
-from datamodules.corpus.places import is_url, list_paths
+from datamodules.corpus.places import list_paths
 from datamodules.errors import InputError
+from datamodules.names import is_url
 from vqa_lightning.ray.parts import ScoreParts
 from vqa_lightning.ray.pipeline import Stages, require_ray
 from vqa_lightning.ray.sent_model import SentModel

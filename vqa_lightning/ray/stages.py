@@ -17,10 +17,11 @@ import torch
 
 from callbacks.scores.table import SCHEMA, batch_rows
 from datamodules.batches.video_batch import collate_videos
-from datamodules.corpus.places import is_url, local_copy
+from datamodules.corpus.places import local_copy
 from datamodules.errors import UnreadableVideo
 from datamodules.labels import ClipDataset, ClipItem, Request
 from datamodules.labels.clips import NOTHING
+from datamodules.names import is_url, name_of
 from datamodules.video import Sampling, Video, probe
 from datamodules.video_data import shared_intervals
 from vqa_lightning.ray.sent_model import SentModel
@@ -62,10 +63,10 @@ class ClipReader:
         """Yield one row a request, with `clips` (n, T, 3, H, W); of an unreadable video without clips."""
         torch.set_num_threads(1)  # tasks are the parallelism
         path = str(row["path"])
-        place = named = path if is_url(path) else os.path.join(self.root, path)
+        place = named = path if is_url(path) else os.path.join(name_of(self.root), path)
         try:
             with local_copy(place) as file:
-                named = str(file)
+                named = name_of(file)
                 yield from self._read(path, probe(file))
         except UnreadableVideo as error:
             yield _row(path, error=str(error).replace(named, path))

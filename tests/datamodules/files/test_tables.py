@@ -33,7 +33,7 @@ def test_a_folder_of_parts_is_one_table(tmp_path: Path) -> None:
         ("a.csv", b""),
         ("a.csv", b"path,score\na\n"),
         ("a.csv", b"path,path\na,b\n"),
-        ("a.csv", b"path\n\xff\n"),
+        ("a.csv", "path\na\n".encode("utf-16")),
         ("a.jsonl", b"{"),
         ("a.parquet", b"path\n"),
         ("b.csv", None),
