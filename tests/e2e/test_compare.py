@@ -94,7 +94,7 @@ def test_more_than_two_go_on_without_one(compare: Callable[..., str], here: Path
     (here / "broken.mp4").write_bytes(b"")
     page = compare("10.mp4", "broken.mp4", "25.mp4", "40.mp4", "--title", "<b>mine</b>")
     assert "<title>&lt;b&gt;mine&lt;/b&gt;</title>" in page
-    assert "broken.mp4 cannot be opened" in page
+    assert "broken.mp4 is empty" in page
     assert "C beside A" in page
     assert "D beside A" in page
 
@@ -145,7 +145,7 @@ class TestBadInput:
                 "compare needs two encodes or more, two folders, or --ladder NAME=FOLDER twice; got a",
             ),
             (["a.mp4", "gone.mp4"], "gone.mp4 does not exist"),
-            (["a.mp4", "empty.mp4"], "empty.mp4 cannot be opened as a video"),
+            (["a.mp4", "empty.mp4"], "empty.mp4 is empty"),
             (["a.mp4", "folder"], "compare takes two folders, or files alone; got a.mp4, folder."),
             (["folder", "other"], "folder and other share no name"),
             (["folder", "twins"], "twins has two files of one name, a.mkv and a.mp4"),
@@ -182,4 +182,4 @@ class TestBadInput:
         (here / "b").mkdir()
         (here / "b" / "x.mp4").write_bytes(b"")
         sentence = refused(main, ["compare", "a", "b", "--ckpt_path", str(tiny_checkpoint)])
-        assert sentence.startswith("not two encodes of a content could be read; the first: b/x.mp4 cannot be")
+        assert sentence.startswith("not two encodes of a content could be read; the first: b/x.mp4 is empty")

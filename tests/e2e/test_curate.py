@@ -219,7 +219,11 @@ class TestMistakes:
             ),
             (f"{HEADER}a.mp4,1,1,ok\n", ["--keep=0.5"], "scores.csv cannot be read"),
             (f"{GOOD}./a.mp4,2,1,ok,,m\n", ["--keep=0.5"], "scores.csv must have each path once"),
-            (f"{HEADER},1,1,ok,,m\n", ["--keep=0.5"], "scores.csv must have a path in each row; 1 of 1"),
+            (
+                f"{HEADER},1,1,ok,,m\n",
+                ["--keep=0.5"],
+                "scores.csv must have a path in each row; got none in 1 of 1",
+            ),
             (f"{GOOD}b.mp4,2,1,ok,,n\n", ["--keep=0.5"], "scores.csv has scores of 2 models"),
             (GOOD, [], "curate must be told what stays"),
             (GOOD, ["--keep=60"], "--keep must be a share above 0 and at most 1; got 60.0."),

@@ -41,7 +41,7 @@ class TestCommand:
         ("text", "sentence"),
         [
             (None, "scores.csv does not exist"),
-            ("", "scores.csv has no row"),
+            ("", "scores.csv is no file that predict wrote"),
             (HEADER, "scores.csv has no row"),
             ("name,mos\na,1\n", "scores.csv is no file that predict wrote"),
             (

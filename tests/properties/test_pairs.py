@@ -7,8 +7,9 @@ import pyarrow as pa
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from datamodules.corpus.manifest import SPLITS
 from datamodules.corpus.splits import assign_splits
-from datamodules.corpus.table import SCHEMA, SPLITS, all_videos
+from datamodules.corpus.table import SCHEMA, all_videos
 from datamodules.errors import InputError
 from datamodules.labels.consensus import Consensus
 from datamodules.labels.labelling import Labelling

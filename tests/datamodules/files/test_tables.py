@@ -1,12 +1,13 @@
 """Tables in files: what is written is read again, and a path is one text however it is written."""
 
+import os
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
 
 from datamodules.errors import InputError
-from datamodules.files import absolute_paths, moved_paths, read_table, write_table
+from datamodules.files import absolute_paths, moved_paths, numbers, read_table, write_table
 
 ODD = ['a "b", <i>\n.mp4', "ü, 'c'.mp4", "007", "", " d"]
 
@@ -34,7 +35,11 @@ def test_a_folder_of_parts_is_one_table(tmp_path: Path) -> None:
         ("a.csv", b"path,score\na\n"),
         ("a.csv", b"path,path\na,b\n"),
         ("a.csv", "path\na\n".encode("utf-16")),
+        ("a.csv", b"path,n\na,1\nb\n"),
         ("a.jsonl", b"{"),
+        ("a.json", b"["),
+        ("a.json", b"[" * 100_000),
+        ("a.json", b"3"),
         ("a.parquet", b"path\n"),
         ("b.csv", None),
     ],
@@ -45,6 +50,23 @@ def test_what_is_no_table_is_one_sentence(tmp_path: Path, name: str, data: bytes
     with pytest.raises(InputError, match=name) as told:
         read_table(tmp_path / name)
     assert "\n" not in str(told.value)
+
+
+def test_bytes_that_are_no_text_are_read_as_names_write_them(tmp_path: Path) -> None:
+    file = tmp_path / os.fsdecode(b"\xe9.csv")
+    file.write_bytes(b"\xef\xbb\xbf path ,,\ncaf\xe9,,\n")
+    assert read_table(file).to_pydict() == {"path": [r"caf\xe9"]}
+    write_table(file.with_suffix(".parquet"), read_table(file))
+    assert read_table(file.with_suffix(".parquet")).to_pydict() == {"path": [r"caf\xe9"]}
+
+
+def test_a_cell_that_is_no_number_is_named(tmp_path: Path) -> None:
+    table = pa.table({"score": ["1e3", None, "nan", "3 dB"], "truth": [True, None, None, None]})
+    assert numbers(table.slice(0, 2), "score", tmp_path).to_pylist() == [1000, None]
+    with pytest.raises(InputError, match=r"column score of .* must hold numbers; got '3 dB' in row 4"):
+        numbers(table, "score", tmp_path)
+    with pytest.raises(InputError, match="got True in row 1"):
+        numbers(table, "truth", tmp_path)
 
 
 def test_a_place_that_is_taken_is_one_sentence(tmp_path: Path) -> None:

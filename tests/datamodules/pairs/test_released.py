@@ -151,3 +151,23 @@ class TestBadInput:
         (tmp_path / "pairs.json").write_text(text)
         with pytest.raises(InputError, match=message):
             read_released(tmp_path / "pairs.json", VIDEOS)
+
+
+@pytest.mark.parametrize(
+    "own",
+    [
+        {"levels": [9, 9]},
+        {"levels": [float("nan"), 1, 0, 0, 0]},
+        {"levels": [-1, 2, 0, 0, 0]},
+        {"draw_first": 10**30},
+        {"margin": float("inf")},
+        {"first": "another"},
+    ],
+)
+def test_what_no_export_writes_is_named(own: dict[str, object], tmp_path: Path) -> None:
+    write_released(table({}), VIDEOS, tmp_path / "pairs.json", ROOT)
+    (entry,) = json.loads((tmp_path / "pairs.json").read_text())
+    entry["vqa_lightning"] |= own
+    (tmp_path / "pairs.json").write_text(json.dumps([entry]))
+    with pytest.raises(InputError, match=rf"Entry 1 of .* no export writes, {next(iter(own))}: "):
+        read_released(tmp_path / "pairs.json", VIDEOS)

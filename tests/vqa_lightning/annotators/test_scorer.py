@@ -5,7 +5,9 @@ import shutil
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -79,6 +81,61 @@ class TestScore:
     def test_refuses_what_is_no_video(self, tiny: Scorer) -> None:
         with pytest.raises(InputError, match="shape"):
             tiny.score(torch.zeros(3, 8, 8))
+
+    def test_takes_arrays(self, tiny: Scorer) -> None:
+        array = np.random.default_rng(0).integers(256, size=(6, 40, 48, 3), dtype=np.uint8)
+        (row,) = tiny.score(torch.from_numpy(array).permute(0, 3, 1, 2))
+        read_only = array.copy()
+        read_only.flags.writeable = False
+        alike = [array, array.transpose(0, 3, 1, 2), read_only, array[..., ::-1][..., ::-1], array / 255]
+        assert tiny.score(alike) == [row] * len(alike)
+        assert tiny.score(array) == [row]
+        assert tiny.compare(array, array).probability == 0.5
+
+    @pytest.mark.parametrize(
+        ("given", "told"),
+        [
+            (None, "got None"),
+            (b"a.mp4", "got b'a.mp4'"),
+            ([b"a.mp4"], "got b'a.mp4'"),
+            ([], "got an empty list"),
+            ({"a.mp4": 1}, "got {'a.mp4': 1}"),
+            (np.zeros((8, 8, 3), np.uint8), "np.stack"),
+            (np.zeros((2, 8, 8, 3), np.int64), "got int64"),
+            (np.array(["a.mp4"]), r"got the shape \(1,\)"),
+            (np.full((2, 8, 8, 3), 255.0), "floats from 255 to 255"),
+            (np.zeros((0, 8, 8, 3), np.uint8), "shape"),
+        ],
+    )
+    def test_says_what_is_taken(self, tiny: Scorer, given: Any, told: str) -> None:
+        with pytest.raises(InputError, match=told):
+            tiny.score(given)
+
+    @pytest.mark.parametrize("fps", ["30", None, 0, -1.0, math.nan, math.inf, True, 1e-300, 10**400])
+    def test_a_rate_is_a_number(self, tiny: Scorer, fps: Any) -> None:
+        with pytest.raises(InputError, match="The frames per second must be a number"):
+            tiny.score(np.zeros((4, 8, 8, 3), np.uint8), fps=fps)
+
+    @pytest.mark.parametrize(
+        "wrong",
+        [
+            {"device": "gpu"},
+            {"device": "meta"},
+            {"device": None},
+            {"workers": -1},
+            {"workers": 1.5},
+            {"checkpoint": None},
+            {"calibration": 3},
+        ],
+    )
+    def test_is_made_of_what_there_is(self, tiny_checkpoint: Path, wrong: dict[str, Any]) -> None:
+        with pytest.raises(InputError, match=f"{next(iter(wrong))} must be .*; got "):
+            Scorer(**{"checkpoint": tiny_checkpoint, "device": "cpu", **wrong})
+
+    def test_an_address_and_a_name_that_is_too_long_are_rows(self, tiny: Scorer) -> None:
+        rows = tiny.score(["https://a.b/c.mp4", Path("https://a.b/c.mp4"), "n" * 300, "a\0b", ""])
+        told = ["is an address", "is an address", "File name too long", "null byte", "not a file"]
+        assert all(part in row.error for part, row in zip(told, rows, strict=True))
 
     def test_a_folder_is_no_video(self, tiny: Scorer, mixed_corpus: Path) -> None:
         (row,) = tiny.score(mixed_corpus)
