@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 
 from datamodules.checks import check_choice
 from datamodules.errors import InputError
+from datamodules.files import claim, hidden_beside
 
 SUFFIXES = (".csv", ".jsonl", ".parquet")
 
@@ -46,6 +47,18 @@ def checked_output(output: str) -> Path:
             "name another place."
         ) from error
     return path
+
+
+def claim_output(output: Path) -> None:
+    """Keep an output and its journals for this process.
+
+    Raises:
+        InputError: another process is writing it.
+    """
+    claim(
+        output.with_name(f".{output.name}.lock"),
+        f"{output} is being written by another command: wait for its end, or name another --output.",
+    )
 
 
 def checked_page(report: str, setting: str = "--report") -> Path:
@@ -77,7 +90,7 @@ def write_rows(output: Path, rows: Sequence[Row], schema: pa.Schema) -> None:
         InputError: the file cannot be written.
     """
     table = pa.Table.from_pylist(rows, schema=schema)
-    hidden = output.with_name(f".{output.name}.tmp")
+    hidden = hidden_beside(output)
     with one_sentence(output):
         try:
             if output.suffix == ".parquet":

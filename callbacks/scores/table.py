@@ -126,7 +126,11 @@ class ScoreTable:
     def _read_journals(self) -> list[Row]:
         """Take up the journals' rows; return the rows that are not wanted, or of files that have changed."""
         others = []
-        lines = [line for path in self._journals for line in path.read_text().splitlines(keepends=True)]
+        lines = [
+            line
+            for path in self._journals
+            for line in path.read_text(encoding="utf-8").splitlines(keepends=True)
+        ]
         for row in (json.loads(line) for line in lines if line.endswith("\n")):  # an interruption cuts lines
             key = tuple(row[name] for name in self.key)
             if key in self.wanted and self.wanted[key].video_id == row["video_id"]:

@@ -14,6 +14,7 @@ import pyarrow.json
 import pyarrow.parquet
 
 from datamodules.errors import InputError
+from datamodules.files.whole_files import hidden_beside
 
 BATCH = 1 << 16
 """Rows that are Python objects at a time while CSV is written."""
@@ -69,7 +70,7 @@ def write_table(file: Path, table: pa.Table) -> None:
     Raises:
         InputError: the file cannot be written.
     """
-    hidden = file.with_name(f".{file.name}.{os.getpid()}.tmp")
+    hidden = hidden_beside(file)
     try:
         if file.suffix.lower() == ".csv":
             # Arrow's own writer puts every text in quotes; lines shall be those that predict writes.

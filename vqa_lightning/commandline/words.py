@@ -147,7 +147,7 @@ def configs_of(words: Sequence[str]) -> Iterator[dict[str, Any]]:
     """Yield the configs among the words up to a broken one, of which the parser will say what is wrong."""
     for config in values_of(words, *_CONFIG):
         try:
-            loaded = yaml.safe_load(config if _is_text(config) else Path(config).read_text())
+            loaded = yaml.safe_load(config if _is_text(config) else Path(config).read_text(encoding="utf-8"))
         except yaml.YAMLError:
             return
         if isinstance(loaded, dict):
@@ -158,7 +158,7 @@ def broken_config(words: Sequence[str]) -> str | None:
     """Return the first config among the words that is no mapping, with the place where it is broken."""
     for config in values_of(words, *_CONFIG):
         try:
-            loaded = yaml.safe_load(config if _is_text(config) else Path(config).read_text())
+            loaded = yaml.safe_load(config if _is_text(config) else Path(config).read_text(encoding="utf-8"))
         except yaml.MarkedYAMLError as error:
             mark = error.problem_mark
             return f"{config} (line {mark.line + 1}, column {mark.column + 1})" if mark else config
