@@ -22,6 +22,7 @@ from datamodules.corpus.table import all_videos
 from datamodules.devices import for_device
 from datamodules.errors import InputError, UnreadableVideo
 from datamodules.labels import ClipDataset, Request
+from datamodules.processes import leave_signals
 from datamodules.teachers import Teacher
 from datamodules.video import Sampling, Span, Video
 
@@ -168,7 +169,13 @@ class VideoDataModule(LightningDataModule):
         if teacher is not None:
             dataset = ClipDataset(self.requests, teacher.sampling, teacher.draws, teacher.pad)
             batch_size = max(1, teacher.batch_clips // teacher.draws)
-            return DataLoader(dataset, batch_size=batch_size, num_workers=self.workers, collate_fn=list)
+            return DataLoader(
+                dataset,
+                batch_size=batch_size,
+                num_workers=self.workers,
+                collate_fn=list,
+                worker_init_fn=leave_signals,
+            )
         return self.video_loader(self.requests)
 
     def video_loader(self, requests: Sequence[Request]) -> DataLoader[Any]:
@@ -191,6 +198,7 @@ class VideoDataModule(LightningDataModule):
             batch_size=batch_size,
             num_workers=workers,
             collate_fn=collate_videos,
+            worker_init_fn=leave_signals,
             pin_memory=torch.cuda.is_available(),
         )
 

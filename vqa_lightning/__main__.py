@@ -1,5 +1,30 @@
-"""`python -m vqa_lightning`."""
+"""`python -m vqa_lightning`, and the console script: the command line, which takes seconds to load."""
 
-from vqa_lightning.cli import main
+import os
+import signal
+from types import FrameType
 
-main()
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+def start() -> None:
+    """Load the command line and run it; a signal that comes before it is loaded is no traceback."""
+    answered = [one for one in _SIGNALS if signal.getsignal(one) != signal.SIG_IGN]
+    for one in answered:
+        signal.signal(one, _before_anything)
+    from vqa_lightning.cli import main
+
+    try:
+        main()
+    finally:
+        for one in answered:
+            signal.signal(one, signal.SIG_DFL)
+
+
+def _before_anything(signum: int, frame: FrameType | None) -> None:
+    os.write(2, f"ended by {signal.Signals(signum).name}: nothing was begun\n".encode())
+    os._exit(128 + signum)
+
+
+if __name__ == "__main__":  # where workers are spawned, they import this module
+    start()

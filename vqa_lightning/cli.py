@@ -3,7 +3,7 @@
 A user's mistake ends in one sentence and exit code 2, never in a traceback.
 """
 
-from vqa_lightning.commandline.search_path import put_last
+from vqa_lightning.commandline.search_path import current_folder, put_last
 
 # isort: split
 import logging
@@ -17,10 +17,9 @@ import yaml  # type: ignore[import-untyped]
 from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch import Callback, LightningDataModule, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
-from lightning.pytorch.loggers import TensorBoardLogger
 from lightning_utilities.core.rank_zero import rank_zero_only
 
-from callbacks.runs import ProcessWatch, RunFolder
+from callbacks.runs import OutsideEnd, ProcessWatch, RunFolder, RunLogger, claim_run
 from callbacks.runs.folder import CONFIG, run_config
 from callbacks.runs.terminal import with_terminal
 from callbacks.scores import BenchmarkReport, LabelWriter, ScoreWriter
@@ -39,10 +38,12 @@ from vqa_lightning.checkpoints.resuming import (
 )
 from vqa_lightning.checkpoints.whole import WholeCheckpointIO
 from vqa_lightning.commandline.callback_settings import with_callback_settings, with_subcommand_first
+from vqa_lightning.commandline.ending import ended_in_order, line_of
 from vqa_lightning.commandline.mistakes import mistake, sentence, told_once
 from vqa_lightning.commandline.own_settings import HELP, add_own_settings
 from vqa_lightning.commandline.parser import Parser, ParserError
 from vqa_lightning.commandline.raw_bytes import let_raw_bytes_pass
+from vqa_lightning.commandline.streams import steady_streams
 from vqa_lightning.commandline.trainer_settings import check_trainer_settings
 from vqa_lightning.commandline.words import (
     names_teacher,
@@ -65,11 +66,12 @@ class RankingCLI(LightningCLI):
     Args:
         args: of LightningCLI.
         again: folder of a run that died before its first checkpoint, and that is to begin again.
+        line: what goes on with a run, but for its checkpoint (`commandline.ending.line_of`).
         kwargs: of LightningCLI.
     """
 
-    def __init__(self, *args: Any, again: Path | None = None, **kwargs: Any) -> None:
-        self.again = again
+    def __init__(self, *args: Any, again: Path | None = None, line: str = "", **kwargs: Any) -> None:
+        self.again, self.line = again, line
         super().__init__(*args, **kwargs)
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
@@ -92,7 +94,7 @@ class RankingCLI(LightningCLI):
         """Find the run to go on with, and refuse a checkpoint that does not fit."""
         config = self.config[self.subcommand]
         check_trainer_settings(config.trainer)
-        self.run = Path(config.trainer.default_root_dir or ".") / "runs" / run_name(config.config)
+        self.run = self.runs = Path(config.trainer.default_root_dir or ".") / "runs" / run_name(config.config)
         self.version: str | None = None
         self.save_config_kwargs = {"force": config.force}
         self.on_ray = config.engine == "ray"
@@ -137,13 +139,13 @@ class RankingCLI(LightningCLI):
             return
         self.run, self.version = folder.parent, folder.name
         rank_zero_only(print)(note, file=sys.stderr)
+        rank_zero_only(claim_run)(folder)
         if config.ckpt_path is None:
             rank_zero_only(clear_run)(folder)
         elif (folder / CONFIG).is_file():
             now = self._parser(self.subcommand).dump(run_config(config), skip_none=False)
-            changes = changed_settings(
-                yaml.safe_load((folder / CONFIG).read_text("utf-8")), yaml.safe_load(now)
-            )
+            before = yaml.safe_load((folder / CONFIG).read_text(encoding="utf-8"))
+            changes = changed_settings(before, yaml.safe_load(now))
             allow_changes(folder, changes, force=config.force)
 
     def instantiate_classes(self) -> None:
@@ -184,12 +186,13 @@ class RankingCLI(LightningCLI):
         else:
             kwargs["callbacks"] = with_terminal(self._get(self.config_init, "trainer"))
             if config.trainer.logger in (None, True):
-                kwargs["logger"] = TensorBoardLogger(self.run.parent, self.run.name, self.version)
+                kwargs["logger"] = RunLogger(self.run.parent, self.run.name, self.version)
         trainer = super().instantiate_trainer(**kwargs)
         # Before the callback that annotates for hours.
         callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
         callbacks.sort(key=lambda one: not isinstance(one, RunFolder))
         callbacks.insert(0, ProcessWatch())
+        callbacks.append(OutsideEnd(self.runs, self.line))  # behind those that note a step
         if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:  # nothing that the user has chosen
             trainer.strategy.checkpoint_io = WholeCheckpointIO()
         return trainer
@@ -226,11 +229,18 @@ def main(args: Sequence[str] | None = None) -> None:
 
     Raises:
         SystemExit: code 2 and one sentence on stderr for a user's mistake; code 3 and a line for each file
-            where scores do not hold what predict was told to hold.
+            where scores do not hold what predict was told to hold; code 128 + N and one line where signal N
+            ended the command.
     """
-    put_last(Path.cwd().resolve())
     let_raw_bytes_pass()
     words = list(sys.argv[1:] if args is None else args)
+    with steady_streams(), ended_in_order(words):
+        _run(words)
+
+
+def _run(words: list[str]) -> None:
+    line = line_of(words, without="--ckpt_path")
+    put_last(current_folder())
     try:
         words, again = with_newest_run(with_known_configs(with_subcommand_first(words)))
         if words and words[0] in COMMANDS:
@@ -253,6 +263,7 @@ def main(args: Sequence[str] | None = None) -> None:
                 LightningDataModule,
                 subclass_mode_data=True,
                 again=again,
+                line=line,
                 save_config_callback=RunFolder,
                 seed_everything_default=0,
                 parser_class=Parser,

@@ -162,7 +162,7 @@ def pair_counts(pairs: pa.Table, *, human: bool) -> dict[str, int]:
 def write_rows(file: Path, rows: Sequence[RoundRow] | Sequence[TeacherRow]) -> None:
     """Write a CSV of the run folder, whole or not at all."""
     tables = [row.columns() for row in rows]
-    with written_whole(file) as hidden, hidden.open("w", newline="") as stream:
+    with written_whole(file) as hidden, hidden.open("w", newline="", encoding="utf-8") as stream:
         writer = csv.DictWriter(stream, list(tables[0]), lineterminator="\n")
         writer.writeheader()
         writer.writerows({name: _cell(name, value) for name, value in row.items()} for row in tables)

@@ -4,7 +4,9 @@ Imports `callbacks.rounds` and `callbacks.pictures`.
 """
 
 from callbacks.runs.folder import RunFolder
+from callbacks.runs.logger import RunLogger, claim_run
+from callbacks.runs.outside_end import OutsideEnd
 from callbacks.runs.process_watch import ProcessWatch
 from callbacks.runs.settings import RunSettings
 
-__all__ = ["ProcessWatch", "RunFolder", "RunSettings"]
+__all__ = ["OutsideEnd", "ProcessWatch", "RunFolder", "RunLogger", "RunSettings", "claim_run"]

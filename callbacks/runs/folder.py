@@ -12,6 +12,7 @@ from jsonargparse import Namespace
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, SaveConfigCallback
 
+from callbacks.runs.logger import claim_run
 from datamodules.files import remove_unfinished, written_whole
 from datamodules.round_data import RoundDataModule
 from vqa_lightning.checkpoints.resuming import allow_changes, changed_videos, known_videos
@@ -50,6 +51,8 @@ class RunFolder(SaveConfigCallback):
                 folder cannot be written to.
         """
         folder = Path(trainer.log_dir or ".")
+        if trainer.is_global_zero:
+            claim_run(folder)
         data = trainer.datamodule  # type: ignore[attr-defined]
         videos = known_videos(data.corpus) if isinstance(data, RoundDataModule) else None
         goes_on = self.config.ckpt_path is not None  # the Trainer does not know yet
@@ -61,7 +64,7 @@ class RunFolder(SaveConfigCallback):
             return
         remove_unfinished(folder, WRITTEN)
         with written_whole(folder / CONFIG) as hidden:
-            hidden.write_text(self.parser.dump(run_config(self.config), skip_none=False), "utf-8")
+            hidden.write_text(self.parser.dump(run_config(self.config), skip_none=False), encoding="utf-8")
         if videos is not None:
             with written_whole(folder / VIDEOS) as hidden:
                 pq.write_table(videos, hidden)

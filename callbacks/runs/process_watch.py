@@ -15,6 +15,8 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.strategies.launchers import _SubprocessScriptLauncher
 
 from datamodules.errors import InputError
+from datamodules.processes import END, Ended
+from datamodules.processes.ending import SIGNALS
 
 LAUNCHER = "VQA_LIGHTNING_LAUNCHER"
 """Environment variable: the process id of the process by which Lightning launched this one."""
@@ -46,14 +48,17 @@ class ProcessWatch(Callback):
         """Take the launched processes over from Lightning's own watch."""
         launcher = trainer.strategy.launcher
         if isinstance(launcher, _SubprocessScriptLauncher) and launcher.procs:
-            self._children = [*launcher.procs]
+            self._children = END.children = [*launcher.procs]
             launcher.procs.clear()  # the list that Lightning looks at
             launcher.procs = self._children  # for the signals that it hands on
             Thread(target=self._watch, daemon=True).start()
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Let the watch tell if another process died; otherwise end the others."""
-        if trainer.world_size > 1 and not isinstance(exception, InputError | KeyboardInterrupt):
+        if isinstance(exception, Ended) or END.signum is not None:
+            self._ended.set()  # all were told, and each closes what it has open
+            return
+        if trainer.world_size > 1 and not isinstance(exception, InputError):
             self._ended.wait(4 * SECONDS)  # what waits for a dead process fails sooner than the watch looks
         self._end_children()
 
@@ -68,7 +73,10 @@ class ProcessWatch(Callback):
                 died = "the first process of the run died"
                 self._end(died if os.environ["LOCAL_RANK"] == "1" else "", 1)
             for rank, child in enumerate(self._children, start=1):
-                if code := child.poll():
+                if (code := child.poll()) and END.signum is None:
+                    if code - 128 in SIGNALS:
+                        os.kill(os.getpid(), code - 128)  # what ended one process ends all
+                        return
                     died = f"process {rank} of the run {_described(code)}"
                     self._end("" if code == TOLD else died, TOLD if code == TOLD else 1)
 

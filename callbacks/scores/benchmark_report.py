@@ -16,7 +16,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from rich.progress import track
 from torch.utils.tensorboard import SummaryWriter
 
-from callbacks.scores.rows import Row, one_sentence, write_rows
+from callbacks.scores.rows import Row, claim_output, one_sentence, write_rows
 from callbacks.scores.table import SCHEMA, ScoreTable, all_scored, batch_rows, outcome
 from datamodules.batches import VideoBatch
 from datamodules.benchmark_data import BenchmarkDataModule, SetCheck
@@ -71,6 +71,8 @@ class BenchmarkReport(Callback):
                 raise InputError(f"A set's name must be a folder's name, without slashes; got {one.name!r}.")
         # It fears that some count twice: https://github.com/Lightning-AI/pytorch-lightning/issues/12862
         warnings.filterwarnings("ignore", message="Using `DistributedSampler`", category=PossibleUserWarning)
+        if trainer.is_global_zero:
+            claim_output(self.folder)
         self.data, self.module = data, pl_module
         self.data.scored = self._scored  # asked for when the weights are there
 

@@ -12,12 +12,13 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning_utilities.core.rank_zero import rank_zero_info
 
 from callbacks.scores.report import require_one, summarise
-from callbacks.scores.rows import checked_output, write_rows
+from callbacks.scores.rows import checked_output, claim_output, write_rows
 from callbacks.scores.table import SCHEMA, all_scored, earlier_rows, outcome
 from datamodules.corpus import videos
 from datamodules.errors import InputError
 from datamodules.labels import Annotation
 from datamodules.labels.annotation import PART_ROWS, PART_SECONDS
+from datamodules.processes import END
 from datamodules.round_data import RoundDataModule
 from datamodules.teachers import Teacher
 from vqa_lightning.annotators.teacher_module import TeacherModule
@@ -49,6 +50,9 @@ class LabelWriter(Callback):
                 f"{type(data).__name__}, which has no label store."
             )
         self.data: RoundDataModule = data
+        if trainer.is_global_zero:
+            claim_output(self.output)
+        END.whole = lambda: f"every score so far is kept in {data.labels.url}"
         self.teacher: Teacher = pl_module.teacher
         self.data.scored = self._scored
         self.data.labels.require_writable()

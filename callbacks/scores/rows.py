@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 
 from datamodules.checks import check_choice
 from datamodules.errors import InputError, reason
-from datamodules.files import numbers, read_table, texts
+from datamodules.files import claim, hidden_beside, numbers, read_table, texts
 from datamodules.names import name_of
 
 SUFFIXES = (".csv", ".jsonl", ".parquet")
@@ -51,6 +51,18 @@ def checked_output(output: str) -> Path:
     return path
 
 
+def claim_output(output: Path) -> None:
+    """Keep an output and its journals for this process.
+
+    Raises:
+        InputError: another process is writing it.
+    """
+    claim(
+        output.with_name(f".{output.name}.lock"),
+        f"{output} is being written by another command: wait for its end, or name another --output.",
+    )
+
+
 def checked_page(report: str, setting: str = "--report") -> Path:
     """Return the path of a page to write, refused now and not after hours.
 
@@ -80,7 +92,7 @@ def write_rows(output: Path, rows: Sequence[Row], schema: pa.Schema) -> None:
         InputError: the file cannot be written.
     """
     table = pa.Table.from_pylist(rows, schema=schema)
-    hidden = output.with_name(f".{output.name}.tmp")
+    hidden = hidden_beside(output)
     with one_sentence(output):
         try:
             if output.suffix == ".parquet":

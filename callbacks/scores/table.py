@@ -127,7 +127,9 @@ class ScoreTable:
         """Take up the journals' rows; return the rows that are not wanted, or of files that have changed."""
         others = []
         lines = [
-            line for path in self._journals for line in path.read_text("utf-8").splitlines(keepends=True)
+            line
+            for path in self._journals
+            for line in path.read_text(encoding="utf-8").splitlines(keepends=True)
         ]
         for row in (json.loads(line) for line in lines if line.endswith("\n")):  # an interruption cuts lines
             key = tuple(row[name] for name in self.key)

@@ -14,9 +14,10 @@ from callbacks.scores.columns import Columns
 from callbacks.scores.gate import Gate, GateClosed
 from callbacks.scores.pooling import Pool, pooled_rows
 from callbacks.scores.report import draw_seconds, print_scores, require_one, summarise, write_page
-from callbacks.scores.rows import Row, checked_output, checked_page
+from callbacks.scores.rows import Row, checked_output, checked_page, claim_output
 from callbacks.scores.table import SCHEMA, SECONDS_SCHEMA, ScoreTable, all_scored, batch_rows, seconds_beside
 from datamodules.batches import VideoBatch
+from datamodules.processes import END
 from datamodules.video import Span
 from datamodules.video_data import VideoDataModule
 from vqa_lightning.annotators.scorer import model_name
@@ -61,6 +62,7 @@ class ScoreWriter(Callback):
         self.seconds = ScoreTable(seconds_beside(path), SECONDS_SCHEMA, ["path", "start", "end"])
         self.written: list[Row] = []
         self.lacking = ""  # what is not scored yet, where the command was told to do only a part
+        self.appended = 0  # rows of this process's journal since it was opened
         self.gate.check_output(path)
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
@@ -69,10 +71,17 @@ class ScoreWriter(Callback):
         assert isinstance(data, VideoDataModule)
         assert isinstance(pl_module, RankingModule)
         self.data, self.module = data, pl_module
+        if trainer.is_global_zero:
+            claim_output(self.scores.output)
+        END.whole = self._whole
         self.over_time = data.score_every is not None
         self.columns.check(self.gate, over_time=self.over_time)
         self.data.scored = self._scored  # asked for when the weights are there
         self.data.scored_spans = self._scored_spans
+
+    def _whole(self) -> str:
+        done, wanted = len(self.scores.rows) + self.appended, len(self.data.rows)
+        return f"{done} of {wanted} videos are scored and kept beside {self.scores.output}"
 
     def _scored(self) -> set[str]:
         self.model = model_name(self.module)
@@ -114,7 +123,9 @@ class ScoreWriter(Callback):
         scores, errors = outputs
         rows = batch_rows(batch, scores, errors, self.data.pending, self.model)
         spans = {place: self.data.requests[place].span for place in rows}
-        self.scores.append([row for place, row in rows.items() if spans[place] is None])
+        whole = [row for place, row in rows.items() if spans[place] is None]
+        self.scores.append(whole)
+        self.appended += len(whole)
         if self.data.score_every is not None:
             parts = ((row, spans[place]) for place, row in rows.items())
             self.seconds.append([{**row, "start": span[0], "end": span[1]} for row, span in parts if span])

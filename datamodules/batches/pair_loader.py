@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader, SequentialSampler
 
 from datamodules.batches.buckets import BucketBatchSampler, ResumedBatchSampler
 from datamodules.batches.pair_dataset import PairCollate, PairDataset
+from datamodules.processes import leave_signals
 
 
 def pair_loader(
@@ -44,6 +45,7 @@ def pair_loader(
         dataset,
         batch_sampler=batches,
         num_workers=workers,
+        worker_init_fn=leave_signals,
         collate_fn=PairCollate(seed, mirror=training),
         pin_memory=torch.cuda.is_available(),
     )

@@ -215,7 +215,7 @@ def apply(
 
 def _source_of(function: DistortionFunction) -> str:
     file = inspect.getsourcefile(function)
-    return Path(file).read_text() if file is not None and Path(file).is_file() else ""
+    return Path(file).read_text(encoding="utf-8") if file is not None and Path(file).is_file() else ""
 
 
 def _chosen(generator: Generators | None, samples: Sequence[int]) -> Generators | None:

@@ -81,7 +81,7 @@ def libvmaf_features(clip: Tensor, source: Tensor, neg: bool) -> Tensor:
             command, input=pictures.cpu().numpy().tobytes(), cwd=folder, capture_output=True, check=False
         )
         log = Path(folder) / "scores.json"
-        frames = json.loads(log.read_text())["frames"] if log.exists() and not ended.returncode else []
+        frames = json.loads(log.read_bytes())["frames"] if log.exists() and not ended.returncode else []
     if len(frames) != count:
         said = ended.stderr.decode(errors="replace").strip().splitlines() or [
             f"exit status {ended.returncode}"

@@ -9,6 +9,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,6 +21,7 @@ from rich.console import Console
 from rich.progress import track
 
 from datamodules.errors import InputError, UnreadableVideo, reason
+from datamodules.files.claims import one_at_a_time
 from datamodules.names import name_of
 
 WRITE_SECONDS = 300.0
@@ -98,7 +100,7 @@ class FileCache:
                 return UnreadableVideo(f"{name_of(path)} cannot be read: {reason(error)}.")
 
         try:
-            with ThreadPoolExecutor(workers or os.cpu_count() or 1) as pool:
+            with _threads(workers or os.cpu_count() or 1) as pool:
                 results = track(
                     pool.map(attempt, new),
                     description,
@@ -146,11 +148,7 @@ class FileCache:
         return known
 
     def _write(self, fresh: dict[_Stamp, Row]) -> None:
-        """Add rows: read again, then replace the file in one step.
-
-        If two processes write at once, the later file may lack the other's newest rows; those are computed
-        again.
-        """
+        """Add rows: read again, then replace the file in one step, while no other process does the same."""
         latest = {stamp.path: (stamp, row) for stamp, row in fresh.items()}
         rows = [
             row | {"file": path, "size": stamp.size, "mtime_ns": stamp.mtime_ns, "version": self.version}
@@ -160,8 +158,11 @@ class FileCache:
         folder = self.store.parent
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            # A full disk must not fill with halves: what is unfinished goes with its folder.
-            with tempfile.TemporaryDirectory(dir=folder, prefix=f".{self.store.name}.") as place:
+            with (
+                one_at_a_time(self.store.with_name(f".{self.store.name}.lock")),
+                # A full disk must not fill with halves: what is unfinished goes with its folder.
+                tempfile.TemporaryDirectory(dir=folder, prefix=f".{self.store.name}.") as place,
+            ):
                 with pa.parquet.ParquetWriter(Path(place, self.store.name), self._stored) as written:
                     for batch in self._batches():
                         written.write_table(batch.filter(pc.invert(pc.is_in(batch["file"], table["file"]))))
@@ -171,6 +172,16 @@ class FileCache:
             raise InputError(
                 f"The cache folder {folder} cannot be written ({error.strerror}); set XDG_CACHE_HOME."
             ) from error
+
+
+@contextmanager
+def _threads(count: int) -> Iterator[ThreadPoolExecutor]:
+    """Give a pool that forgets what it has not begun when an interruption leaves it."""
+    pool = ThreadPoolExecutor(count)
+    try:
+        yield pool
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
 
 
 def _stamp(path: Path) -> _Stamp | None:
@@ -183,5 +194,17 @@ def _stamp(path: Path) -> _Stamp | None:
 
 
 def cache_folder() -> Path:
-    """Return the folder of files that can be made again, in $XDG_CACHE_HOME, else in ~/.cache."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vqa-lightning"
+    """Return the folder of files that can be made again, in $XDG_CACHE_HOME, else in ~/.cache.
+
+    Raises:
+        InputError: there is neither.
+    """
+    if named := os.environ.get("XDG_CACHE_HOME"):
+        return Path(named) / "vqa-lightning"
+    try:
+        return Path.home() / ".cache" / "vqa-lightning"
+    except RuntimeError as error:  # neither HOME nor an entry among the system's users
+        raise InputError(
+            "The user who runs this has no home folder for a cache: set XDG_CACHE_HOME to a folder that can "
+            "be written to."
+        ) from error

@@ -19,6 +19,7 @@ import pyarrow.json
 import pyarrow.parquet
 
 from datamodules.errors import InputError, reason
+from datamodules.files.whole_files import hidden_beside
 from datamodules.names import name_of
 
 BATCH = 1 << 16
@@ -280,7 +281,7 @@ def write_table(file: Path, table: pa.Table) -> None:
     Raises:
         InputError: the file cannot be written.
     """
-    hidden = file.with_name(f".{file.name}.{os.getpid()}.tmp")
+    hidden = hidden_beside(file)
     try:
         if file.suffix.lower() == ".csv":
             # Arrow's own writer puts every text in quotes; lines shall be those that predict writes.

@@ -1,15 +1,27 @@
 """Files that are there whole or not at all, whenever the process that writes them dies.
 
-A file is written under a hidden name beside its own and takes its place in one step. A file that a killed
-process leaves ends in `.tmp`, and the run that goes on removes it.
+A file is written under a hidden name beside its own and takes its place in one step. The hidden name is the
+process's own, for another one may write the same file at the same time. A file that a killed process leaves
+ends in `.tmp`, and the run that goes on removes it.
 """
 
 import os
+import secrets
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from datamodules.errors import InputError
+
+
+def hidden_beside(file: Path) -> Path:
+    """Return a path beside a file to write it under, which no other process has, on whatever machine.
+
+    Example:
+        >>> hidden_beside(Path("scores.csv")).match(".scores.csv.????????.tmp")
+        True
+    """
+    return file.with_name(f".{file.name}.{secrets.token_hex(4)}.tmp")
 
 
 @contextmanager
@@ -32,7 +44,7 @@ def written_whole(file: Path) -> Iterator[Path]:
         >>> file.read_text()
         'path,score'
     """
-    hidden = file.with_name(f".{file.name}.tmp")
+    hidden = hidden_beside(file)
     try:
         try:
             file.parent.mkdir(parents=True, exist_ok=True)
@@ -55,5 +67,5 @@ def remove_unfinished(folder: Path, names: Iterable[str]) -> None:
         names: of the files, as patterns relative to the folder.
     """
     for name in map(Path, names):
-        for hidden in folder.glob(str(name.with_name(f".{name.name}.tmp"))):
-            hidden.unlink()
+        for hidden in folder.glob(str(name.with_name(f".{name.name.rstrip('*')}*.tmp"))):
+            hidden.unlink(missing_ok=True)

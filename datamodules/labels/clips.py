@@ -16,6 +16,7 @@ from datamodules.distortions import Distortion, generator_for
 from datamodules.errors import InputError, UnreadableVideo
 from datamodules.labels.annotation import Request
 from datamodules.labels.label_store import Annotation
+from datamodules.processes import leave_signals
 from datamodules.video import Cut, Sampling, Span, Video, read_clips
 
 _log = logging.getLogger(__name__)
@@ -139,7 +140,8 @@ class ClipDataset(Dataset[ClipItem]):
     def read(self, workers: int) -> Iterator[ClipItem]:
         """Yield the clips that can be read, in order; name each unreadable video in a warning and skip it."""
         named = set()
-        for item in DataLoader(self, batch_size=None, num_workers=workers):
+        loader = DataLoader(self, batch_size=None, num_workers=workers, worker_init_fn=leave_signals)
+        for item in loader:
             path = self.requests[item.position].video.path
             if item.error is None:
                 yield item

@@ -27,7 +27,7 @@ import pyarrow.parquet as pq
 
 from datamodules.checks import check_least, check_that
 from datamodules.errors import InputError
-from datamodules.files import cache_folder
+from datamodules.files import cache_folder, hidden_beside
 
 SCHEMA = pa.schema(
     [
@@ -153,7 +153,7 @@ class LabelStore:
         table = table.replace_schema_metadata({"provenance": json.dumps(provenance, default=str)})
         folder = f"{self._root}/round={round}/annotator={annotator}-{fingerprint}"
         name = f"part-{rank:05d}-{digest.hexdigest()[:16]}.parquet"
-        path, hidden = f"{folder}/{name}", f"{folder}/.{name}.{os.getpid()}.tmp"
+        path, hidden = f"{folder}/{name}", f"{folder}/{hidden_beside(Path(name))}"
         with self._writing():
             if self._fs.exists(path):
                 return path
@@ -174,7 +174,7 @@ class LabelStore:
         Raises:
             InputError: the store's folder cannot be made or written to.
         """
-        probe = f"{self._root}/.writable.{os.getpid()}.tmp"
+        probe = f"{self._root}/{hidden_beside(Path('writable'))}"
         with self._writing():
             self._fs.makedirs(self._root, exist_ok=True)
             self._fs.pipe_file(probe, b"")

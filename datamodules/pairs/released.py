@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 from datamodules.corpus import build_corpus, match_names
 from datamodules.corpus import videos as readable
 from datamodules.errors import InputError
+from datamodules.files import hidden_beside
 from datamodules.labels import LEVELS
 from datamodules.opinions.label_lists import read_json
 from datamodules.pairs.table import PAIR_SCHEMA, SOURCES, read_pairs
@@ -67,7 +68,7 @@ def write_released(pairs: pa.Table, videos: Sequence[Video], path: Path, root: P
         InputError: a video of the table is not among `videos`, or the file cannot be written.
     """
     paths = {video.video_id: os.path.relpath(video.path, root) for video in videos}
-    hidden = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    hidden = hidden_beside(path)
     written = 0
     try:
         try:
@@ -255,11 +256,14 @@ def import_pairs(released: str, output: str, videos: str) -> None:
         InputError: the pairs or none of the videos can be read, or the output cannot be written.
     """
     table = read_released(Path(released), _corpus(videos))
-    hidden = Path(output).with_name(f".{Path(output).name}.{os.getpid()}.tmp")
+    hidden = hidden_beside(Path(output))
     try:
-        with hidden.open("wb") as file:  # Arrow knows names in UTF-8 alone
-            pq.write_table(table, file)
-        os.replace(hidden, output)
+        try:
+            with hidden.open("wb") as file:  # Arrow knows names in UTF-8 alone
+                pq.write_table(table, file)
+            os.replace(hidden, output)
+        finally:
+            hidden.unlink(missing_ok=True)
     except OSError as error:
         raise InputError(
             f"The pairs cannot be written to {output} ({error.strerror}); "

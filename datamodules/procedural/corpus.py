@@ -17,6 +17,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from datamodules.checks import check_least
 from datamodules.errors import InputError
+from datamodules.files import one_at_a_time, written_whole
 from datamodules.procedural.rendering import CLEAN, Row, Upload, in_processes, produce
 
 VERSION = 2  # raise it when a change of the generator changes the files
@@ -24,7 +25,7 @@ CHAINS = 7
 """Uploads of each content of the report split, so that 43 contents make 301 videos."""
 
 MANIFEST, TRUTH, REFERENCES = "manifest.csv", "truth.csv", f"{CLEAN}/references.csv"
-_JOURNAL, _RECIPE = "truth.partial.csv", "corpus.json"
+_JOURNAL, _RECIPE, _LOCK = "truth.partial.csv", "corpus.json", ".lock"
 _SELECT, _REPORT = 1 / 6, 1 / 3  # shares of the contents; the rest trains
 
 
@@ -62,14 +63,13 @@ def _render(folder: Path, seed: int, uploads: list[Upload], workers: int) -> Ite
 
 def _read_rows(path: Path) -> list[Row]:
     """Read the rows of a table; none where it is absent. A last line cut short, by a kill, is left out."""
-    lines = path.read_text().splitlines(keepends=True) if path.exists() else []
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.exists() else []
     return list(csv.DictReader(line for line in lines if line.endswith("\n")))
 
 
 def _replace(path: Path, text: str) -> None:
-    unfinished = path.with_suffix(f".{os.getpid()}.tmp")
-    unfinished.write_text(text)
-    os.replace(unfinished, path)
+    with written_whole(path) as hidden:
+        hidden.write_text(text, encoding="utf-8")
 
 
 def _table(rows: list[Row]) -> str:
@@ -88,7 +88,7 @@ def _claim(folder: Path, contents: int, seed: int, chains: int) -> None:
     (folder / CLEAN).mkdir(parents=True, exist_ok=True)
     if not path.exists():
         _replace(path, json.dumps(recipe) + "\n")
-    found = json.loads(path.read_text())
+    found = json.loads(path.read_text(encoding="utf-8"))
     if found != recipe:
         raise InputError(f"{folder} holds another corpus, {found}, not {recipe}; name another or delete it.")
 
@@ -118,6 +118,12 @@ def write_corpus(
     check_least("The contents of a corpus with three splits", contents, 3)
     check_least("The chains of a content", chains, 1)
     _claim(folder, contents, seed, chains)
+    with one_at_a_time(folder / _LOCK, f"waiting for the process that renders into {folder}"):
+        return _complete(folder, contents, seed, workers, chains)
+
+
+def _complete(folder: Path, contents: int, seed: int, workers: int | None, chains: int) -> Path:
+    """Write what is missing, in the only process that does, and return the manifest."""
     manifest, truth, journal = folder / MANIFEST, folder / TRUTH, folder / _JOURNAL
     uploads = [Upload(place, split, chains) for place, split in enumerate(_splits(contents))]
     rows = {row["path"]: row for row in _read_rows(journal) + _read_rows(truth)}
@@ -128,7 +134,7 @@ def write_corpus(
             _replace(journal, _table(list(rows.values())))
         for found in _render(folder, seed, missing, min(workers or os.cpu_count() or 1, len(missing))):
             table = _table(found)
-            with journal.open("a") as file:
+            with journal.open("a", encoding="utf-8") as file:
                 file.write(table.split("\n", 1)[1] if file.tell() else table)
             rows |= {row["path"]: row for row in found}
         _replace(truth, _table([rows[path] for upload in uploads for path in upload.paths]))

@@ -4,7 +4,6 @@ Only in this way does the hidden truth reach training: the list is written when 
 pairs of the embedded corpus and names no list, and never otherwise.
 """
 
-import os
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +11,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.csv
 
+from datamodules.files import written_whole
 from datamodules.procedural.corpus import read_truth
 
 MOS = "mos.csv"
@@ -85,7 +85,6 @@ def write_mos(folder: Path, seed: int = 0) -> Path:
         "deviation": votes.std(axis=1, ddof=1),
         "votes": [OBSERVERS] * len(votes),
     }
-    unfinished = folder / f"{MOS}.{os.getpid()}.tmp"
-    pyarrow.csv.write_csv(pa.table(columns), unfinished)
-    os.replace(unfinished, folder / MOS)
+    with written_whole(folder / MOS) as hidden:
+        pyarrow.csv.write_csv(pa.table(columns), hidden)
     return folder / MOS

@@ -3,7 +3,6 @@
 Scores are against the clean render, by VMAF and MS-SSIM on luma, fixed before any model was trained.
 """
 
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +11,7 @@ import numpy as np
 import torch
 
 from datamodules.fidelity import structural_similarity, vmaf
+from datamodules.files import written_whole
 from datamodules.procedural.chains import Camera, Chain
 from datamodules.procedural.contents import NOISE, SHORTEST, Content
 from datamodules.procedural.encoding import Encoding, decoded_luma, encode, luma_of, video_frame
@@ -36,9 +36,8 @@ def _one_thread() -> Iterator[None]:
 
 def _write(path: Path, file: bytes) -> None:
     """Write a file that appears under its name when it is whole."""
-    unfinished = path.with_suffix(f".{os.getpid()}.tmp")
-    unfinished.write_bytes(file)
-    os.replace(unfinished, path)
+    with written_whole(path) as hidden:
+        hidden.write_bytes(file)
 
 
 def write_uploads(

@@ -121,7 +121,7 @@ def _finite(metrics: Array, target: str) -> Array:
 def _read_histograms(path: Path) -> tuple[list[str], Array, Array]:
     """Return names, inner edges (names, n - 1) and shares (names, n) of a target in JSON."""
     try:
-        told = json.loads(path.read_text())
+        told = json.loads(path.read_text(encoding="utf-8"))
         edges = np.array([entry["edges"] for entry in told.values()], dtype=np.float64)
         counts = np.array([entry["counts"] for entry in told.values()], dtype=np.float64)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:

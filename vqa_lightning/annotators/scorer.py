@@ -26,6 +26,7 @@ from datamodules.errors import InputError, UnreadableVideo, reason
 from datamodules.labels import LEVELS, ClipDataset, ClipItem, Request
 from datamodules.names import name_of
 from datamodules.pairs import SOURCES
+from datamodules.processes import leave_signals
 from datamodules.video import Span, Video, probe
 from datamodules.video.memory_video import MemoryVideo, as_frames, memory_video
 from datamodules.video_data import shared_intervals
@@ -288,7 +289,14 @@ class Scorer:
         # Frames in memory need no decoding, and those on a GPU cannot be seen from a forked process.
         in_memory = any(isinstance(request.video, MemoryVideo) for request in requests)
         workers = 0 if in_memory else self.workers
-        for items in DataLoader(dataset, batch_size=together, num_workers=workers, collate_fn=list):
+        loader = DataLoader(
+            dataset,
+            batch_size=together,
+            num_workers=workers,
+            collate_fn=list,
+            worker_init_fn=leave_signals,
+        )
+        for items in loader:
             yield from items
 
     @torch.inference_mode()

@@ -53,7 +53,7 @@ def write_scorer(checkpoint: dict[str, Any], output: Path) -> None:
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
         with written_whole(output.with_suffix(".json")) as hidden:
-            hidden.write_text(json.dumps(settings, indent=1) + "\n")
+            hidden.write_text(json.dumps(settings, indent=1) + "\n", encoding="utf-8")
         with written_whole(output) as hidden:
             save_file(weights, hidden)
     except OSError as error:
@@ -68,7 +68,7 @@ def read_scorer(path: Path) -> dict[str, Any]:
     """
     beside = path.with_suffix(".json")
     try:
-        settings: dict[str, Any] = json.loads(beside.read_text())
+        settings: dict[str, Any] = json.loads(beside.read_text(encoding="utf-8"))
         checkpoint: dict[str, Any] = {name: settings[name] for name in SETTINGS}
         tensors = load_file(path)
     except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:

@@ -25,9 +25,11 @@ def known_settings(parser: ArgumentParser, words: Sequence[str]) -> set[str]:
         parser: of the command that the words are for.
         words: of the command line.
     """
-    own = [name for name, _ in parser.get_defaults().items()]
+    typed = {flag.removeprefix("--") for flag in parser._option_string_actions if flag.startswith("--")}
+    # A setting within a class has no flag of its own; any other is typed as its flag is, dashes included.
+    own = typed | {name for name, _ in parser.get_defaults().items() if "." in name}
     if "trainer.callbacks" not in own:
-        return set(own)
+        return own
     given = {"model": "vqa_lightning.RankingModule", "data": "datamodules.RoundDataModule"}
     for config in configs_of(words):
         given.update(_classes("", config))

@@ -30,7 +30,8 @@ def not_a_setting(typed: str, known: Collection[str]) -> str:
 def nearest(typed: str, known: Collection[str]) -> str | None:
     """Return the known name that is most like a typed one; None if none is like it.
 
-    The last part of a name counts twice, for whole settings are moved more often than they are renamed.
+    What a name begins with is most like it, for that is how a name is shortened. The last part of a name
+    counts twice, for whole settings are moved more often than they are renamed.
 
     Args:
         typed: parts joined by dots, such as `data.batchsize`.
@@ -40,6 +41,8 @@ def nearest(typed: str, known: Collection[str]) -> str | None:
         >>> nearest("epochs_per_round", ["callbacks.SelfImprovement.epochs_per_round", "trainer.max_epochs"])
         'callbacks.SelfImprovement.epochs_per_round'
     """
+    if begun := [name for name in known if typed and name.startswith(typed)]:
+        return min(begun, key=lambda name: (len(name), name))
     group, _, last = typed.rpartition(".")
     beside = [name for name in known if group and name.rpartition(".")[0] == group]
     ranked = [(ratio, name) for name in beside if (ratio := _ratio(last, name.rpartition(".")[2])) >= _BESIDE]

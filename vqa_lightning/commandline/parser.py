@@ -6,7 +6,7 @@ takes the setting's full name and the one complaint that counts from these lines
 
 import re
 from collections.abc import Sequence
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from jsonargparse import ArgumentParser
 from lightning.pytorch.cli import LightningArgumentParser
@@ -117,7 +117,11 @@ class ParserError(InputError):
 
 
 class Parser(LightningArgumentParser):
-    """LightningCLI's parser, with `ParserError` in place of the usage."""
+    """LightningCLI's parser, with `ParserError` in place of the usage, and no option by half its name."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        # Words are read before they are parsed (`vqa_lightning.commandline.words`), by whole names alone.
+        super().__init__(*args, **{**kwargs, "allow_abbrev": False})
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Raise the complaint as it is: a parser further out may repeat it as a part of its own."""

@@ -10,6 +10,19 @@ from pathlib import Path
 _PACKAGES = ("callbacks", "datamodules")
 
 
+def current_folder() -> Path:
+    """Return the current folder.
+
+    Raises:
+        SystemExit: code 2 and one sentence, because it has been removed.
+    """
+    try:
+        return Path.cwd().resolve()
+    except OSError as error:
+        print(f"error: the current folder is gone ({error.strerror}): change into another.", file=sys.stderr)
+        raise SystemExit(2) from None
+
+
 @cache
 def put_last(here: Path) -> None:
     """Put a folder behind the installed packages on the search path.
@@ -32,4 +45,4 @@ def put_last(here: Path) -> None:
         )
 
 
-put_last(Path.cwd().resolve())
+put_last(current_folder())

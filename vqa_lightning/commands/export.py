@@ -136,4 +136,4 @@ def _write_own(module: RankingModule, ckpt_path: Path, output: Path) -> None:
     save_file(weights, output / OWN_WEIGHTS)
     settings = read_checkpoint(ckpt_path)["hyper_parameters"]
     settings.pop("_instantiator", None)
-    (output / OWN_SETTINGS).write_text(json.dumps(settings, indent=2) + "\n")
+    (output / OWN_SETTINGS).write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")

@@ -16,7 +16,7 @@ def shipped_configs() -> dict[str, Path]:
 
 
 def _first_comment(path: Path) -> str:
-    return path.read_text().splitlines()[0].removeprefix("# ")
+    return path.read_text(encoding="utf-8").splitlines()[0].removeprefix("# ")
 
 
 def print_listing() -> None:

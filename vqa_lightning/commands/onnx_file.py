@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.export import Dim
 
 from datamodules.errors import InputError
+from datamodules.files import hidden_beside
 from datamodules.video.decoding import drawn_places
 from vqa_lightning.annotators.scorer import model_name
 from vqa_lightning.commands.onnx_graph import ScoreGraph
@@ -94,7 +95,7 @@ def write_onnx(module: RankingModule, output: Path) -> float:
     tolerance = TOLERANCE / min(1.0, module.scale[1].item())
     program = _exported(ScoreGraph(module).eval(), samples[1])
     program.model.metadata_props[METADATA] = metadata
-    hidden = output.with_name(f".{output.name}.tmp")
+    hidden = hidden_beside(output)
     try:
         program.save(hidden)
         onnx.checker.check_model(hidden, full_check=True)

@@ -22,11 +22,12 @@ from callbacks.scores.columns import Columns
 from callbacks.scores.gate import Gate, GateClosed
 from callbacks.scores.pooling import pooled_rows
 from callbacks.scores.report import FEW, print_scores, require_one, write_page
-from callbacks.scores.rows import SUFFIXES, Row, checked_page
+from callbacks.scores.rows import SUFFIXES, Row, checked_page, claim_output
 from callbacks.scores.table import SCHEMA, SECONDS_SCHEMA
 from datamodules.corpus.places import list_paths
 from datamodules.errors import InputError
 from datamodules.names import is_url
+from datamodules.processes import END
 from vqa_lightning.ray.parts import ScoreParts
 from vqa_lightning.ray.pipeline import Stages, require_ray
 from vqa_lightning.ray.sent_model import SentModel
@@ -108,6 +109,9 @@ class RayPrediction:
                 "calibration": self.columns.human_scale and f"{self.columns.human_scale.curve}",
             },
         )
+        if not is_url(self.output):
+            claim_output(Path(self.output))
+        END.whole = lambda: f"every part so far is kept in {self.output}"
         parts.resume()
         strange = parts.scored.filter(pc.invert(pc.is_in(parts.scored, value_set=wanted)))
         if len(strange):

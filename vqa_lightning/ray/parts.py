@@ -8,6 +8,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -17,6 +18,7 @@ import pyarrow.parquet as pq
 from callbacks.scores.rows import Row, one_sentence
 from datamodules.corpus.places import open_place
 from datamodules.errors import InputError
+from datamodules.files import hidden_beside
 
 _TEMPORARY = ".tmp"
 
@@ -99,7 +101,7 @@ class Folder:
         Raises:
             InputError: it cannot be written.
         """
-        hidden, path = f"{self._root}/.{name}{_TEMPORARY}", f"{self._root}/{name}"
+        hidden, path = f"{self._root}/{hidden_beside(Path(name))}", f"{self._root}/{name}"
         with one_sentence(f"{self.place}/{name}"):
             if not table.num_rows:
                 if self._files.exists(path):

@@ -32,6 +32,8 @@ KNOWN = (
         ("modle.score_by", "model.score_by"),
         ("epochs_per_round", "callbacks.SelfImprovement.epochs_per_round"),
         ("trainer.callbacks.ladders", "callbacks.SelfImprovement.ladders"),
+        ("trainer.max", "trainer.max_epochs"),
+        ("data.later.hard", "data.later.hard.share"),
         ("callbacks.SelfImprovment.ladder", "callbacks.SelfImprovement.ladders"),
     ],
 )

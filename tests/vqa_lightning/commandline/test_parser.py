@@ -188,3 +188,38 @@ def test_callbacks_are_set_by_class_name(capsys: pytest.CaptureFixture[str]) -> 
     assert checkpoints == ["best", "newest"]
     assert before == after
     assert {**plain, "trainer": None} == {**changed, "trainer": None}
+
+
+@pytest.mark.parametrize(
+    ("words", "right"),
+    [
+        ("fit --config round.yaml --trainer.max_epoch 2", "--trainer.max_epochs"),
+        ("fit --config round.yaml --data.video x", "--data.videos"),
+        ("fit --config round.yaml --data=VideoDataModule --data.score 1", "--data.score_every"),
+        ("fit --config round.yaml --model.lmm.embedded.image 32", "--model.lmm.embedded.image_size"),
+        (
+            "fit --config round.yaml --callbacks.SelfImprovement.ladder 3",
+            "--callbacks.SelfImprovement.ladders",
+        ),
+        ("fit --conf round.yaml", "--config"),
+        ("fit --print_conf", "--print_config"),
+        ("fit --ckpt last", "--ckpt_path"),
+        ("predict --fail-bel 3", "--fail-below"),
+        ("predict --forc", "--force"),
+        ("export --form onnx", "--format"),
+        ("pairs export --outpu x", "--output"),
+        ("select --coun 3", "--count"),
+        ("compare a b --ckpt x", "--ckpt_path"),
+        ("curate s.csv --dedup", "--dedupe"),
+        ("report s.csv --outpu x", "--output"),
+        ("gmad --outpu x", "--output"),
+        ("agreement --lab x", "--labels"),
+    ],
+)
+def test_half_a_name_is_refused_in_every_command(words: str, right: str, told: Told) -> None:
+    typed = next(
+        word
+        for word in words.split()
+        if word.startswith("--") and word != "--config" and right.startswith(word)
+    )
+    assert told(*words.split()) == f"{typed} is not a setting; the nearest is {right}."

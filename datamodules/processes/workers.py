@@ -1,0 +1,32 @@
+"""What worker processes do with signals: they leave them to the process that they work for.
+
+A terminal, `timeout`, SLURM and Kubernetes signal all processes at once. A worker that died of that would
+have its main process fail, and take the blame in a traceback.
+"""
+
+import os
+import signal
+from types import FrameType
+
+_terminated = False
+
+
+def leave_signals(worker: int = 0) -> None:
+    """Have this worker outlive signals that its main process answers; the main process ends it.
+
+    Of SIGTERM the first is passed over: it may be everybody's. The second can only be meant for the worker.
+
+    Args:
+        worker: its number, as loaders give it.
+    """
+    signal.set_wakeup_fd(-1)  # a fork would wake the main process with its own signals
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, _end_at_second)
+
+
+def _end_at_second(signum: int, frame: FrameType | None) -> None:
+    global _terminated
+    if _terminated:
+        os._exit(128 + signum)
+    _terminated = True
