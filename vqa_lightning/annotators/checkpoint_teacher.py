@@ -13,6 +13,7 @@ from lightning.pytorch.cli import instantiate_module
 from datamodules.errors import InputError
 from datamodules.labels import Annotation, ClipItem, Request
 from vqa_lightning.annotators.student import Student
+from vqa_lightning.checkpoints.remembered import remembered_settings
 from vqa_lightning.checkpoints.resumable import read_checkpoint
 from vqa_lightning.training import RankingModule
 
@@ -68,9 +69,8 @@ def load_checkpoint(path: Path, settings: Mapping[str, Any] | None = None) -> Ra
         raise InputError(f"The checkpoint {path} is not a file; give a .ckpt that fit has written.")
     try:
         checkpoint = read_checkpoint(path)
-        settings = dict(checkpoint["hyper_parameters"] if settings is None else settings)
-        settings.pop("_instantiator", None)  # which class it names is not for the file to say
-        module = instantiate_module(RankingModule, settings)
+        settings = remembered_settings(checkpoint, path) if settings is None else settings
+        module = instantiate_module(RankingModule, dict(settings))
         module.configure_model()
         module.on_load_checkpoint(checkpoint)
         module.load_state_dict(checkpoint["state_dict"])

@@ -13,6 +13,7 @@ import yaml  # type: ignore[import-untyped]
 
 from datamodules.errors import InputError
 from datamodules.names import name_of
+from vqa_lightning.checkpoints.remembered import remembered_settings
 from vqa_lightning.checkpoints.resuming import KEPT, check_checkpoint, newest_run
 from vqa_lightning.checkpoints.scorer_file import SHIPPED
 from vqa_lightning.commands.listing import shipped_configs
@@ -124,8 +125,11 @@ def with_checkpoint_below(words: list[str]) -> list[str]:
             setting, given = "--model.init_from", first
     if given is None:
         return words
-    remembered = dict(check_checkpoint(Path(given), setting)["hyper_parameters"])
-    remembered.pop("_instantiator", None)
+    remembered = remembered_settings(
+        check_checkpoint(Path(given), setting),
+        Path(given),
+        lambda name: _last(words, f"--model.{name}") is not None,
+    )
     if words[0] == "fit":
         remembered = {name: value for name, value in remembered.items() if name in KEPT}
         if "loss" in remembered:  # which sources count how much is no part of what the weights mean
