@@ -6,6 +6,7 @@ batch the first would only wait for the last.
 
 import math
 from collections.abc import Callable, Sequence, Set
+from contextlib import suppress
 from typing import Any, Literal, cast
 
 import pyarrow as pa
@@ -19,13 +20,19 @@ from datamodules.batches.video_batch import collate_videos
 from datamodules.corpus import build_corpus
 from datamodules.corpus.table import all_videos
 from datamodules.devices import for_device
-from datamodules.errors import InputError
+from datamodules.errors import InputError, UnreadableVideo
 from datamodules.labels import ClipDataset, Request
 from datamodules.teachers import Teacher
 from datamodules.video import Sampling, Span, Video
 
 MOST_WORKERS = 16
 """With more workers a process that scores is seldom faster, and a short list of videos only starts later."""
+
+SHORTEST = 0.001
+"""Seconds of an interval: no video shows a thousand frames a second."""
+
+MANY = 16
+"""Mean frame lengths from which on an interval is taken to have a frame, and packets are not asked."""
 
 
 class VideoDataModule(LightningDataModule):
@@ -41,7 +48,7 @@ class VideoDataModule(LightningDataModule):
         reader: what decodes files. TorchCodec is refused: its frames are not those that models have seen.
 
     Raises:
-        InputError: `score_every` is not above 0 or not finite, or the reader is refused.
+        InputError: `score_every` is below SHORTEST or not finite, or the reader is refused.
     """
 
     corpus: pa.Table
@@ -68,6 +75,8 @@ class VideoDataModule(LightningDataModule):
             )
         if score_every is not None and not 0 < score_every < math.inf:
             raise InputError(f"data.score_every must be seconds above 0, or null; got {score_every}.")
+        if score_every is not None and score_every < SHORTEST:
+            raise InputError(f"data.score_every must be {SHORTEST} or more, or null; got {score_every}.")
         self.videos = videos
         self.batch_size = batch_size
         self.workers = workers or 0
@@ -77,6 +86,7 @@ class VideoDataModule(LightningDataModule):
         """Paths of videos that need no score any more."""
         self.scored_spans: Callable[[], Set[tuple[str, Span]]] = frozenset
         """Intervals, with the paths of their videos, that need no score any more."""
+        self._spans: dict[str, list[Span]] = {}
         self.teacher: Teacher | None = None
         """A teacher that predicts instead of the model: clips are then read as it says, and not stacked."""
 
@@ -129,7 +139,10 @@ class VideoDataModule(LightningDataModule):
         """Return the intervals of a video to be scored: none if it is unreadable or none are asked for."""
         if self.score_every is None or video.status != "ok":
             return []
-        return intervals(video.duration, self.score_every, video.fps)
+        spans = self._spans.get(video.path) or shared_intervals([video], self.score_every)
+        if self.score_every < MANY / video.fps:  # packets were asked: once is enough
+            self._spans[video.path] = spans
+        return spans
 
     def predict_dataloader(self) -> DataLoader[Any]:
         """Return batches over the videos and intervals that are not scored yet, in input order.
@@ -192,15 +205,33 @@ class VideoDataModule(LightningDataModule):
         return super().transfer_batch_to_device(batch, device, dataloader_idx)
 
 
-def intervals(duration: float, length: float, fps: float) -> list[Span]:
+def shared_intervals(videos: Sequence[Video], length: float) -> list[Span]:
+    """Cut the time that videos have in common into intervals in which at least one of them begins a frame.
+
+    Args:
+        videos: readable, one or more.
+        length: of an interval, in seconds.
+    """
+    duration, fps = min(video.duration for video in videos), min(video.fps for video in videos)
+    if length >= MANY / fps:
+        return intervals(duration, length, fps)
+    times = []
+    for video in videos:
+        with suppress(UnreadableVideo):  # it has gone since: its row will say so
+            times += video.frame_times().tolist()
+    return intervals(duration, length, fps, times)
+
+
+def intervals(duration: float, length: float, fps: float, times: Sequence[float] | None = None) -> list[Span]:
     """Cut a video into intervals of one length; the last may be shorter, and there is always one.
 
-    The rest of a video is left out if no frame begins in it.
+    Intervals in which no frame begins are left out.
 
     Args:
         duration: of the video, in seconds.
         length: of an interval, in seconds.
         fps: frames per second of the video.
+        times: seconds at which frames begin; None: every 1 / fps, or oftener than intervals do.
 
     Returns:
         Begin and end of each in seconds, to the microsecond.
@@ -208,8 +239,14 @@ def intervals(duration: float, length: float, fps: float) -> list[Span]:
     Example:
         >>> intervals(duration=2.5, length=1.0, fps=25.0)
         [(0.0, 1.0), (1.0, 2.0), (2.0, 2.5)]
+        >>> intervals(duration=3600.0, length=1.0, fps=1.0, times=[0.0, 0.5, 3599.0])
+        [(0.0, 1.0), (3599.0, 3600.0)]
     """
-    last_frame = max(0.0, duration - 1 / fps)
+    # Stamps are rounded, some to milliseconds: a last frame at an edge begins no interval of its own.
+    last_frame = max(0.0, duration - 1 / fps, max(times or [0.0]) - SHORTEST)
     count = math.floor(last_frame / length + 1e-6) + 1
-    edges = [round(index * length, 6) for index in range(count)]
-    return list(zip(edges, [*edges[1:], round(min(count * length, duration), 6)], strict=True))
+    places: Sequence[int] = range(count)
+    if times:
+        begun = {math.floor(time / length + 1e-6) for time in times}
+        places = sorted(place for place in begun if place < count) or [0]
+    return [(round(place * length, 6), round(min((place + 1) * length, duration), 6)) for place in places]

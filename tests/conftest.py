@@ -51,6 +51,11 @@ def edge_folder() -> Path:
     return _real("edge")
 
 
+@pytest.fixture(scope="session")
+def faults_folder() -> Path:
+    return _real("faults")
+
+
 @pytest.fixture
 def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A cache that nothing has been written to."""

@@ -108,9 +108,9 @@ class LabelWriter(Callback):
         scores = {row["video_id"]: (row["score"], row["stderr"]) for row in table.to_pylist()}
         rows = []
         for video in self.data.rows:
-            error = video.error or self.reasons.get(video.video_id, "")
+            error = self.reasons.get(video.video_id, "") if video.status == "ok" else video.error
             if video.video_id in scores:
-                cells = outcome(*scores[video.video_id])
+                cells = {**outcome(*scores[video.video_id]), "error": video.remark}
             elif error:
                 cells = outcome(error=error)
             else:

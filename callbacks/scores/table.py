@@ -63,7 +63,7 @@ def batch_rows(
         model: name and hash of the model.
     """
     read = zip(batch.rows, score.tolist(), stderr.tolist(), strict=True)
-    cells = {place: outcome(*values) for place, *values in read}
+    cells = {place: {**outcome(*values), "error": videos[place].remark} for place, *values in read}
     cells |= {place: outcome(error=sentence) for place, sentence in batch.errors.items()}
     return {
         place: {"path": videos[place].path, "video_id": videos[place].video_id, **found, "model": model}

@@ -4,7 +4,8 @@ Rows follow the order of the input. Unreadable files stay among them with their 
 person listed disappears in silence. The cache knows a file by path, size and time of change.
 """
 
-from collections.abc import Callable, Iterator
+import logging
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, fields, replace
 from pathlib import Path
 
@@ -23,7 +24,12 @@ _ARROW = {str: pa.string(), int: pa.int32(), float: pa.float64(), bool: pa.bool_
 
 SCHEMA = pa.schema([(field.name, _ARROW[field.type]) for field in fields(Video)])  # type: ignore[index]
 
-PROBE_VERSION = 1  # raise it when `probe` finds something else in the same file: all files are probed anew
+NAMED = 20
+"""Videos with wrong time stamps that are named on the terminal."""
+
+_log = logging.getLogger(__name__)
+
+PROBE_VERSION = 2  # raise it when `probe` finds something else in the same file: all files are probed anew
 
 
 def build_corpus(
@@ -67,7 +73,17 @@ def build_corpus(
             video = Video(**row)
         content = entry.content or video.video_id
         rows.append(replace(video, path=entry.name, content=content, split=entry.split))
+    _name_troubled(rows)
     return pa.Table.from_pylist([asdict(row) for row in rows], schema=SCHEMA)
+
+
+def _name_troubled(rows: Sequence[Video]) -> None:
+    """Say of each video, up to NAMED of them, what was wrong with its time stamps."""
+    remarks = [remark for row in rows if (remark := row.remark)]
+    for remark in remarks[:NAMED]:
+        _log.warning(remark)
+    if len(remarks) > NAMED:
+        _log.warning("The time stamps of %d more videos are wrong.", len(remarks) - NAMED)
 
 
 def videos(corpus: pa.Table, split: str | None = None) -> list[Video]:

@@ -140,6 +140,8 @@ def measure_run(frames: Tensor) -> list[float]:
 def measure_video(video: Video) -> list[float]:
     """Measure the nine metrics on runs of three frames from 0, 1, 2, ... seconds on, and average over them.
 
+    Of a video of less than a frame a second each frame begins a run.
+
     P.910 takes the maximum over time. Here it is the mean: one cut or one flash should not describe a whole
     video, and a maximum grows with the duration.
 
@@ -150,7 +152,9 @@ def measure_video(video: Video) -> list[float]:
         raise UnreadableVideo(
             f"{video.path} has frames of {video.width} x {video.height} pixels, too small to measure."
         )
-    runs = [measure_run(run) for run in read_runs(video, range(math.ceil(video.duration)), 3)]
+    step = max(1.0, 1 / video.fps)
+    times = [step * place for place in range(math.ceil(video.duration / step))]
+    runs = [measure_run(run) for run in read_runs(video, times, 3)]
     return torch.tensor(runs, dtype=torch.float64).mean(dim=0).tolist()
 
 

@@ -10,7 +10,6 @@ from torch import Tensor
 from datamodules.errors import UnreadableVideo
 from datamodules.video.colour import WindowConverter
 from datamodules.video.probing import Video
-from datamodules.video.readers import FileReader
 
 
 def read_runs(video: Video, times: Sequence[float], count: int) -> Iterator[Tensor]:
@@ -31,7 +30,7 @@ def read_runs(video: Video, times: Sequence[float], count: int) -> Iterator[Tens
         UnreadableVideo: the file gives no frame at all.
     """
     last = -1.0
-    with closing(FileReader(video.path)) as reader:
+    with closing(video.open()) as reader:
         converter = WindowConverter(video.path, None, (0.5, 0.5))
         for time in times:
             run = reader.run(time, count)

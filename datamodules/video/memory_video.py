@@ -19,6 +19,7 @@ from datamodules.checks import check_that
 from datamodules.errors import InputError
 from datamodules.video.probing import Video
 from datamodules.video.readers import Reader, Run
+from datamodules.video.time_axis import Floats
 
 MOST_FPS = 1e6
 """Frames per second; with more, or fewer than one in as many seconds, times leave the range of floats."""
@@ -37,6 +38,10 @@ class MemoryVideo(Video):
     def open(self) -> Reader:
         """Read from memory."""
         return _FrameReader(self.frames, self.fps)
+
+    def frame_times(self) -> Floats:
+        """Return the seconds at which frames begin."""
+        return np.arange(len(self.frames)) / self.fps
 
 
 def memory_video(frames: Tensor, fps: float = 30.0) -> MemoryVideo:

@@ -4,13 +4,16 @@ import hashlib
 import stat
 from contextlib import closing
 from dataclasses import dataclass
+from operator import attrgetter
 from os import PathLike
 from pathlib import Path
 
 from datamodules.errors import UnreadableVideo
 from datamodules.names import address_refused, is_url, name_of, was_url
 from datamodules.video.one_file import of_one_file
+from datamodules.video.packet_reader import PacketReader
 from datamodules.video.readers import FileReader, Reader
+from datamodules.video.time_axis import Floats
 
 FINGERPRINT_CHUNK = 1 << 16  # bytes read at the head, the middle and the tail of a file to name its content
 
@@ -25,11 +28,12 @@ class Video:
         width: pixels of a frame as displayed, after rotation; pixels are taken as square.
         height: lines of a frame as displayed, after rotation.
         fps: average frames per second.
-        duration: seconds from the first frame to the end of the last.
+        duration: seconds from the first frame to the end of the last, without holes.
         codec: FFmpeg's name of the decoder's format, such as "h264".
         interlaced: whether frames are two interleaved fields; they are decoded as they are, combing included.
         status: "ok" or "error".
-        error: why no frame can be read; empty when ok.
+        error: why no frame can be read; when ok empty, or what is wrong with the time stamps, such as "have a
+            hole of 3600 s at 4 s": frames are then found by their packets.
         content: name of the scene, shared by versions of one source; by default the video_id.
         split: "train", "select", "report", or empty.
     """
@@ -49,7 +53,27 @@ class Video:
 
     def open(self) -> Reader:
         """Open the video for reading; raise UnreadableVideo where that fails."""
-        return FileReader(self.path)
+        return PacketReader(self.path) if self.error else FileReader(self.path, self.fps or None)
+
+    @property
+    def remark(self) -> str:
+        """What was wrong with the time stamps and what was made of it, in a sentence; empty: nothing was."""
+        if self.status != "ok" or not self.error:
+            return ""
+        return (
+            f"The time stamps of {self.path} {self.error}: its frames are taken one after the other, "
+            f"{self.fps:.4g} a second."
+        )
+
+    @of_one_file(attrgetter("path"))
+    def frame_times(self) -> Floats:
+        """Return the seconds (n,) at which frames begin, in order, by reading the packets again.
+
+        Raises:
+            UnreadableVideo: the file cannot be opened.
+        """
+        with closing(PacketReader(self.path)) as reader:
+            return reader.axis.times if self.error else reader.axis.times + reader.first
 
 
 def fingerprint(path: Path) -> str:
@@ -68,7 +92,8 @@ def fingerprint(path: Path) -> str:
 def probe(path: str | PathLike[str]) -> Video:
     """Read what a corpus row needs and decode the first frame, to know that the file gives frames.
 
-    The duration is taken from the last packets' time stamps, since a declared one may be absent or wrong.
+    Time is what the packets say: a declared duration or rate may be absent or wrong, and the packets' own
+    stamps may have holes or start anew (see `datamodules.video.time_axis`).
 
     Args:
         path: the file as Python names it.
@@ -96,7 +121,7 @@ def probe(path: str | PathLike[str]) -> Video:
         told = address_refused(name) if was_url(name) else f"{name} is missing."
         raise UnreadableVideo(told) from error
     with closing(FileReader(name)) as reader:
-        _, first = next(reader.frames(), (0.0, None))
+        first, axis, duration = reader.survey()
         if first is None:
             raise UnreadableVideo(f"{name} has a video stream without a frame that decodes{reader.reason}.")
         width, height = (first.width, first.height)[:: -1 if first.rotation % 180 else 1]
@@ -105,9 +130,10 @@ def probe(path: str | PathLike[str]) -> Video:
             path=name,
             width=width,
             height=height,
-            fps=reader.fps,
-            duration=reader.measure_duration(),
+            fps=axis.fps,
+            duration=duration,
             codec=reader.stream.codec_context.codec.canonical_name,
             interlaced=bool(first.interlaced_frame),
             content=video_id,
+            error=axis.note,
         )

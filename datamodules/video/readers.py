@@ -6,17 +6,20 @@ takes over its frames, so that a file may be read densely in one pass.
 
 import math
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from math import nan
 from typing import Protocol
 
 import av
 from av.container import InputContainer
+from av.packet import Packet
 from av.stream import Disposition
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from datamodules.errors import UnreadableVideo
 from datamodules.names import file_of
+from datamodules.video.time_axis import HOLE, Stamps, TimeAxis, measure
 
 SEEK_BACK = 5.0
 """Seconds by which a seek that landed late is repeated earlier, before the file is decoded from its start."""
@@ -45,14 +48,20 @@ class Reader(Protocol):
 
 
 class FileReader:
-    """One opened file: hands out runs of frames by time and seeks only where that saves decoding."""
+    """One opened file: hands out runs of frames by time and seeks only where that saves decoding.
 
-    def __init__(self, path: str) -> None:
+    Args:
+        path: the file.
+        fps: frames a second; None: as the file declares them.
+    """
+
+    def __init__(self, path: str, fps: float | None = None) -> None:
         self.path = path
         self.reason = ""
         self._open()
         codec_rate = self.stream.codec_context.framerate
-        self.fps = float(self.stream.average_rate or self.stream.guessed_rate or codec_rate or 25)
+        declared = self.stream.average_rate or self.stream.guessed_rate or codec_rate or 25
+        self.fps = float(declared) if fps is None else fps
 
     def _open(self) -> None:
         try:
@@ -65,7 +74,8 @@ class FileReader:
         if not streams or self.container.format.name == "tty":
             self.container.close()
             raise UnreadableVideo(f"{self.path} has no video stream.")
-        self.stream: VideoStream = streams[0]
+        # A sequence of pictures may have its cover as a first stream of one frame.
+        self.stream: VideoStream = next((one for one in streams if one.frames != 1), streams[0])
         self.stream.codec_context.thread_count = 1  # workers are the parallelism
         self.tick = float(self.stream.time_base or 1)
         self.start = (self.stream.start_time or 0) * self.tick
@@ -169,30 +179,76 @@ class FileReader:
     def _stamp(self, time: float) -> int:
         return round((time + self.start) / self.tick)
 
-    def measure_duration(self) -> float:
-        """Return the seconds from the first frame to the end of the last, by packets near the file's end."""
-        declared = (self.stream.duration or 0) * self.tick
-        if not declared and self.container.duration:
-            declared = self.container.duration / av.time_base
-        end = self._last_end() if self._seek(declared) else 0.0
-        if not end:
-            self.container.close()
-            self._open()
-            end = self._last_end()
-        return max(end, 1 / self.fps)
+    def survey(self) -> tuple[VideoFrame | None, TimeAxis, float]:
+        """Return the first frame, None where none decodes, the time axis, and the duration in seconds.
 
-    def _last_end(self) -> float:
-        """Return the seconds at which the last frame ends; where packets have no times, count them."""
-        end = 0.0
-        untimed = 0
+        Behind the first frame packets are read and not decoded. Where the container lists them and their
+        times are in order, those near the file's end are enough.
+        """
+        listed = self._listed()
+        axis = measure(listed, self.fps) if listed else None
+        if axis is not None and not axis.note:
+            _, first = next(self._frames, (0.0, None))
+            duration = self._end_by_seeking(axis.duration)
+            if first is None or abs(duration - axis.duration) <= HOLE * axis.longest:
+                return first, axis, duration
+            self.close()
+            self._open()
+        first, told = None, []
         try:
             for packet in self.container.demux(self.stream):
-                stamp = packet.dts if packet.pts is None else packet.pts
-                if stamp is not None:
-                    lasting = packet.duration * self.tick if packet.duration else 1 / self.fps
-                    end = max(end, stamp * self.tick - self.start + lasting)
-                elif packet.size:
-                    untimed += 1
+                if is_frame(packet):
+                    told.append(self.told(packet))
+                if first is None:
+                    first = next(iter(packet.decode()), None)
         except av.FFmpegError as error:
             self.reason = f": {error.strerror}"
-        return end or untimed / self.fps
+        axis = measure(told or [Stamps(nan, nan, 0.0, True)], self.fps)
+        as_declared = not axis.note and axis.fps == self.fps
+        return first, axis, self._end(told) if as_declared else axis.duration
+
+    def told(self, packet: "Packet[VideoStream]") -> Stamps:
+        """Return what a packet says of time."""
+        shown, decoded = (
+            nan if stamp is None else stamp * self.tick - self.start for stamp in (packet.pts, packet.dts)
+        )
+        return Stamps(shown, decoded, (packet.duration or 0) * self.tick, packet.is_keyframe)
+
+    def _listed(self) -> list[Stamps]:
+        """Return the packets by the container's own list, which then has times of decoding; else none."""
+        entries = self.stream.index_entries
+        if not self.container.format.name.startswith("mov") or len(entries) != self.stream.frames:
+            return []
+        listed = list(entries)
+        if any(entry.is_discard for entry in listed):
+            return []
+        stamps = (entry.timestamp * self.tick - self.start for entry in listed)
+        return [Stamps(nan, at, 0.0, entry.is_keyframe) for at, entry in zip(stamps, listed, strict=True)]
+
+    def _end_by_seeking(self, near: float) -> float:
+        told = list(map(self.told, self.packets())) if self._seek(near) else []
+        if not told:
+            self.close()
+            self._open()
+            told = list(map(self.told, self.packets()))
+        return self._end(told)
+
+    def packets(self) -> "Iterator[Packet[VideoStream]]":
+        """Yield the packets of frames from here to the end or the first damage."""
+        try:
+            yield from filter(is_frame, self.container.demux(self.stream))
+        except av.FFmpegError as error:
+            self.reason = f": {error.strerror}"
+
+    def _end(self, told: Sequence[Stamps]) -> float:
+        """Return the seconds from the first frame to the end of the last of those told of."""
+        ends = [1 / self.fps]
+        for stamps in told:
+            stamp = stamps.decoded if math.isnan(stamps.shown) else stamps.shown
+            ends += [] if math.isnan(stamp) else [stamp + (stamps.lasting or 1 / self.fps)]
+        return max(ends)
+
+
+def is_frame(packet: "Packet[VideoStream]") -> bool:
+    """Return whether a packet holds a frame that is to be shown: an edit list may hide it."""
+    return packet.size > 0 and not packet.is_discard

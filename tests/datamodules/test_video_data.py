@@ -48,6 +48,10 @@ class TestIntervals:
         with pytest.raises(InputError, match=r"data\.score_every"):
             VideoDataModule("videos", score_every=length)
 
+    def test_shorter_than_any_frame_are_refused(self) -> None:
+        with pytest.raises(InputError, match=r"data\.score_every must be 0\.001 or more, or null; got 1e-05"):
+            VideoDataModule("videos", score_every=1e-5)
+
 
 def test_torchcodec_is_refused_with_the_reason() -> None:
     with pytest.raises(

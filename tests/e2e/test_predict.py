@@ -204,6 +204,33 @@ class TestIntervals:
         with Image.open(here / "scores.seconds" / "carphone_pristine.mp4.png") as picture:
             assert np.asarray(picture).std() > 0
 
+    @pytest.mark.parametrize("name", ["gap.ts", "gap_10min.ts"])
+    def test_lie_where_frames_are(
+        self,
+        here: Path,
+        tiny_checkpoint: Path,
+        faults_folder: Path,
+        name: str,
+        caplog: pytest.LogCaptureFixture,
+    ) -> None:
+        """Four seconds of pictures, with a hole in the time stamps in their middle."""
+        path = faults_folder / "timestamp_gap" / name
+        page = "--report=page.html"
+        main(words(tiny_checkpoint, path, "--output=s.csv", "--data.score_every=1.0", page))
+        seconds = rows_of(here / "s.seconds.csv")
+        assert [row["start"] for row in seconds] == ["0.0", "1.0", "2.0", "3.0"]
+        assert len({row["score"] for row in seconds}) == 4
+        (row,) = rows_of(here / "s.csv")
+        assert row["status"] == "ok"
+        assert row["error"].startswith(f"The time stamps of {path} have a hole of ")
+        assert row["error"] in caplog.text
+        assert " have a hole of " in (here / "page.html").read_text()
+        main(
+            words(tiny_checkpoint, path, "--output=s.csv", "--data.score_every=1.0")
+        )  # goes on: all is there
+        assert rows_of(here / "s.csv") == [row]
+        assert Scorer(tiny_checkpoint, "cpu").score(path)[0].error == row["error"]
+
     def test_go_on_where_they_stopped(self, here: Path, tiny_checkpoint: Path, videos: Path) -> None:
         every = ("--data.score_every=0.2", "--data.batch_size=2")
         main(words(tiny_checkpoint, videos, *every, "--output=whole.jsonl"))

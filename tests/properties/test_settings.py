@@ -21,7 +21,7 @@ FLOATS = st.floats(1e-6, 1, exclude_min=True)
 NAMES = st.text(st.characters(exclude_categories=("C", "Z")), min_size=1, max_size=12)
 MODEL: dict[str, st.SearchStrategy[Any]] = {
     "sampling.frames": st.integers(1, 16),
-    "scoring.draws": st.integers(1, 5),
+    "scoring.draws": st.integers(2, 5),
     "scoring.whole": st.booleans(),
     "score_by": st.sampled_from(["pointwise", "pairwise"]),
 }

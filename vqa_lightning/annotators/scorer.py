@@ -28,7 +28,7 @@ from datamodules.names import name_of
 from datamodules.pairs import SOURCES
 from datamodules.video import Span, Video, probe
 from datamodules.video.memory_video import MemoryVideo, as_frames, memory_video
-from datamodules.video_data import intervals
+from datamodules.video_data import shared_intervals
 from vqa_lightning.annotators.checkpoint_teacher import load_checkpoint
 from vqa_lightning.annotators.student import Student
 from vqa_lightning.checkpoints.scorer_file import SHIPPED
@@ -58,7 +58,8 @@ class VideoScore:
             higher better; NaN where the video cannot be read.
         stderr: standard error in the same unit.
         status: "ok" or "error".
-        error: why the video cannot be read, in one sentence; empty when ok.
+        error: why the video cannot be read, or what is wrong with the time stamps of one that is scored, in
+            one sentence; else empty.
         percentile: share of the training corpus that scores lower, in per cent; None where the video cannot
             be read, and from old checkpoints.
         calibrated: the score on the human scale that the Scorer was given; None without one.
@@ -299,7 +300,7 @@ class Scorer:
             raw = self._module.rate_video(item.frames.to(self.device))
             score, stderr = (values.item() for values in self._module.t_scores(raw[None]))
         percentile = self._module.percentiles(np.array(score)).item()
-        found = VideoScore(path, score, stderr, "ok", "", None if isnan(percentile) else percentile)
+        found = VideoScore(path, score, stderr, "ok", video.remark, None if isnan(percentile) else percentile)
         if self.human_scale is None:
             return found
         return replace(found, calibrated=float(self.human_scale(np.array([score]))[0]))
@@ -360,5 +361,5 @@ def spans_of_all(videos: Sequence[Video], every: float | None) -> tuple[Span | N
     alike = all(video.duration - common < 1 / video.fps for video in videos)
     parts: list[Span] = []
     if every is not None and videos:
-        parts = intervals(common, every, min(video.fps for video in videos))
+        parts = shared_intervals(videos, every)
     return None if alike else (0.0, common), parts

@@ -124,7 +124,7 @@ def _groups(
     if folders:
         return _matched(*folders)
     found = [video for word in videos for video in _probed(word)]
-    if len(found) == 2 and (errors := [video.error for video in found if video.error]):
+    if len(found) == 2 and (errors := [video.error for video in found if video.status != "ok"]):
         raise InputError(errors[0])
     names = short_names([video.path for video in found])
     return {_together(list(names.values())): tuple(_encode(video, names[video.path]) for video in found)}, []

@@ -192,7 +192,7 @@ def differences(videos: Mapping[str, Video]) -> list[str]:
     Args:
         videos: by their letters.
     """
-    notes = []
+    notes = [video.remark for video in videos.values() if video.remark]
     if len({(video.width, video.height) for video in videos.values()}) > 1:
         told = ", ".join(f"{name} {video.width} x {video.height}" for name, video in videos.items())
         notes.append(f"Frames differ in size ({told}): the smaller are shown as large as the larger.")

@@ -49,6 +49,7 @@ class Shown:
         score: on the published scale.
         stderr: its standard error.
         more: further columns, by their name.
+        note: what is wrong with its time stamps, or empty.
         picture: address of its middle frame; None where the file cannot be read here, or is one too many.
         curve: quality over time as SVG; None without intervals.
         moments: the worst of it, in order of time.
@@ -59,6 +60,7 @@ class Shown:
     score: float
     stderr: float
     more: dict[str, float | None]
+    note: str = ""
     picture: str | None = None
     curve: str | None = None
     moments: list[Moment] = field(default_factory=list)
@@ -107,6 +109,7 @@ def score_page(
             float(row["score"]),
             float(row["stderr"]) if is_number(row["stderr"]) else math.nan,
             {name: float(row[name]) if is_number(row.get(name)) else None for name in columns},
+            str(row.get("error") or ""),
         )
         for row in good
     ]

@@ -23,7 +23,7 @@ from datamodules.labels import ClipDataset, ClipItem, Request
 from datamodules.labels.clips import NOTHING
 from datamodules.names import is_url, name_of
 from datamodules.video import Sampling, Video, probe
-from datamodules.video_data import intervals
+from datamodules.video_data import shared_intervals
 from vqa_lightning.ray.sent_model import SentModel
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ class ClipReader:
     def _read(self, path: str, video: Video) -> Iterator[Cells]:
         requests = [Request(video)]
         if self.score_every is not None:
-            spans = intervals(video.duration, self.score_every, video.fps)
+            spans = shared_intervals([video], self.score_every)
             requests += [Request(video, span=span) for span in spans]
         dataset = ClipDataset(requests, self.sampling, self.draws)
         places = iter(range(len(requests)))
@@ -83,13 +83,15 @@ class ClipReader:
                 start, end = requests[item.position].span or (math.nan, math.nan)
                 told: Cells = {"start": start, "end": end, "requests": len(requests)}
                 if item.error is None:
-                    yield _row(path, video_id=video.video_id, clips=item.frames.numpy(), **told)
+                    note = {"note": video.error, "fps": video.fps}
+                    yield _row(path, video_id=video.video_id, clips=item.frames.numpy(), **told, **note)
                 else:
                     yield _row(path, error=item.error.replace(video.path, path), **told)
 
 
 def _row(path: str, **told: Any) -> Cells:
     nothing = {"video_id": "", "start": math.nan, "end": math.nan, "error": "", "clips": _NO_CLIPS}
+    nothing |= {"note": "", "fps": 0.0}  # what a video's remark is made of
     return {"path": path, **nothing, "requests": 1, **told}
 
 
@@ -114,8 +116,11 @@ class ClipScorer:
     @torch.inference_mode()
     def __call__(self, batch: Cells) -> pa.Table:
         """Return a row a request, with the columns of FIELDS."""
-        texts = zip(batch["video_id"], batch["path"], strict=True)
-        videos = [Video(str(video_id), str(path)) for video_id, path in texts]
+        told = zip(*(batch[name] for name in ("video_id", "path", "note", "fps")), strict=True)
+        videos = [
+            Video(str(video_id), str(path), error=str(note), fps=float(fps))
+            for video_id, path, note, fps in told
+        ]
         read = zip(count(), batch["clips"], batch["error"], strict=False)
         found = collate_videos(
             [

@@ -110,14 +110,14 @@ def test_whatever_is_raised_of_one_file_is_its_row(
 ) -> None:
     from datamodules.video.readers import FileReader
 
-    before = FileReader.measure_duration
+    before = FileReader.survey
 
-    def breaks(reader: FileReader) -> float:
+    def breaks(reader: FileReader) -> object:
         if reader.path.endswith("video-1.mp4"):
             raise IndexError("list index\nout of range")
         return before(reader)
 
-    monkeypatch.setattr(FileReader, "measure_duration", breaks)
+    monkeypatch.setattr(FileReader, "survey", breaks)
     corpus = build_corpus(f"{mixed_corpus}/video-[012].mp4", progress=False)
     assert corpus["status"].to_pylist() == ["ok", "error", "ok"]
     assert corpus["error"][1].as_py() == f"{mixed_corpus}/video-1.mp4 cannot be read: list index."
