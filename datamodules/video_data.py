@@ -218,7 +218,7 @@ def shared_intervals(videos: Sequence[Video], length: float) -> list[Span]:
     times = []
     for video in videos:
         with suppress(UnreadableVideo):  # it has gone since: its row will say so
-            times += video.frame_times().tolist()
+            times += [time for time in video.frame_times().tolist() if time < duration]
     return intervals(duration, length, fps, times)
 
 
