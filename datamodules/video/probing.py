@@ -4,6 +4,7 @@ import hashlib
 import stat
 from contextlib import closing
 from dataclasses import dataclass
+from operator import attrgetter
 from os import PathLike
 from pathlib import Path
 
@@ -64,6 +65,7 @@ class Video:
             f"{self.fps:.4g} a second."
         )
 
+    @of_one_file(attrgetter("path"))
     def frame_times(self) -> Floats:
         """Return the seconds (n,) at which frames begin, in order, by reading the packets again.
 
