@@ -94,9 +94,10 @@ class RankingCLI(LightningCLI):
         """Find the run to go on with, and refuse a checkpoint that does not fit."""
         config = self.config[self.subcommand]
         check_trainer_settings(config.trainer)
-        self.run = self.runs = Path(config.trainer.default_root_dir or ".") / "runs" / run_name(config.config)
+        self.run = Path(config.trainer.default_root_dir or ".") / "runs" / run_name(config.config)
         self.version: str | None = None
-        self.save_config_kwargs = {"force": config.force}
+        self.outside_end = OutsideEnd(self.run, self.line)
+        self.save_config_kwargs = {"force": config.force, "begin": self.outside_end.begin}
         self.on_ray = config.engine == "ray"
         if self.on_ray and (self.subcommand != "predict" or self.model_class is TeacherModule):
             what = "--model.teacher" if self.subcommand == "predict" else self.subcommand
@@ -192,7 +193,7 @@ class RankingCLI(LightningCLI):
         callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
         callbacks.sort(key=lambda one: not isinstance(one, RunFolder))
         callbacks.insert(0, ProcessWatch())
-        callbacks.append(OutsideEnd(self.runs, self.line))  # behind those that note a step
+        callbacks.append(self.outside_end)  # behind those that note a step
         if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:  # nothing that the user has chosen
             trainer.strategy.checkpoint_io = WholeCheckpointIO()
         return trainer

@@ -4,6 +4,7 @@ They are written before the teachers annotate anything, so that a run that goes 
 before the change costs hours. Files that a killed process left unfinished are removed at the same moment.
 """
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -35,13 +36,19 @@ class RunFolder(SaveConfigCallback):
         parser: of the command line.
         config: what it was given.
         force: whether a run goes on although its videos have changed.
+        begin: called when the folder is this run's.
     """
 
     def __init__(
-        self, parser: LightningArgumentParser, config: Namespace, force: bool = False, **kwargs: Any
+        self,
+        parser: LightningArgumentParser,
+        config: Namespace,
+        force: bool,
+        begin: Callable[[Trainer], None],
+        **kwargs: Any,
     ) -> None:
         super().__init__(parser, config, **kwargs)
-        self.force = force
+        self.force, self.begin = force, begin
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Compare the videos with those of the run, clear what is unfinished, and write.
@@ -53,6 +60,7 @@ class RunFolder(SaveConfigCallback):
         folder = Path(trainer.log_dir or ".")
         if trainer.is_global_zero:
             claim_run(folder)
+        self.begin(trainer)
         data = trainer.datamodule  # type: ignore[attr-defined]
         videos = known_videos(data.corpus) if isinstance(data, RoundDataModule) else None
         goes_on = self.config.ckpt_path is not None  # the Trainer does not know yet

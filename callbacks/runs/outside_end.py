@@ -32,10 +32,8 @@ class OutsideEnd(Callback):
         self.runs, self.line = runs, line
         self.saved = ""
 
-    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Say what is kept and how to go on, from now on."""
-        if stage != "fit":
-            return
+    def begin(self, trainer: Trainer) -> None:
+        """Say from now on what is kept and how to go on; called before anything is annotated."""
         self.folder = Path(trainer.log_dir or ".")
         self.file = self.folder / LAST
         self.keeps = bool(trainer.checkpoint_callbacks) and not trainer.fast_dev_run  # type: ignore[attr-defined]

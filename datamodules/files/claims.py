@@ -17,6 +17,9 @@ from datamodules.errors import InputError
 
 _held: dict[Path, int] = {}
 
+_made: list[Path] = []
+"""Folders that this process has made, those within others first."""
+
 
 def claim(lock: Path, taken: str) -> None:
     """Keep a place for this process until `give_back_claims`.
@@ -40,12 +43,16 @@ def claim(lock: Path, taken: str) -> None:
 
 
 def give_back_claims() -> None:
-    """Let other processes have what this one has claimed."""
+    """Let other processes have what this one has claimed; folders that stayed empty are removed."""
     while _held:
         lock, handle = _held.popitem()
         with suppress(OSError):
             lock.unlink()
         os.close(handle)
+    for folder in _made:
+        with suppress(OSError):
+            folder.rmdir()
+    _made.clear()
 
 
 @contextmanager
@@ -72,6 +79,8 @@ def one_at_a_time(lock: Path, waiting: str = "") -> Iterator[None]:
 def claimed_folder(parent: Path, stem: str) -> int:
     """Make the next folder of a series, which no other process can make as well; return its number.
 
+    If it is still empty when claims are given back, it is removed.
+
     Args:
         parent: made if need be.
         stem: that the folders' names begin with, such as `version_`.
@@ -85,11 +94,13 @@ def claimed_folder(parent: Path, stem: str) -> int:
         >>> [claimed_folder(parent, "version_") for _ in range(3)]
         [0, 1, 2]
     """
+    missing = [folder for folder in (parent, *parent.parents) if not folder.exists()]
     parent.mkdir(parents=True, exist_ok=True)
     numbers = [path.name.removeprefix(stem) for path in parent.glob(f"{stem}*")]
     for number in count(max((int(found) for found in numbers if found.isdecimal()), default=-1) + 1):
         with suppress(FileExistsError):
             (parent / f"{stem}{number}").mkdir()
+            _made[:0] = [(parent / f"{stem}{number}").absolute(), *(folder.absolute() for folder in missing)]
             return number
     raise AssertionError("unreachable")
 

@@ -6,7 +6,10 @@ have its main process fail, and take the blame in a traceback.
 
 import os
 import signal
-from types import FrameType
+import sys
+from collections.abc import Callable
+from functools import partial
+from types import FrameType, TracebackType
 
 _terminated = False
 
@@ -19,10 +22,19 @@ def leave_signals(worker: int = 0) -> None:
     Args:
         worker: its number, as loaders give it.
     """
+    sys.excepthook = partial(_pass_over_partings, sys.excepthook)
     signal.set_wakeup_fd(-1)  # a fork would wake the main process with its own signals
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, _end_at_second)
+
+
+def _pass_over_partings(
+    told: Callable[..., object], kind: type[BaseException], error: BaseException, trace: TracebackType | None
+) -> None:
+    """Say nothing where the main process hung up on a thread that hands over clips: it is ending."""
+    if not issubclass(kind, ConnectionError | EOFError):
+        told(kind, error, trace)
 
 
 def _end_at_second(signum: int, frame: FrameType | None) -> None:

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 
 from datamodules.errors import InputError, UnreadableVideo
+from datamodules.processes import END
 from vqa_lightning.commandline.parser import ParserError
 
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -56,11 +57,11 @@ def sentence(told: BaseException, words: Sequence[str] = ()) -> str:
 
 @contextmanager
 def told_once() -> Iterator[None]:
-    """Keep threads from printing a traceback for want of room: the main thread meets the same and says so."""
+    """Keep threads from printing tracebacks for want of room or at an end: the main thread tells the same."""
     others = threading.excepthook
 
     def tell(failed: threading.ExceptHookArgs) -> None:
-        if mistake(failed.exc_value) is None:
+        if END.signum is None and mistake(failed.exc_value) is None:
             others(failed)
 
     threading.excepthook = tell

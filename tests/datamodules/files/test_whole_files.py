@@ -32,9 +32,12 @@ class TestWrittenWhole:
         assert os.listdir(tmp_path) == ["rounds.csv"]
 
     @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full, the device that has no room")
-    def test_a_full_disk_is_one_sentence_that_names_the_file(self, tmp_path: Path) -> None:
+    def test_a_full_disk_is_one_sentence_that_names_the_file(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         file = tmp_path / "rounds.csv"
-        (tmp_path / ".rounds.csv.tmp").symlink_to("/dev/full")
+        monkeypatch.setattr("secrets.token_hex", lambda _: "00")
+        (tmp_path / ".rounds.csv.00.tmp").symlink_to("/dev/full")
         with (
             pytest.raises(
                 InputError, match=r"rounds.csv cannot be written \(No space left on device\): make"
