@@ -69,8 +69,9 @@ def load_checkpoint(path: Path, settings: Mapping[str, Any] | None = None) -> Ra
         raise InputError(f"The checkpoint {path} is not a file; give a .ckpt that fit has written.")
     try:
         checkpoint = read_checkpoint(path)
-        settings = remembered_settings(checkpoint, path) if settings is None else settings
-        module = instantiate_module(RankingModule, dict(settings))
+        settings = dict(remembered_settings(checkpoint, path) if settings is None else settings)
+        settings.pop("_instantiator", None)  # Lightning's own note of who made the module
+        module = instantiate_module(RankingModule, settings)
         module.configure_model()
         module.on_load_checkpoint(checkpoint)
         module.load_state_dict(checkpoint["state_dict"])

@@ -38,7 +38,7 @@ def remembered_settings(
         InputError: the file names code that is not known here.
     """
     settings = dict(checkpoint["hyper_parameters"])
-    settings.pop("_instantiator", None)  # which class it names is not for the file to say
+    settings.pop("_instantiator", None)  # it names a class, too
     for name in CALLED:
         group, _, last = name.rpartition(".")
         holder = settings.get(group, {}) if group else settings
