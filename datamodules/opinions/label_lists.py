@@ -21,6 +21,7 @@ import numpy.typing as npt
 import pyarrow.parquet as pq
 
 from datamodules.errors import InputError
+from datamodules.files.arrays import read_arrays
 from datamodules.files.tables import FAULTS, as_text, fault, json_row, unique_keys
 from datamodules.names import name_of
 
@@ -204,16 +205,8 @@ def _read_parquet(path: Path, headed: bool) -> _Columns:
 
 
 def _read_matlab(path: Path, headed: bool) -> _Columns:
-    from scipy.io import loadmat
-
-    try:
-        variables = loadmat(path, simplify_cells=True)
-    except OSError:
-        raise
-    except Exception as error:  # version 7.3, which is HDF5, or whatever it raises of a damaged file
-        raise ValueError(str(error)) from error
-    vectors = {name: values for name, values in variables.items() if np.ndim(values) == 1}
-    return [name for name in vectors if name[:2] != "__"], lambda name: vectors[name].tolist()
+    vectors = {name: values for name, values in read_arrays(path).items() if np.ndim(values) == 1}
+    return list(vectors), lambda name: vectors[name].tolist()
 
 
 def checked_names(path: Path, values: Sequence[Any], repeated: bool = False) -> list[str]:

@@ -4,17 +4,15 @@ Mittal, Soundararajan and Bovik, IEEE Signal Processing Letters 20 (2013); a mod
 from the authors' file.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
-import scipy.io
 import torch
-from scipy.io.matlab import MatReadError
 from torch import Tensor
 
-from datamodules.errors import InputError
+from datamodules.errors import InputError, reason
+from datamodules.files.arrays import read_arrays
 from datamodules.teachers.natural_scenes.niqe_features import patch_features
 
 PATCH_SHARPNESS = 0.75
@@ -106,21 +104,17 @@ def load_pristine(path: Path) -> PristineModel:
         InputError: the file cannot be read or holds no such model.
     """
     try:
-        if path.suffix.lower() == ".mat":
-            arrays: Mapping[str, np.ndarray] = scipy.io.loadmat(path)
-        else:
-            with np.load(path, allow_pickle=False) as file:
-                arrays = dict(file)
-    except (OSError, ValueError, NotImplementedError, MatReadError) as error:  # loadmat: not for MATLAB 7.3
+        arrays = read_arrays(path)
+    except (OSError, ValueError) as error:
         raise InputError(
-            f"The pristine model {path} cannot be read ({error}); give a .mat or .npz file."
+            f"The pristine model {path} cannot be read ({reason(error)}); give a .mat or .npz file."
         ) from error
     for mean, covariance in (("pop_mu", "pop_cov"), ("mu_pris_param", "cov_pris_param")):
         if mean in arrays and covariance in arrays:
             numbers = [torch.from_numpy(arrays[key].astype(float)) for key in (mean, covariance)]
             if numbers[0].numel() == 36 and numbers[1].shape == (36, 36):
                 return PristineModel(numbers[0].flatten(), numbers[1])
-    names = ", ".join(name for name in arrays if not name.startswith("__"))
+    names = ", ".join(arrays)
     raise InputError(
         f"The pristine model {path} must hold pop_mu with 36 values and pop_cov with 36 x 36; got "
         f"{names or 'nothing'}."
