@@ -1,6 +1,6 @@
 """The bit rate of a video: what its packets weigh, and not what the container says of them."""
 
-from contextlib import closing
+from contextlib import closing, suppress
 from operator import attrgetter
 
 import av
@@ -22,9 +22,7 @@ def bitrate(video: Video) -> float:
     """
     with closing(FileReader(video.path)) as reader:
         total = 0
-        try:
+        with suppress(av.FFmpegError):  # what lies behind damage is not shown and does not count
             for packet in reader.container.demux(reader.stream):
                 total += packet.size
-        except av.FFmpegError:
-            pass
     return 8 * total / video.duration

@@ -128,7 +128,7 @@ class PacketReader(FileReader):
                 if number is not None and number <= key:
                     self._begin(chain([packet], packets), number, key)
                     return True
-        except av.FFmpegError:
+        except av.FFmpegError:  # not every container can be sought: decode from the start
             pass
         self._restart()
         return False
