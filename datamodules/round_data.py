@@ -5,6 +5,7 @@ what the annotators found; pairs then follow from (seed, round) and the loaders 
 """
 
 import warnings
+from collections import Counter
 from collections.abc import Collection, Sequence
 from operator import add
 from pathlib import Path
@@ -39,8 +40,9 @@ from datamodules.labels.label_store import default_labels
 from datamodules.labels.references import CIRCUITS, References
 from datamodules.labels.seen_clips import SeenClips
 from datamodules.pairs import PAIR_SCHEMA, SOURCES, Drawing, LaterRounds, PairCounts, read_pairs
-from datamodules.pairs.counts import counted
+from datamodules.pairs.counts import counted, part
 from datamodules.pairs.drawing import evaluation_pairs, shuffled
+from datamodules.pairs.families import counted_by_simulator, shared_out
 from datamodules.pairs.fresh import Known, fresh_pairs
 from datamodules.pairs.hard.finding import RoundBefore, find_hard
 from datamodules.pairs.relabelling import relabelled
@@ -109,6 +111,7 @@ class RoundDataModule(VideoDataModule):
         self.splits = splits
         self.drawing = drawing
         self.simulators = find_simulators(simulators)
+        counts.check_families(later, self.simulators)
         known = (NIQE(), BRISQUE(), Artefacts())
         self.teachers: Sequence[Annotator] = known if teachers is None else teachers
         self.labels = LabelStore(labels or default_labels())
@@ -274,16 +277,22 @@ class RoundDataModule(VideoDataModule):
             before = self._round_before(either, answers, student or known, defenders)
             kept = relabelled(before.pairs, known, self.labelling) if before.kept else kept
             rule, drawn = self.later.hard, {one: self.counts.drawn(one, round, self.later) for one in SOURCES}
-            wanted = {one: int(rule.share * count) for one, count in drawn.items()}
-            hard = find_hard(rule, wanted, before, known, self.labelling, self.drawing.draws, seed)
+            wanted = {one: part(rule.share, count) for one, count in drawn.items()}
+            each = self.counts.synthetic_drawn(round, self.later, self.simulators)
+            if each is not None:
+                each = {name: part(rule.share, count) for name, count in each.items()}
+            hard = find_hard(rule, wanted, before, known, self.labelling, self.drawing.draws, seed, each)
+        there = pa.concat_tables([kept, hard])
+        missing = self._fresh_counts(round, there, len(imported))
         fresh = fresh_pairs(
-            self._fresh_counts(round, pa.concat_tables([kept, hard]), len(imported)),
+            missing,
             Known(train, known, None if versions is None else versions.restrict(sources), self.human_scores),
             self.simulators,
             self.drawing,
             self.labelling,
             self.references.within,
             seed,
+            self._fresh_synthetic(round, there, missing["synthetic"]),
         )
         parts = [*fresh, kept, hard, imported]
         self.resume_round(round, shuffled(parts, np.random.default_rng([*seed, len(SOURCES)])))
@@ -307,6 +316,15 @@ class RoundDataModule(VideoDataModule):
         most = max(SOURCES, key=self.counts.of)
         fresh[most] = max(fresh[most] + len(self._imported(self._trained_on()[0])) - imported, 0)
         return fresh
+
+    def _fresh_synthetic(self, round: int, there: pa.Table, count: int) -> dict[str, int] | None:
+        """Return how many synthetic pairs of each simulator are still to be drawn; None: all alike."""
+        each = self.counts.synthetic_trained(round, self.later, self.simulators)
+        if each is None:
+            return None
+        each -= counted_by_simulator(there)  # what is left of it is above 0
+        each += Counter(shared_out(count - each.total(), self.simulators, None))
+        return {name: each[name] for name in self.simulators}
 
     def _trained_on(self, lost: Collection[str] = ()) -> tuple[list[str], list[str]]:
         """Return the ids of the videos that are trained on, and of the clean sources of versions."""

@@ -41,6 +41,7 @@ def fresh_pairs(
     labelling: Labelling,
     within: float,
     seed: Sequence[int],
+    each: Mapping[str, int] | None = None,
 ) -> Iterator[pa.Table]:
     """Draw the pairs of each source by itself, so that none depends on how many there are of another.
 
@@ -52,6 +53,7 @@ def fresh_pairs(
         labelling: how scores become labels.
         within: share of the reference pairs that compare versions of one source.
         seed: of the round.
+        each: number of synthetic pairs of each simulator, by name; None: shared out alike.
     """
     ladder = {name: len(simulator.levels) for name, simulator in simulators.items()}
     generator = {source: np.random.default_rng([*seed, place]) for place, source in enumerate(counts)}
@@ -59,7 +61,7 @@ def fresh_pairs(
         yield synthetic_pairs(
             generator["synthetic"],
             known.train,
-            count,
+            count if each is None else each,
             ladder,
             drawing.draws,
             bases=bases(simulators),

@@ -16,19 +16,20 @@ from datamodules.pairs.table import id_column, label_column, pair_table, side_co
 def synthetic_pairs(
     generator: np.random.Generator,
     video_ids: Sequence[str],
-    count: int,
+    count: int | Mapping[str, int],
     ladder: Mapping[str, int],
     draws: int,
     *,
     bases: Mapping[str, Sequence[str]] | None = None,
     composed: float = 0.0,
 ) -> pa.Table:
-    """Draw synthetic pairs; the numbers of pairs of any two simulators differ by one at most.
+    """Draw synthetic pairs of each simulator.
 
     Args:
         generator: draws the pairs.
         video_ids: the split's videos.
-        count: number of pairs.
+        count: number of pairs, shared out so that those of any two simulators differ by one at most; or the
+            number of each simulator's pairs, by name.
         ladder: simulator name -> number of levels above the source.
         draws: number of different clips of a video that pairs are drawn from.
         bases: simulator name -> the simulators that may lie under both sides of its pairs.
@@ -48,7 +49,12 @@ def synthetic_pairs(
     names = list(ladder)
     tops = np.array([ladder[name] for name in names])
     # A random draw of the simulator would leave small rounds uneven.
-    simulator = generator.permutation(np.arange(count) % len(names))
+    if isinstance(count, int):
+        each = np.arange(count) % len(names)
+    else:
+        each = np.repeat(np.arange(len(names)), [count[name] for name in names])
+    simulator = generator.permutation(each)
+    count = len(simulator)
     top = tops[simulator]
     first = generator.integers(0, top + 1)
     second = (first + generator.integers(1, top + 1)) % (top + 1)

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 import torch
@@ -18,6 +19,8 @@ from datamodules.corpus import Splits
 from datamodules.errors import InputError
 from datamodules.labels import Consensus, Labelling, Versions
 from datamodules.pairs import PAIR_SCHEMA, SOURCES, Drawing, HardPairs, LaterRounds, PairCounts, read_pairs
+from datamodules.pairs.counts import part
+from datamodules.pairs.families import counted_by_simulator, simulators_of
 from datamodules.pairs.hard.recorded import Rule
 from datamodules.pairs.table import PLACES
 from datamodules.round_data import RoundDataModule
@@ -327,6 +330,46 @@ class TestGrowth:
         assert f"round 1: {found['synthetic']} of 60 hard synthetic pairs were found" in caplog.text
         assert f"round 1: {found['teacher']} of 40 hard teacher pairs were found" in caplog.text
 
+    PAPER = (
+        "resize",
+        "gaussian_blur",
+        "gaussian_noise",
+        "darken",
+        "brighten",
+        "jitter",
+        "stutter",
+        "h264",
+        "h265",
+    )
+
+    @pytest.mark.parametrize("union", [False, True])
+    @pytest.mark.parametrize("lost", [False, True])
+    def test_families_have_their_parts_in_every_round(self, contents: Path, union: bool, lost: bool) -> None:
+        first = {"sharpness": 64, "noise": 32, "tone": 64, "geometry": 20, "temporal": 20, "compression": 50}
+        later = {"sharpness": 2, "noise": 1, "tone": 2, "geometry": 2.5, "temporal": 2.5, "compression": 5}
+        data = self.made(
+            contents,
+            simulators=list(self.PAPER),
+            counts=PairCounts(synthetic=250, teacher=40, families=first),
+            later=LaterRounds({"synthetic": 0.24}, union, HardPairs(share=0.5), families=later),
+        )
+        expected = [[32] * 5 + [20] * 2 + [25] * 2, [4] * 5 + [10] * 4]
+        total = Counter[str]()
+        for round in range(3):
+            gone = {data.split("train")[0].video_id} if lost and round == 2 else ()
+            pairs = self.begin(data, round, **({"lost": gone} if round else {}))
+            drawn = Counter(dict(zip(self.PAPER, expected[min(round, 1)], strict=True)))
+            total = total + drawn if union else drawn
+            assert counted_by_simulator(pairs) == total
+            assert len(pairs) == data.round_sizes(3)[round]
+            names = simulators_of(
+                pairs.filter(pc.and_(pairs["hard"], pc.equal(pairs["source"], "synthetic")))
+            )
+            rounds = round if union else 1  # a union keeps the hard pairs of the rounds before
+            most = {name: rounds * part(0.5, count) for name, count in drawn.items()}
+            assert not Counter(names.to_pylist()) - Counter(most)
+            assert (len(names) > 0) == (round > 0)
+
     def test_human_pairs_grow_too(self, contents: Path, tmp_path: Path) -> None:
         lines = [f"video-{index}.mp4,{index / 2}" for index in range(9)]
         (tmp_path / "mos.csv").write_text("\n".join(["path,mos", *lines]) + "\n")
@@ -368,6 +411,12 @@ class TestGrowth:
             (lambda: LaterRounds({"people": 1.0}), "any of synthetic, .*; got people: 1.0"),
             (lambda: LaterRounds({"teacher": -0.1}), "got teacher: -0.1"),
             (lambda: LaterRounds({"teacher": float("nan")}), "got teacher: nan"),
+            (lambda: PairCounts(families={"noise": -1.0}), r"data\.counts\.families must be parts from 0"),
+            (lambda: LaterRounds(families={"noise": 0.0}), r"data\.later\.families must be parts from 0"),
+            (
+                lambda: RoundDataModule("folder", counts=PairCounts(families={"noise": 1.0})),
+                "must name each family of data.simulators, compression, geometry, .*; got noise",
+            ),
             (lambda: PairCounts(human=-1), r"data\.counts\.human must be 0 or more; got -1"),
             (lambda: RoundDataModule("folder", later=LaterRounds(dict.fromkeys(SOURCES, 0.0))), "got 0"),
         ],

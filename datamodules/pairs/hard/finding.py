@@ -48,6 +48,7 @@ def find_hard(
     labelling: Labelling,
     draws: int,
     seed: Sequence[int],
+    each: Mapping[str, int] | None = None,
 ) -> pa.Table:
     """Find the hard pairs of a round, and say where they are fewer than were wanted.
 
@@ -59,6 +60,7 @@ def find_hard(
         labelling: how scores become labels.
         draws: number of different clips of a video that pairs are drawn from.
         seed: ends in the round; with the kind of pairs, all that the draw depends on besides its arguments.
+        each: number of hard synthetic pairs of each simulator, by name; None: whichever are hard.
     """
     found = [PAIR_SCHEMA.empty_table()]
     for purpose, source in ((1, "synthetic"), (3, "teacher")):
@@ -73,7 +75,8 @@ def find_hard(
         else:
             if before.answers is None:
                 continue
-            pairs = hard_recorded(before.pairs, before.answers, source, count, generator, hard.rule)
+            most = each if each is not None and source == "synthetic" else count
+            pairs = hard_recorded(before.pairs, before.answers, source, most, generator, hard.rule)
             pairs = relabelled(pairs, consensus, labelling)
             pairs = other_clips(pairs, generator, draws) if before.kept else pairs
         if len(pairs) < count:

@@ -1,5 +1,6 @@
 """Hard pairs by what the student answered while it trained, and the settings `data.later.hard`."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -11,6 +12,7 @@ import torch
 from torch import Tensor
 
 from datamodules.checks import check_above, check_between, check_choice, check_least
+from datamodules.pairs.families import simulators_of
 from datamodules.pairs.table import with_columns
 
 ANSWERS = ("advantage", "loss", "confidence")
@@ -71,7 +73,12 @@ def merged_answers(every: Tensor) -> Tensor:
 
 
 def hard_recorded(
-    pairs: pa.Table, answers: Tensor, source: str, count: int, generator: np.random.Generator, rule: Rule
+    pairs: pa.Table,
+    answers: Tensor,
+    source: str,
+    count: int | Mapping[str, int],
+    generator: np.random.Generator,
+    rule: Rule,
 ) -> pa.Table:
     """Take pairs of a round that were hard for the student, flagged hard.
 
@@ -84,7 +91,7 @@ def hard_recorded(
         pairs: the round's table.
         answers: (len(pairs), 3), columns ANSWERS.
         source: of the pairs.
-        count: how many at most.
+        count: how many at most; of synthetic pairs also how many of each simulator, by name.
         generator: draws them, and the order of equals.
         rule: which pairs are hard.
     """
@@ -100,7 +107,15 @@ def hard_recorded(
         urgency = {"loss": loss, "confidence": -confidence, "random": shuffled}[rule]
         possible = np.isfinite(urgency)
     order = np.argsort(-urgency, kind="stable")
-    return flagged_hard(pairs.take(rows[order[possible[order]][:count]]))
+    ordered = pairs.take(rows[order[possible[order]]])
+    return flagged_hard(ordered[:count] if isinstance(count, int) else _first_of_each(ordered, count))
+
+
+def _first_of_each(synthetic: pa.Table, count: Mapping[str, int]) -> pa.Table:
+    """Return the first pairs of each simulator, as many as `count` says."""
+    names = simulators_of(synthetic).to_numpy(zero_copy_only=False)
+    places = [np.flatnonzero(names == name)[:most] for name, most in count.items()]
+    return synthetic.take(np.sort(np.concatenate([np.empty(0, dtype=np.int64), *places])))
 
 
 def _skill(advantage: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
