@@ -18,6 +18,7 @@ from datamodules.errors import UnreadableVideo
 from datamodules.files import FileCache, cache_folder
 from datamodules.files.file_cache import Row
 from datamodules.names import address_refused, file_of
+from datamodules.processes import apart
 from datamodules.video import Video, probe
 
 _ARROW = {str: pa.string(), int: pa.int32(), float: pa.float64(), bool: pa.bool_()}
@@ -56,13 +57,14 @@ def build_corpus(
     """
     entries = list_entries(str(videos))
     store = FileCache((cache or cache_folder()) / "corpus.parquet", SCHEMA, PROBE_VERSION)
-    found = store.rows(
-        [entry.file for entry in entries if entry.file is not None],
-        lambda path: asdict(probe(path)),
-        workers=workers,
-        description="Reading videos",
-        progress=progress,
-    )
+    with apart(_probe) as look:
+        found = store.rows(
+            [entry.file for entry in entries if entry.file is not None],
+            look,
+            workers=workers,
+            description="Reading videos",
+            progress=progress,
+        )
     rows = []
     for entry in entries:
         refused = UnreadableVideo(address_refused(entry.name))
@@ -75,6 +77,10 @@ def build_corpus(
         rows.append(replace(video, path=entry.name, content=content, split=entry.split))
     _name_troubled(rows)
     return pa.Table.from_pylist([asdict(row) for row in rows], schema=SCHEMA)
+
+
+def _probe(path: Path) -> Row:
+    return asdict(probe(path))
 
 
 def _name_troubled(rows: Sequence[Video]) -> None:

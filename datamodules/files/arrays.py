@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from datamodules.processes import apart
+
 LARGEST = 1 << 28
 """Bytes that the arrays of an .npz may have: a file of a few kB can announce any number."""
 
@@ -24,10 +26,8 @@ def read_arrays(file: Path) -> Mapping[str, npt.NDArray[Any]]:
     """
     try:
         if file.suffix.lower() == ".mat":
-            from scipy.io import loadmat  # here: few files are MATLAB's
-
-            variables: dict[str, Any] = loadmat(file, simplify_cells=True)
-            return {name: value for name, value in variables.items() if name[:2] != "__"}
+            with apart(_variables) as variables:
+                return variables(file)
         with zipfile.ZipFile(file) as archive:
             if sum(member.file_size for member in archive.infolist()) > LARGEST:
                 raise ValueError(f"it would take more than {LARGEST >> 20} MB")
@@ -37,3 +37,10 @@ def read_arrays(file: Path) -> Mapping[str, npt.NDArray[Any]]:
         raise
     except Exception as error:  # the libraries raise what the damage happens to cause
         raise ValueError(str(error)) from error
+
+
+def _variables(file: Path) -> dict[str, npt.NDArray[Any]]:
+    from scipy.io import loadmat  # here: few files are MATLAB's
+
+    variables: dict[str, Any] = loadmat(file, simplify_cells=True)
+    return {name: value for name, value in variables.items() if name[:2] != "__"}

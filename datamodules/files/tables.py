@@ -15,7 +15,6 @@ from typing import Any, BinaryIO, NoReturn
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
-import pyarrow.json
 import pyarrow.parquet
 
 from datamodules.errors import InputError, reason
@@ -23,7 +22,7 @@ from datamodules.files.whole_files import hidden_beside
 from datamodules.names import name_of
 
 BATCH = 1 << 16
-"""Rows that are Python objects at a time while CSV is written."""
+"""Rows that are Python objects at a time."""
 
 _PLACED = r"^(/|[A-Za-z][A-Za-z0-9+.-]*://)"
 """A path that means the same from any folder: an absolute path or a URL."""
@@ -49,11 +48,12 @@ def read_table(file: Path) -> pa.Table:
         else:
             with file.open("rb") as stream:
                 table = readers.get(file.suffix.lower(), _read_parquet)(stream)
+        table.validate(full=True)  # Parquet and JSON may hold bytes that are no text
+        names = table.column_names
     except FileNotFoundError as error:
         raise InputError(f"{name_of(file)} does not exist: name another file.") from error
     except FAULTS as error:
         refuse(file, error)
-    names = table.column_names
     spare = [
         place for place, name in enumerate(names) if not name and not table[place].null_count < len(table)
     ]
@@ -156,20 +156,13 @@ def _read_parquet(stream: BinaryIO) -> pa.Table:
 
 
 def _read_json_lines(stream: BinaryIO) -> pa.Table:
-    try:
-        table = pa.json.read_json(stream)
-        # Arrow takes texts that look like dates for dates, and would write them otherwise.
-        dates = [(field.name, pa.string()) for field in table.schema if pa.types.is_timestamp(field.type)]
-        if dates:
-            stream.seek(0)
-            parsed = pa.json.ParseOptions(explicit_schema=pa.schema(dates))
-            table = pa.json.read_json(stream, parse_options=parsed)
-    except pa.ArrowException:  # one by one, for names that are no UTF-8, and to find the row that is wrong
-        stream.seek(0)
-        table = _of_rows(
-            [json_row(line) for line in enumerate(as_text(stream.read()).split("\n")) if line[1].strip()]
-        )
-    return table
+    # Not by Arrow, whose reader ends the process on some files that are not JSON lines.
+    lines = [line for line in enumerate(as_text(stream.read()).split("\n")) if line[1].strip()]
+    tables = [
+        _of_rows([json_row(line) for line in lines[begin : begin + BATCH]], begin)
+        for begin in range(0, len(lines) or 1, BATCH)
+    ]
+    return pa.concat_tables(tables, promote_options="permissive")
 
 
 def json_row(numbered: tuple[int, str]) -> Any:
@@ -189,24 +182,25 @@ def _read_json(stream: BinaryIO) -> pa.Table:
     return _of_rows(json.loads(as_text(stream.read()), object_pairs_hook=unique_keys))
 
 
-def _of_rows(rows: Any) -> pa.Table:
+def _of_rows(rows: Any, before: int = 0) -> pa.Table:
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
         raise ValueError('it is no list of rows such as {"path": "a.mp4"}')
     names = dict.fromkeys(chain.from_iterable(rows))
-    return pa.table({name: _of_cells(name, [row.get(name) for row in rows]) for name in names})
+    return pa.table({name: _of_cells(name, [row.get(name) for row in rows], before) for name in names})
 
 
-def _of_cells(name: str, cells: list[Any]) -> pa.Array:
-    """Return a column of JSON, whose texts may hold surrogates for bytes that are not UTF-8."""
-    known = [(row, cell) for row, cell in enumerate(cells, start=1) if cell is not None]
+def _of_cells(name: str, cells: list[Any], before: int) -> pa.Array:
+    """Return a column of JSON below `before` rows; its texts may hold surrogates for other bytes."""
+    known = [(row, cell) for row, cell in enumerate(cells, start=before + 1) if cell is not None]
     is_text = all(isinstance(cell, str) for _, cell in known[:1])
     for row, cell in known:
         if isinstance(cell, str) != is_text:
             raise ValueError(f"the column {name} is of another kind in row {row}, {cell!r}")
-    if is_text:
-        texts_of = {cell: cell.encode("utf-8", "surrogateescape") for _, cell in known}
-        cells = [cell and texts_of[cell].decode("utf-8", "backslashreplace") for cell in cells]
-    return pa.array(cells)
+    try:
+        return pa.array(cells)
+    except UnicodeEncodeError:
+        data = [cell and cell.encode("utf-8", "surrogateescape") for cell in cells]
+        return pa.array([cell and cell.decode("utf-8", "backslashreplace") for cell in data])
 
 
 def unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

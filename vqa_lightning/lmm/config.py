@@ -22,9 +22,10 @@ class LMMConfig:
             grid of native patches (fragments), or resize and fragments both. By default the embedded model
             crops and a published model resizes.
         motion: add a token a segment from all frames of the segment, made of fixed frame differences or by a
-            torchvision video backbone; the tower then sees the first frame of a segment only.
-        motion_weights: weights of the video backbone: a torchvision name such as KINETICS400_V1, or a file;
-            null: random.
+            video backbone, slowfast_r50_fast in the paper; the tower then sees the first frame of a segment
+            only.
+        motion_weights: weights of the video backbone: KINETICS400_V1, which is downloaded, or a file; null:
+            random.
         motion_trained: train the video backbone too, not only its projector.
         quality_tower: add a token a segment from two of its frames in native pixels, made by the early
             stages of a network that was pretrained on photographs and stays frozen.

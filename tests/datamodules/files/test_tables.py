@@ -4,10 +4,11 @@ import os
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.parquet
 import pytest
 
 from datamodules.errors import InputError
-from datamodules.files import absolute_paths, moved_paths, numbers, read_table, write_table
+from datamodules.files import absolute_paths, moved_paths, numbers, read_table, tables, write_table
 
 ODD = ['a "b", <i>\n.mp4', "ü, 'c'.mp4", "007", "", " d"]
 
@@ -37,6 +38,8 @@ def test_a_folder_of_parts_is_one_table(tmp_path: Path) -> None:
         ("a.csv", "path\na\n".encode("utf-16")),
         ("a.csv", b"path,n\na,1\nb\n"),
         ("a.jsonl", b"{"),
+        ("a.jsonl", b"null"),  # Arrow's reader ends the process
+        ("a.jsonl", b' null, "path": "a.mp4"}\n{"path": "b.mp4"}'),
         ("a.json", b"["),
         ("a.json", b"[" * 100_000),
         ("a.json", b"3"),
@@ -50,6 +53,34 @@ def test_what_is_no_table_is_one_sentence(tmp_path: Path, name: str, data: bytes
     with pytest.raises(InputError, match=name) as told:
         read_table(tmp_path / name)
     assert "\n" not in str(told.value)
+
+
+def test_text_columns_of_parquet_that_hold_other_bytes_are_one_sentence(tmp_path: Path) -> None:
+    offsets, data = pa.array([0, 1, 2], pa.int32()).buffers()[1], pa.py_buffer(b"a\xff")
+    damaged = pa.StringArray.from_buffers(2, offsets, data)
+    pa.parquet.write_table(pa.table({"path": damaged}), tmp_path / "a.parquet")
+    with pytest.raises(InputError, match=r"a\.parquet cannot be read .*UTF8"):
+        read_table(tmp_path / "a.parquet")
+
+
+def test_lines_of_json_may_lack_a_column_for_long(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tables, "BATCH", 2)
+    lines = [
+        '{"path": "a", "date": "2026-01-02"}',
+        '{"path": "b"}',
+        '{"path": "c", "score": 1}',
+        '{"score": 2.5}',
+    ]
+    (tmp_path / "a.jsonl").write_text("\n".join(lines))
+    found = read_table(tmp_path / "a.jsonl").to_pydict()
+    assert found == {
+        "path": ["a", "b", "c", None],
+        "date": ["2026-01-02", None, None, None],
+        "score": [None, None, 1.0, 2.5],
+    }
+    (tmp_path / "b.jsonl").write_text("\n".join([*lines, '{"path": "e"}', '{"path": 7}']))
+    with pytest.raises(InputError, match="column path is of another kind in row 6, 7"):
+        read_table(tmp_path / "b.jsonl")
 
 
 def test_bytes_that_are_no_text_are_read_as_names_write_them(tmp_path: Path) -> None:

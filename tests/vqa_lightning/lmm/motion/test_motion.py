@@ -10,7 +10,8 @@ from torchvision.models import get_model, get_model_weights
 from datamodules.distortions import DISTORTIONS
 from datamodules.errors import InputError
 from datamodules.video import Sampling, probe, read_clip
-from vqa_lightning.lmm.motion import BACKBONES, FrameDifferences, Motion, build_motion
+from vqa_lightning.lmm.motion import FrameDifferences, Motion, build_motion
+from vqa_lightning.lmm.motion.fast_pathway import FastPathway
 
 SAMPLING = Sampling(segments=1, frames=4, window=72)
 MOVING = ("Seeking_30_480_1050.mp4", "vsfa_test.mp4", "foreman_cif.y4m", "park_joy_480x270_10f.y4m")
@@ -66,7 +67,7 @@ def test_a_backbone_gives_what_torchvision_gives_its_head(
     torch.manual_seed(0)
     whole = get_model(kind).eval()
     seen = []
-    whole.get_submodule(BACKBONES[kind].head).register_forward_pre_hook(
+    whole.get_submodule("fc" if kind == "r2plus1d_18" else "head").register_forward_pre_hook(
         lambda _, given: seen.append(given[0])
     )
     torch.save(whole.state_dict(), tmp_path / "weights.pth")
@@ -141,6 +142,53 @@ def test_published_weights_are_found_by_name(
     state = torch.load(weights, weights_only=True)
     for name, value in motion.get_submodule("backbone").state_dict().items():
         assert torch.equal(value, state[name])
+
+
+@pytest.fixture(scope="module")
+def slowfast(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, FastPathway]:
+    """A checkpoint as PyTorchVideo publishes it, of both pathways, and the fast pathway in it."""
+    path = tmp_path_factory.mktemp("weights") / "SLOWFAST_8x8_R50.pyth"
+    torch.manual_seed(2)
+    fast = FastPathway()
+    for module in fast.modules():
+        if isinstance(module, nn.BatchNorm3d):
+            module.running_mean = torch.randn(module.num_features) / 10
+            module.running_var = torch.rand(module.num_features) + 0.5
+    state = {
+        name.replace(".", f".{way}", 1).replace(way, f"multipathway_blocks.{pathway}."): value + 1 - pathway
+        for pathway, way in ((0, "slow"), (1, "fast"))
+        for name, value in (
+            (name.removeprefix("blocks."), value) for name, value in fast.state_dict().items()
+        )
+    }
+    state = {f"blocks.{name}": value for name, value in state.items()}
+    torch.save({"model_state": {**state, "blocks.6.proj.weight": torch.zeros(400, 2304)}}, path)
+    return path, fast.eval()
+
+
+def test_the_fast_pathway_is_read_out_of_both(
+    clips: tuple[Tensor, Tensor], slowfast: tuple[Path, FastPathway]
+) -> None:
+    path, fast = slowfast
+    motion = build_motion("slowfast_r50_fast", 4, WIDTH, str(path))
+    seen = nn.functional.interpolate(clips[0][0], (224, 224), mode="bilinear", antialias=True)
+    with torch.no_grad():
+        features = motion.features(clips[0][:1])
+        expected = fast((seen.transpose(0, 1)[None] - 0.45) / 0.225)
+        # Convolutions of other strides in memory add up in another order.
+        assert torch.allclose(features[0], expected, atol=1e-5)
+    assert features.shape == (1, 1, 256)
+
+
+def test_the_fast_pathway_has_the_published_sizes() -> None:
+    sizes = {name: tuple(value.shape) for name, value in FastPathway().state_dict().items()}
+    # As PyTorchVideo 0.1.5 has them in create_slowfast(model_depth=50), under multipathway_blocks.1.
+    assert sum(name.endswith("conv.weight") or ".conv_" in name for name in sizes) == 1 + 3 * 16 + 4
+    assert sizes["blocks.0.conv.weight"] == (8, 3, 5, 7, 7)
+    assert sizes["blocks.1.res_blocks.0.branch1_conv.weight"] == (32, 8, 1, 1, 1)
+    assert sizes["blocks.1.res_blocks.2.branch2.conv_a.weight"] == (8, 32, 3, 1, 1)
+    assert sizes["blocks.3.res_blocks.5.branch2.conv_b.weight"] == (32, 32, 1, 3, 3)
+    assert sizes["blocks.4.res_blocks.2.branch2.conv_c.weight"] == (256, 64, 1, 1, 1)
 
 
 def test_no_weights_are_read_for_a_model_without_storage() -> None:
