@@ -254,8 +254,11 @@ def opinions(ids: Sequence[str]) -> Callable[[], Consensus]:
     return lambda: Consensus(tuple(ids), truth + rng.normal(size=len(ids)), rng.uniform(0.3, 0.7, len(ids)))
 
 
-def draw_rounds(folder: str, count: int) -> list[StepRow]:
+def draw_rounds(folder: str, count: int, counts: PairCounts = PAPER) -> list[StepRow]:
     """Draw three rounds of the paper's growth over a corpus, and read their pairs."""
+    later = LaterRounds(LATER, True, HardPairs(share=1.0))
+    total = [counts.total(round, later) for round in range(3)]
+    disputed = counts.drawn("teacher", 1, later)
     steps = Steps()
     corpus = made_up_corpus(count)
     with steps.timed(f"assign {count / 1e6:.1f} M videos to splits"):
@@ -264,23 +267,22 @@ def draw_rounds(folder: str, count: int) -> list[StepRow]:
         pq.write_table(corpus, Path(folder, "corpus.parquet"))
     with steps.timed("the train split as a list"):
         ids = [video.video_id for video in videos(corpus, "train")]
-    data = RoundDataModule("made up", counts=PAPER, later=LaterRounds(LATER, True, HardPairs(share=1.0)))
+    data = RoundDataModule("made up", counts=counts, later=later)
     data.corpus = corpus
     another = opinions(ids)
     consensus, student, *defenders = (another() for _ in range(2 + TEACHERS + 1))
     pairs_folder = Path(folder, "pairs")
     pairs_folder.mkdir()
-    with steps.timed("round 0: draw 500 000 pairs"):
+    with steps.timed(f"round 0: draw {total[0]} pairs"):
         data.begin_round(0, consensus)
-    with steps.timed("gMAD of two annotators: 85 000 pairs"):
-        gmad_pairs(student.score, defenders[0].score, 85_000)
+    with steps.timed(f"gMAD of two annotators: {disputed} pairs"):
+        gmad_pairs(student.score, defenders[0].score, disputed)
     with steps.timed("the same within a tenth of a deviation"):
-        gmad_pairs(student.score, defenders[0].score, 85_000, gap=0.1)
+        gmad_pairs(student.score, defenders[0].score, disputed, gap=0.1)
     for round in (1, 2):
         answers = torch.randn(len(data.round_pairs), 3) + 0.5
-        with steps.timed(
-            f"round {round}: {100 * round + 500} 000 pairs, of which 100 000 hard by gMAD, 6 defenders"
-        ):
+        new = total[round] - total[round - 1]
+        with steps.timed(f"round {round}: {total[round]} pairs, of which {new} hard by gMAD, 6 defenders"):
             data.begin_round(round, student, student=student, defenders=defenders, answers=answers)
     table = data.round_pairs
     with steps.timed(f"write {len(table)} pairs", str(pairs_folder)):
@@ -292,7 +294,7 @@ def draw_rounds(folder: str, count: int) -> list[StepRow]:
         table = read_pairs(pairs_folder / "round-2.parquet", data.ladder)
     with steps.timed("the videos by id, for a loader"):
         known = {video.video_id: video for video in videos(corpus)}
-    for size in (7_000, 70_000, len(table)):
+    for size in (len(table) // 100, len(table) // 10, len(table)):
         dataset = PairDataset(table.slice(0, size), known, Sampling(frames=1), data.simulators, OneClip())
         places = np.random.default_rng(0).integers(size, size=ITEMS).tolist()
         began = time.process_time()

@@ -12,6 +12,7 @@ from typing import cast
 from transformers import (
     InternVLConfig,
     InternVLProcessor,
+    LlavaOnevisionProcessor,
     PreTrainedConfig,
     Qwen3VLConfig,
     Qwen3VLProcessor,
@@ -55,6 +56,9 @@ def write_stand_in(name: str, folder: Path) -> Path:
         for kind in (f"{key}_token_id", f"{key}_token_index"):
             if kind in ids:
                 setattr(config, kind, ids[kind])
+    if isinstance(processor, LlavaOnevisionProcessor):
+        # The published tower's patches of 14 pixels leave a margin: 27 x 27.
+        processor.num_image_tokens = (square // _side(config.vision_config.patch_size)) ** 2
     if isinstance(processor, SmolVLMProcessor) and isinstance(config, SmolVLMConfig):
         patches = square // _side(cast(SmolVLMVisionConfig, config.vision_config).patch_size)
         processor.image_seq_len = (patches // config.scale_factor) ** 2

@@ -2,6 +2,7 @@
 
 import pickle
 from collections.abc import Callable
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -140,7 +141,9 @@ class VideoBackbone(nn.Module):
         nearest = torch.arange(self.clip_frames, device=clips.device) * self.frames // self.clip_frames
         prepared = self.prepare(segments[:, :, nearest].flatten(0, 1))
         # Half precision: on a CPU a trained R(2+1)D gave gradients that were no numbers.
-        full = torch.autocast(clips.device.type, enabled=False)
+        device = clips.device.type
+        # The meta device, on which sizes are computed, has no autocast to leave.
+        full = torch.autocast(device, enabled=False) if device != "meta" else nullcontext()
         with full, torch.set_grad_enabled(self.trained and torch.is_grad_enabled()):
             features: Tensor = self.backbone(prepared.to(next(self.parameters()).dtype))
         return features.view(*segments.shape[:2], -1)
