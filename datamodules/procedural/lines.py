@@ -55,5 +55,10 @@ def along_both(planes: torch.Tensor, down: list[Block], across: list[Block]) -> 
         >>> along_both(torch.tensor([[1.0, 3.0]]), gaussian(1, 0), gaussian(2, 100)).round()
         tensor([[2., 2.]])
     """
-    rows = torch.cat([planes[..., start:stop] @ matrix.T for start, stop, matrix in across], -1)
-    return torch.cat([matrix @ rows[..., start:stop, :] for start, stop, matrix in down], -2)
+    # Rows as columns, too: a product with few columns takes five times as long on a processor.
+    turned = _along_columns(planes.transpose(-1, -2).contiguous(), across)
+    return _along_columns(turned.transpose(-1, -2).contiguous(), down)
+
+
+def _along_columns(planes: torch.Tensor, filtering: list[Block]) -> torch.Tensor:
+    return torch.cat([matrix @ planes[..., start:stop, :] for start, stop, matrix in filtering], -2)
