@@ -56,11 +56,11 @@ def distort(batch: PairBatch, simulators: Mapping[str, Simulator]) -> PairBatch:
     """
     distortions = {name: one for name, one in simulators.items() if isinstance(one, Distortion)}
     count, sides, times = len(batch.row), batch.sides(), batch.times.flatten(0, 1)
-    distorted = list(sides)
-    difference = torch.full((count,), torch.inf, device=times.device)
     compared = batch.one_clip.tolist()
+    difference = torch.full((count,), torch.inf, device=times.device)
+    distorted = sides if isinstance(sides, Tensor) else list(sides)
     for here in _by_size(sides):
-        clips = torch.stack([sides[side] for side in here])
+        clips = sides if isinstance(sides, Tensor) else torch.stack([sides[side] for side in here])
         steps = planned(batch, here, list(simulators), distortions, clips)
         clips = run(clips, steps, times.index_select(0, _places(here, times)), distortions)
         place = {side: index for index, side in enumerate(here)}
@@ -70,14 +70,17 @@ def distort(batch: PairBatch, simulators: Mapping[str, Simulator]) -> PairBatch:
                 clips.index_select(0, _places([place[pair + other] for pair in pairs], clips))
                 for other in (0, count)
             )
-            apart = (first - second).square().mean(dim=(1, 2, 3, 4)).sqrt()
+            apart = first.sub_(second).square_().mean(dim=(1, 2, 3, 4)).sqrt()
             difference.index_copy_(0, _places(pairs, clips), apart)
-        for side, clip in zip(here, clips, strict=True):
-            distorted[side] = clip
+        if isinstance(distorted, Tensor):
+            distorted = clips  # all are of one size
+        else:
+            for side, clip in zip(here, clips, strict=True):
+                distorted[side] = clip
     hidden = (batch.source == SOURCES.index("synthetic")) & (difference < SAME)
     similar = severity_levels(torch.zeros_like(batch.source), torch.zeros_like(batch.source))
     return batch._replace(
-        clips=torch.stack(distorted).view_as(batch.clips) if isinstance(batch.clips, Tensor) else distorted,
+        clips=distorted.view(2, count, *distorted.shape[1:]) if isinstance(distorted, Tensor) else distorted,
         levels=torch.where(hidden[:, None], similar, batch.levels),
     )
 
@@ -150,8 +153,9 @@ def run(clips: Tensor, steps: Sequence[Step], times: Tensor, distortions: Mappin
     Returns:
         (N, T, 3, H, W) in [0, 1], float32.
     """
-    clips = clips / 255
-    for step in steps:
+    if not steps:
+        return clips / 255
+    for step in steps:  # the first makes floats of them
         clips = apply(
             clips, step.names, step.levels, times=times, generator=step.generators, distortions=distortions
         )

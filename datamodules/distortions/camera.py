@@ -1,4 +1,8 @@
-"""What a hand-held camera in little light adds: noise and shake."""
+"""What a hand-held camera in little light adds: noise and shake.
+
+Neither is kornia's: `RandomGaussianNoise` draws at one deviation for all clips from torch's global generator,
+and `warp_affine` mirrors about the centre of the last pixel.
+"""
 
 import math
 

@@ -1,8 +1,8 @@
 """What compression leaves in a picture: the blocks of JPEG and the false contours of too few tones.
 
-JPEG is ours because kornia's codec is a differentiable approximation: its soft rounding lets through a part
-of what a real encoder discards, and it takes several times as long on a CPU. Only the colour conversion is
-kornia's.
+JPEG is ours because kornia's `jpeg_codec_differentiable` is an approximation: its soft rounding lets through
+a part of what a real encoder discards, and it takes several times as long on a CPU. Banding is ours because
+kornia's `posterize` leaves whole bits of R, G and B. Only the colour conversions are kornia's.
 """
 
 import math

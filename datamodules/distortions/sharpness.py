@@ -1,7 +1,8 @@
 """Loss of detail: too few pixels, a lens out of focus, a camera that moved while the shutter was open.
 
-Sizes of frames and kernels follow from these strengths, so the strengths are numbers of the host: to read
-them from a device would make the host wait for it.
+Blurs are kornia's `gaussian_blur2d` and `filter2d`, resizing is torch's: kornia's `resize` blurs with a
+Gaussian and then takes single pixels. Sizes of frames and kernels follow from these strengths, so the
+strengths are numbers of the host: to read them from a device would make the host wait for it.
 """
 
 import math

@@ -1,7 +1,7 @@
 """What goes wrong in time: frames that are repeated, dropped for good, or lost for a while.
 
 Each operator only chooses which frame is shown at each place, and only within a segment: the picture on the
-screen before a segment's first frame is not in the clip.
+screen before a segment's first frame is not in the clip. Kornia has no such operators.
 """
 
 from typing import NamedTuple

@@ -124,7 +124,6 @@ class TestDistort:
         assert torch.equal(similar, difference < SAME)
         assert torch.equal(after.order() == 0, similar)
 
-
     def test_torch_compile_makes_one_graph_of_the_pass(self, corpus: dict[str, Video]) -> None:
         batch = batch_of(corpus, 36)
         assert set(batch.simulators.flatten().tolist()) > set(range(len(NAMES)))
