@@ -232,8 +232,10 @@ def apply(
         check_choice("A distortion", name, sorted(distortions))
         samples = [sample for sample in changed if names[sample] == name]
         here = for_device(torch.tensor(samples), clips.device)
+        # Not from the result: torch.compile (2.14) would read of a sample what it has written of it.
+        chosen = clips.index_select(0, here)
         distorted = distortions[name](
-            result.index_select(0, here),
+            chosen / 255 if chosen.dtype == torch.uint8 else chosen,
             [values[sample] for sample in samples],
             times=None if times is None else for_device(times, clips.device).index_select(0, here),
             generator=_chosen(generator, samples),
