@@ -126,6 +126,7 @@ def training_step_seconds(clips: Tensor, device: torch.device, repeats: int) -> 
         simulators=torch.zeros(2, count, 1, dtype=torch.long),
         severities=torch.stack([first, second])[..., None],
         done=torch.zeros(2, count, 1, dtype=torch.bool),
+        one_clip=torch.ones(count, dtype=torch.bool),
         levels=severity_levels(first, second).to(device),
         margin=torch.full((count,), torch.nan, device=device),
         places=torch.full((2, count), torch.nan, device=device),

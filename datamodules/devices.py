@@ -1,4 +1,4 @@
-"""Numbers that a device does not have: Apple's GPUs (mps) compute in float32 at most.
+"""What crosses to a device, and numbers that a device does not have: Apple's GPUs (mps) have no float64.
 
 Imports nothing of this package.
 """
@@ -18,14 +18,18 @@ def has_float64(device: torch.device) -> bool:
 
 
 def for_device(values: Tensor, device: torch.device) -> Tensor:
-    """Move values to a device, as float32 where they are float64 and it has none.
+    """Move values of the host to a device, as float32 where they are float64 and it has none.
+
+    The host does not wait for the device, as it does with `torch.tensor(values, device=device)` and with
+    `values.to(device)`.
 
     Example:
         >>> for_device(torch.zeros(2, dtype=torch.float64), torch.device("cpu")).dtype
         torch.float64
     """
     lacking = values.dtype == torch.float64 and not has_float64(device)
-    return (values.float() if lacking else values).to(device)
+    # Not on mps, where PyTorch's copies may read memory that has been used anew.
+    return (values.float() if lacking else values).to(device, non_blocking=device.type not in ("cpu", "mps"))
 
 
 def in_float64(values: Tensor) -> Tensor:

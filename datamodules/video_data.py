@@ -19,7 +19,6 @@ from datamodules.batches import PairBatch, VideoBatch
 from datamodules.batches.video_batch import collate_videos
 from datamodules.corpus import build_corpus
 from datamodules.corpus.table import all_videos
-from datamodules.devices import for_device
 from datamodules.errors import InputError, UnreadableVideo
 from datamodules.labels import ClipDataset, Request
 from datamodules.processes import leave_signals
@@ -203,14 +202,15 @@ class VideoDataModule(LightningDataModule):
         )
 
     def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
-        """Move tensors only, seconds as the device has them; a teacher moves its own, a few at a time."""
+        """Move what is read on the device; a teacher moves its own clips, a few at a time."""
         if isinstance(batch, VideoBatch):
             return batch._replace(clips=[clips.to(device, non_blocking=True) for clips in batch.clips])
         if self.teacher is not None:
             return batch
+        move = super().transfer_batch_to_device
         if isinstance(batch, PairBatch):
-            batch = batch._replace(times=for_device(batch.times, device))
-        return super().transfer_batch_to_device(batch, device, dataloader_idx)
+            return batch._replace(**move(batch.crossing(device), device, dataloader_idx))
+        return move(batch, device, dataloader_idx)
 
 
 def shared_intervals(videos: Sequence[Video], length: float) -> list[Span]:

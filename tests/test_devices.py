@@ -70,7 +70,7 @@ def test_seconds_cross_as_the_device_has_them(device: str, dtype: torch.dtype) -
 
         crossed: torch.dtype
 
-        def to(self, where: torch.device) -> "Crossing":  # type: ignore[override]
+        def to(self, where: torch.device, non_blocking: bool = False) -> "Crossing":  # type: ignore[override]
             assert where.type == device
             Crossing.crossed = self.dtype
             return self

@@ -27,6 +27,7 @@ from callbacks.rounds.answers import of_every_process
 from datamodules.batches import PairBatch, PairDataset
 from datamodules.checks import check_least
 from datamodules.corpus import videos
+from datamodules.devices import for_device
 from datamodules.errors import UnreadableVideo
 from datamodules.pairs import ANSWERS, SOURCES
 from datamodules.round_data import RoundDataModule
@@ -75,7 +76,7 @@ class PairGallery(RoundListener):
         """Keep how surprising the pairs were."""
         if self._hook is not None and isinstance(pl_module, RankingModule):
             _, levels = pl_module.answers(batch, self._judged.pop())[pl_module.score_by]
-            self._surprise[batch.row] = cross_entropy(batch.levels, levels)
+            self._surprise[for_device(batch.row, levels.device)] = cross_entropy(batch.levels, levels)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Stop listening."""

@@ -12,6 +12,7 @@ from lightning_utilities.core.rank_zero import rank_zero_warn
 from torch import Tensor
 
 from datamodules.batches import PairBatch
+from datamodules.devices import for_device
 from datamodules.pairs import ANSWERS
 from datamodules.pairs.hard.recorded import merged_answers
 from datamodules.pairs.lost import told_of_lost_pairs
@@ -37,7 +38,7 @@ class RoundAnswers:
 
     def add(self, batch: PairBatch, said: Tensor) -> None:
         """Keep what was said of a batch, on the device: reading it would make the host wait in every step."""
-        self.said[batch.row] = said
+        self.said[for_device(batch.row, said.device)] = said
         self.lost.update(batch.lost)
 
     def take_up(self, every: Tensor, lost: list[str], trainer: Trainer) -> None:

@@ -1,7 +1,7 @@
 """Distortions of known severity that run on the device.
 
-Imports only `datamodules.errors` and `datamodules.checks`. Operators are exported by name,
-so that a config can give one of them other strengths:
+Imports only `datamodules.errors`, `datamodules.checks` and `datamodules.devices`. Operators are exported by
+name, so that a config can give one of them other strengths:
 `{name: jpeg_low, function: datamodules.distortions.jpeg, levels: [10, 5, 2]}`.
 """
 

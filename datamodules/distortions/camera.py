@@ -1,8 +1,11 @@
-"""What a hand-held camera in little light adds: noise and shake."""
+"""What a hand-held camera in little light adds: noise and shake.
+
+Neither is kornia's: `RandomGaussianNoise` draws at one deviation for all clips from torch's global generator,
+and `warp_affine` mirrors about the centre of the last pixel.
+"""
 
 import math
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -27,13 +30,14 @@ def gaussian_noise(
         InputError: there is no generator, or it is on another device.
 
     Example:
+        >>> import torch
         >>> seeded = torch.Generator().manual_seed(0)
         >>> grey = torch.full((2, 4, 3, 64, 48), 0.5)
         >>> noisy = gaussian_noise(grey, torch.tensor([0.001, 0.01]), generator=seeded)
         >>> noisy.shape, [round(float(variance), 3) for variance in noisy.var(dim=(1, 2, 3, 4))]
         (torch.Size([2, 4, 3, 64, 48]), [0.001, 0.01])
     """
-    noise = draw(torch.randn, clips.shape, generator, clips, "gaussian_noise")
+    noise = draw("gaussian_noise", generator, clips)
     return noise.mul_(per_sample(strength.sqrt())).add_(clips).clamp_(0, 1)
 
 
@@ -62,13 +66,14 @@ def jitter(
         InputError: there is no generator, or it is on another device.
 
     Example:
+        >>> import torch
         >>> seeded = torch.Generator().manual_seed(0)
         >>> jitter(torch.rand(2, 4, 3, 64, 48), torch.tensor([1.5, 10.0]), generator=seeded).shape
         torch.Size([2, 4, 3, 64, 48])
     """
     height, width = clips.shape[-2:]
     count, frames = clips.shape[:2]
-    shift, way, crop = draw(torch.rand, (count, 3, frames), generator, clips, "jitter").unbind(dim=1)
+    shift, way, crop = draw("jitter", generator, clips).unbind(dim=1)
     length = strength[:, None] * (0.75 + 0.25 * shift)
     turn = math.pi * (0.5 + way)
     turn[:, 0] = 2 * math.pi * way[:, 0]

@@ -1,8 +1,8 @@
 """What compression leaves in a picture: the blocks of JPEG and the false contours of too few tones.
 
-JPEG is ours because kornia's codec is a differentiable approximation: its soft rounding lets through a part
-of what a real encoder discards, and it takes several times as long on a CPU. Only the colour conversion is
-kornia's.
+JPEG is ours because kornia's `jpeg_codec_differentiable` is an approximation: its soft rounding lets through
+a part of what a real encoder discards, and it takes several times as long on a CPU. Banding is ours because
+kornia's `posterize` leaves whole bits of R, G and B. Only the colour conversions are kornia's.
 """
 
 import math
@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from kornia.color import rgb_to_grayscale, rgb_to_ycbcr, ycbcr_to_rgb
 from torch import Tensor
 
+from datamodules.devices import for_device
 from datamodules.distortions.arguments import per_sample
 
 # ITU-T T.81, tables K.1 (luma) and K.2 (chroma): the quantiser's steps at quality 50
@@ -115,7 +116,7 @@ def jpeg_round_trip(images: Tensor, quality: Tensor) -> Tensor:
 
 def _scaled(steps: tuple[tuple[int, ...], ...], percent: Tensor) -> Tensor:
     """Return the quantiser's steps (N, 1, 64) at `percent` (N,) of a table, in 8 bits."""
-    table = torch.tensor(steps, dtype=percent.dtype, device=percent.device).flatten()
+    table = for_device(torch.tensor(steps, dtype=percent.dtype), percent.device).flatten()
     return ((table * percent[:, None] + 50) / 100).floor().clamp(1, 255)[:, None]
 
 

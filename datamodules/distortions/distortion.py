@@ -18,10 +18,10 @@ from torch import Tensor
 
 from datamodules.checks import check_between, check_choice, check_least, check_that
 from datamodules.devices import for_device
-from datamodules.distortions.arguments import DistortionFunction, Generators
+from datamodules.distortions.arguments import DRAWS, DistortionFunction, Generators, drawn
 from datamodules.distortions.camera import gaussian_noise, jitter
 from datamodules.distortions.compression import banding, jpeg
-from datamodules.distortions.sharpness import gaussian_blur, motion_blur, resize
+from datamodules.distortions.sharpness import SIZED, gaussian_blur, motion_blur, resize
 from datamodules.distortions.temporal import frame_rate, freeze, stutter
 from datamodules.distortions.tone import brighten, contrast, darken, saturation
 
@@ -60,6 +60,7 @@ class Distortion:
     levels: tuple[float, ...]
     family: Family = "other"
     source: str = field(init=False, repr=False, compare=False)
+    _strengths: tuple[float, ...] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         check_that(
@@ -74,6 +75,8 @@ class Distortion:
         for strength in self.levels:
             finite = 0 < strength < math.inf
             check_that(finite, f"A strength of {self.name!r}", "a finite number above 0", strength)
+        # as the operators' float32 has them, whether they are read on the host or on a device
+        object.__setattr__(self, "_strengths", tuple(torch.tensor(self.levels, dtype=torch.float32).tolist()))
 
     @property
     def identity(self) -> str:
@@ -94,7 +97,7 @@ class Distortion:
     def __call__(
         self,
         clips: Tensor,
-        level: Tensor,
+        level: Tensor | Sequence[int],
         *,
         times: Tensor | None = None,
         generator: Generators | None = None,
@@ -103,8 +106,8 @@ class Distortion:
 
         Args:
             clips: (B, T, C, H, W), floating, RGB in [0, 1]; not modified.
-            level: (B,), integers from 0 (the source, returned bit for bit) to `len(levels)`, on any device;
-                on the host it spares a wait for the accelerator.
+            level: (B,), integers from 0 (the source, returned bit for bit) to `len(levels)`, of the host; a
+                tensor of an accelerator is waited for.
             times: (B, T), seconds; tells temporal distortions where one segment of a clip ends and the next
                 begins.
             generator: on the clips' device; required where something is drawn. One for each clip makes the
@@ -126,31 +129,56 @@ class Distortion:
             >>> noisy.shape, torch.equal(noisy[0], clips[0])
             (torch.Size([3, 4, 3, 64, 48]), True)
         """
+        levels = _of_host(level)
         _check(clips, level, times, generator)
-        host = level.cpu()
-        for value in host.tolist():
+        for value in levels:
             check_between(f"A level of {self.name!r}", value, 0, len(self.levels))
-        changed = host.nonzero().squeeze(1)
-        if len(changed) == 0:
+        changed = [sample for sample, value in enumerate(levels) if value]
+        if not changed:
             return clips.clone()
         whole = len(changed) == len(clips)
-        generator = _chosen(generator, changed.tolist())
-        strength = torch.tensor(self.levels, dtype=torch.float32)[host[changed] - 1].to(clips.device)
-        changed = changed.to(clips.device)
-        affected = (clips if whole else clips[changed]).float()
-        moments = None if times is None else for_device(times, clips.device)[changed]
+        generator = _chosen(generator, changed)
+        strengths = [self._strengths[levels[sample] - 1] for sample in changed]
+        here = for_device(torch.tensor(changed), clips.device)
+        affected = (clips if whole else clips.index_select(0, here)).float()
+        moments = None if times is None else for_device(times, clips.device).index_select(0, here)
         with torch.autocast(clips.device.type, enabled=False):
-            distorted = self._distort(affected, strength, moments, generator)
+            distorted = self._distort(affected, strengths, moments, generator)
         made = tuple(distorted.shape)
         check_that(made == affected.shape, f"The result of {self.name!r}", "of its clips' shape", made)
         distorted = distorted.clamp(0, 1).to(clips.dtype)
-        return distorted if whole else clips.index_copy(0, changed, distorted)
+        return distorted if whole else clips.index_copy(0, here, distorted)
+
+    @property
+    def ours(self) -> bool:
+        """Whether the function is an operator of this package, which knows a generator for each clip."""
+        return self.function.__module__.startswith(f"{__package__}.")
+
+    def ahead(self, generator: torch.Generator, clip: Tensor) -> torch.Generator | Tensor:
+        """Return what to give for a clip in place of its generator: the numbers that the operator will draw.
+
+        With them the operator is a function of tensors and numbers alone, as `torch.compile` wants it. The
+        generator comes back where nothing is drawn, or where only the function, a user's, knows what.
+
+        Args:
+            generator: of the clip.
+            clip: (T, C, H, W), on the device on which it will be distorted.
+
+        Example:
+            >>> DISTORTIONS["stutter"].ahead(torch.Generator(), torch.rand(4, 3, 8, 8)).shape
+            torch.Size([4])
+        """
+        name = self.function.__name__
+        known = self.ours and name in DRAWS
+        return drawn(name, generator, clip.shape, clip.device) if known else generator
 
     def _distort(
-        self, clips: Tensor, strength: Tensor, times: Tensor | None, generator: Generators | None
+        self, clips: Tensor, strengths: list[float], times: Tensor | None, generator: Generators | None
     ) -> Tensor:
-        ours = self.function.__module__.startswith(f"{__package__}.")
-        if ours or not isinstance(generator, Sequence):
+        if self.function in SIZED:
+            return self.function(clips, strengths, times, generator)
+        strength = for_device(torch.tensor(strengths), clips.device)
+        if self.ours or not isinstance(generator, Sequence):
             return cast(Tensor, self.function(clips, strength, times, generator))
         # A user's function knows one generator only.
         moments = [None] * len(clips) if times is None else torch.split(times, 1)
@@ -161,7 +189,7 @@ class Distortion:
 def apply(
     clips: Tensor,
     names: Sequence[str],
-    levels: Tensor,
+    levels: Tensor | Sequence[int],
     *,
     times: Tensor | None = None,
     generator: Generators | None = None,
@@ -175,7 +203,8 @@ def apply(
     Args:
         clips: (B, T, C, H, W), RGB, uint8 in [0, 255] or floating in [0, 1]; not modified.
         names: one key of `distortions` for each clip; at level 0 it is not looked up and may be empty.
-        levels: (B,), integers from 0 (the source) to the simulator's number of levels, on any device.
+        levels: (B,), integers from 0 (the source) to the simulator's number of levels, of the host; a tensor
+            of an accelerator is waited for.
         times: (B, T), seconds; None: every clip is one segment.
         generator: on the clips' device, for all clips or one for each; required if a simulator that draws is
             named.
@@ -197,15 +226,17 @@ def apply(
     result = clips / 255 if clips.dtype == torch.uint8 else clips.clone()
     _check(result, levels, times, generator)
     _check_count("names", names, clips)
-    host = levels.cpu()
-    changed = host.nonzero().squeeze(1).tolist()
+    values = _of_host(levels)
+    changed = [sample for sample, value in enumerate(values) if value]
     for name in sorted({names[sample] for sample in changed}):
         check_choice("A distortion", name, sorted(distortions))
         samples = [sample for sample in changed if names[sample] == name]
-        here = torch.tensor(samples, device=clips.device)
+        here = for_device(torch.tensor(samples), clips.device)
+        # Not from the result: torch.compile (2.14) would read of a sample what it has written of it.
+        chosen = clips.index_select(0, here)
         distorted = distortions[name](
-            result.index_select(0, here),
-            host[samples],
+            chosen / 255 if chosen.dtype == torch.uint8 else chosen,
+            [values[sample] for sample in samples],
             times=None if times is None else for_device(times, clips.device).index_select(0, here),
             generator=_chosen(generator, samples),
         )
@@ -223,14 +254,23 @@ def _chosen(generator: Generators | None, samples: Sequence[int]) -> Generators 
     return [generator[sample] for sample in samples] if isinstance(generator, Sequence) else generator
 
 
-def _check(clips: Tensor, level: Tensor, times: Tensor | None, generator: Generators | None) -> None:
+def _of_host(levels: Tensor | Sequence[int]) -> Sequence[int]:
+    return levels.tolist() if isinstance(levels, Tensor) else levels
+
+
+def _check(
+    clips: Tensor, level: Tensor | Sequence[int], times: Tensor | None, generator: Generators | None
+) -> None:
     given = f"{clips.dtype} of shape {tuple(clips.shape)}"
     check_that(
         clips.ndim == 5 and clips.is_floating_point(), "Clips", "floats of shape (B, T, C, H, W)", given
     )
-    whole = level.shape == clips.shape[:1] and not level.is_floating_point()
-    given = f"{level.dtype} of shape {tuple(level.shape)}"
-    check_that(whole, "Levels", f"one integer for each of {len(clips)} clips", given)
+    if isinstance(level, Tensor):
+        whole = level.shape == clips.shape[:1] and not level.is_floating_point()
+        given = f"{level.dtype} of shape {tuple(level.shape)}"
+        check_that(whole, "Levels", f"one integer for each of {len(clips)} clips", given)
+    else:
+        _check_count("levels", level, clips)
     if times is not None:
         shape, must_be = tuple(times.shape), tuple(clips.shape[:2])
         check_that(shape == must_be, "Times", f"seconds of shape {must_be}", shape)

@@ -1,15 +1,22 @@
-"""Loss of detail: too few pixels, a lens out of focus, a camera that moved while the shutter was open."""
+"""Loss of detail: too few pixels, a lens out of focus, a camera that moved while the shutter was open.
+
+Blurs are kornia's `gaussian_blur2d` and `filter2d`, resizing is torch's: kornia's `resize` blurs with a
+Gaussian and then takes single pixels. Sizes of frames and kernels follow from these strengths, so the
+strengths are numbers of the host: to read them from a device would make the host wait for it.
+"""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
 from kornia.filters import filter2d, gaussian_blur2d
 from torch import Tensor
 
+from datamodules.devices import for_device
 
-def resize(clips: Tensor, strength: Tensor, *_: object) -> Tensor:
+
+def resize(clips: Tensor, strength: Sequence[float] | Tensor, *_: object) -> Tensor:
     """Lose resolution: down by a factor with an antialiased bicubic kernel, up again with a bilinear one.
 
     The kernels are the usual chain's: an encoder's scaler goes down with bicubic, a screen goes up with
@@ -23,7 +30,7 @@ def resize(clips: Tensor, strength: Tensor, *_: object) -> Tensor:
         Tensor (B, T, C, H, W) in [0, 1].
 
     Example:
-        >>> resize(torch.rand(2, 4, 3, 64, 48), torch.tensor([2.0, 8.0])).shape
+        >>> resize(torch.rand(2, 4, 3, 64, 48), [2.0, 8.0]).shape
         torch.Size([2, 4, 3, 64, 48])
     """
     size = clips.shape[-2:]
@@ -37,7 +44,7 @@ def resize(clips: Tensor, strength: Tensor, *_: object) -> Tensor:
     return _by_strength(clips, strength, resized)
 
 
-def gaussian_blur(clips: Tensor, strength: Tensor, *_: object) -> Tensor:
+def gaussian_blur(clips: Tensor, strength: Sequence[float] | Tensor, *_: object) -> Tensor:
     """Blur with a Gaussian of a standard deviation per sample, by kornia's separable filter.
 
     The kernel reaches four deviations, and never beyond the mirrored frame: less than 1e-4 of its weight is
@@ -51,7 +58,7 @@ def gaussian_blur(clips: Tensor, strength: Tensor, *_: object) -> Tensor:
         Tensor (B, T, C, H, W) in [0, 1].
 
     Example:
-        >>> gaussian_blur(torch.rand(2, 4, 3, 64, 48), torch.tensor([0.5, 2.0])).shape
+        >>> gaussian_blur(torch.rand(2, 4, 3, 64, 48), [0.5, 2.0]).shape
         torch.Size([2, 4, 3, 64, 48])
     """
 
@@ -62,7 +69,7 @@ def gaussian_blur(clips: Tensor, strength: Tensor, *_: object) -> Tensor:
     return _by_strength(clips, strength, blurred)
 
 
-def motion_blur(clips: Tensor, strength: Tensor, *_: object) -> Tensor:
+def motion_blur(clips: Tensor, strength: Sequence[float] | Tensor, *_: object) -> Tensor:
     """Blur along the lines, as a pan does while the shutter is open: take the mean over a length of the line.
 
     The direction is always that of the lines: most pans are level, and if a direction were drawn for each
@@ -79,23 +86,37 @@ def motion_blur(clips: Tensor, strength: Tensor, *_: object) -> Tensor:
         Tensor (B, T, C, H, W) in [0, 1].
 
     Example:
-        >>> motion_blur(torch.rand(2, 4, 3, 64, 48), torch.tensor([4.0, 14.5])).shape
+        >>> motion_blur(torch.rand(2, 4, 3, 64, 48), [4.0, 14.5]).shape
         torch.Size([2, 4, 3, 64, 48])
     """
-    radius = min(math.ceil((float(strength.max()) - 1) / 2), clips.shape[-1] - 1)
-    offset = torch.arange(-radius, radius + 1, device=clips.device)
-    share = (strength[:, None] / 2 - offset.abs() + 0.5).clamp(0, 1)  # of a pixel that the length covers
-    blurred: Tensor = filter2d(clips.flatten(1, 2), share[:, None], normalized=True)
+    lengths = torch.as_tensor(strength)
+    radius = min(math.ceil((max(_numbers(strength)) - 1) / 2), clips.shape[-1] - 1)
+    offset = torch.arange(-radius, radius + 1, device=lengths.device)
+    share = (lengths[:, None] / 2 - offset.abs() + 0.5).clamp(0, 1)  # of a pixel that the length covers
+    blurred: Tensor = filter2d(clips.flatten(1, 2), for_device(share[:, None], clips.device), normalized=True)
     return blurred.view(clips.shape)
 
 
-def _by_strength(clips: Tensor, strength: Tensor, change: Callable[[Tensor, float], Tensor]) -> Tensor:
+SIZED = (resize, gaussian_blur, motion_blur)
+"""Operators that are given their strengths as numbers of the host."""
+
+
+def _by_strength(
+    clips: Tensor, strength: Sequence[float] | Tensor, change: Callable[[Tensor, float], Tensor]
+) -> Tensor:
     """Give the frames (N, C, H, W) of all clips of one strength to `change`, one strength after another.
 
     In one kernel as long as the longest, a sample's last digits would depend on its neighbours.
     """
+    values = _numbers(strength)
     result = torch.empty_like(clips)
-    for value in sorted(set(strength.tolist())):
-        here = strength == value
-        result[here] = change(clips[here].flatten(0, 1), value).view(-1, *clips.shape[1:])
+    for value in sorted(set(values)):
+        rows = [row for row, own in enumerate(values) if own == value]
+        here = for_device(torch.tensor(rows), clips.device)
+        changed = change(clips.index_select(0, here).flatten(0, 1), value)
+        result.index_copy_(0, here, changed.view(-1, *clips.shape[1:]))
     return result
+
+
+def _numbers(strength: Sequence[float] | Tensor) -> Sequence[float]:
+    return strength.tolist() if isinstance(strength, Tensor) else strength

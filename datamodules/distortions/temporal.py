@@ -1,7 +1,7 @@
 """What goes wrong in time: frames that are repeated, dropped for good, or lost for a while.
 
 Each operator only chooses which frame is shown at each place, and only within a segment: the picture on the
-screen before a segment's first frame is not in the clip.
+screen before a segment's first frame is not in the clip. Kornia has no such operators.
 """
 
 from typing import NamedTuple
@@ -105,7 +105,7 @@ def stutter(
     repeatable = (~opens).sum(dim=1)
     repeated = (strength * repeatable).round().clamp(min=1).minimum(repeatable)
     # the ranks of random keys choose that many frames; frames that open a segment rank last
-    keys = draw(torch.rand, opens.shape, generator, clips, "stutter").masked_fill_(opens, 2.0)
+    keys = draw("stutter", generator, clips).masked_fill_(opens, 2.0)
     return held(clips, anew=keys.argsort(dim=1).argsort(dim=1) >= repeated[:, None])
 
 
@@ -145,7 +145,7 @@ def frame_rate(
         period = times.diff(dim=1).median(dim=1, keepdim=True).values
         periods = ((times - times.gather(1, first)) / period).round().float()
     cycles = periods / strength[:, None]
-    draws = draw(torch.rand, first.shape, generator, clips, "frame_rate").gather(1, first)
+    draws = draw("frame_rate", generator, clips).gather(1, first)
     phase = draws * (1 - cycles.gather(1, first + length - 1).frac())
     # a frame is shown when its instant lies in another cycle than the instant of the frame before it
     cycle = (cycles + phase).floor()
@@ -181,7 +181,7 @@ def freeze(
     """
     first, place, length = segments_of(clips, times)
     frozen = (strength[:, None] * length).round().clamp(min=1).minimum(length - 1)
-    draws = draw(torch.rand, first.shape, generator, clips, "freeze").gather(1, first)
+    draws = draw("freeze", generator, clips).gather(1, first)
     begin = 1 + (draws * (length - frozen)).floor()
     lost = (begin <= place) & (place < begin + frozen)
     return held(clips, anew=~lost)

@@ -1,7 +1,9 @@
 """Tone and colour: brightness, contrast and saturation, as a wrong exposure or grade changes them.
 
 Contrast and saturation are only taken away: many viewers like more of either, up to a point that depends on
-the picture, so that more would have no known order.
+the picture, so that more would have no known order. Their grey is kornia's `rgb_to_grayscale`; kornia's
+`adjust_contrast_with_mean_subtraction` and `adjust_saturation_with_gray_subtraction` give the same pixels in
+more passes, and its `adjust_gamma` is another curve than the paper's.
 """
 
 from kornia.color import rgb_to_grayscale

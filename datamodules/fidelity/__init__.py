@@ -1,6 +1,6 @@
 """How near a clip comes to its source: full-reference metrics, on tensors alone.
 
-Imports only `datamodules.errors`, `datamodules.checks` and `datamodules.video`.
+Imports only `datamodules.errors`, `datamodules.checks`, `datamodules.devices` and `datamodules.video`.
 """
 
 from typing import Literal

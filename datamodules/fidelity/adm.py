@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from datamodules.devices import for_device
 from datamodules.fidelity.filters import Filter, across, down
 
 _WAVELETS = [  # Daubechies' of four taps, low and high, in the fixed point of libvmaf
@@ -46,7 +47,7 @@ def adm(clip: Tensor, source: Tensor, gain_limit: float) -> Tensor:
     kept = there = torch.zeros((), device=clip.device)
     for scale, (edge, diagonal) in enumerate(_VISIBILITY):
         pair, details = _wavelets(pair, scale == 0)
-        visible = details.new_tensor([edge, edge, diagonal])[:, None, None, None]
+        visible = for_device(torch.tensor([edge, edge, diagonal]), clip.device)[:, None, None, None]
         kept_here, there_here = _compare(details[0], details[1], visible, gain_limit)
         kept, there = kept + kept_here, there + there_here
     return kept / there

@@ -10,6 +10,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from datamodules.devices import for_device
+
 _BLOCK = 64  # outputs of one product: few enough that most of a block is taps, enough to fill the processor
 
 
@@ -60,7 +62,7 @@ def blocks(filtering: Filter, size: int, device: torch.device) -> tuple[Block, .
         for rows in torch.split(matrix, _BLOCK):
             used = rows.any(0).nonzero().flatten().tolist()
             start, stop = used[0], used[-1] + 1
-            found.append(Block(start, stop, rows[:, start:stop].contiguous().to(device)))
+            found.append(Block(start, stop, for_device(rows[:, start:stop].contiguous(), device)))
     return tuple(found)
 
 

@@ -12,6 +12,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from datamodules.devices import for_device
+
 
 class _Model(NamedTuple):
     slopes: Tensor
@@ -29,7 +31,7 @@ def _model(device: torch.device) -> _Model:
     told = json.loads(files("datamodules.fidelity").joinpath("vmaf_v0.6.1.json").read_text("ascii"))
     with torch.inference_mode(False):
         slopes, intercepts, vectors, weights = (
-            torch.tensor(told[name], device=device)
+            for_device(torch.tensor(told[name]), device)
             for name in ("feature_slopes", "feature_intercepts", "support_vectors", "weights")
         )
     numbers = (float(told[name]) for name in ("gamma", "rho", "score_slope", "score_intercept"))

@@ -1,6 +1,7 @@
 """Families of multimodal models behind one interface; a checkpoint's config says which family it is.
 
-Imports `datamodules.errors` and `datamodules.checks`, and nothing else of ours.
+Imports `datamodules.errors`, `datamodules.checks`, `datamodules.devices` and `datamodules.video`, and
+nothing else of ours.
 """
 
 from typing import Literal

@@ -17,6 +17,7 @@ from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase,
 from transformers.image_utils import PILImageResampling
 from transformers.video_utils import VideoMetadata
 
+from datamodules.devices import for_device
 from vqa_lightning.families.embedded import EmbeddedSizes
 from vqa_lightning.families.tokens import Tokens
 
@@ -32,6 +33,18 @@ def timed(seconds: Sequence[float]) -> VideoMetadata:
     """Return what a processor is told of a video whose frames stand at these times."""
     # At one frame a second an index is a time, fractions included.
     return VideoMetadata(len(seconds), fps=1.0, frames_indices=cast(list[int], list(seconds)))
+
+
+class NoCache(DynamicCache):
+    """A cache that keeps nothing.
+
+    Where there is no cache, transformers reads from the positions in every pass whether several sequences are
+    packed in one, and makes the host wait for the device.
+    """
+
+    def update(self, key_states: Tensor, value_states: Tensor, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
+        """Return keys and values as they are given."""
+        return key_states, value_states
 
 
 class Family(ABC):
@@ -167,7 +180,7 @@ class Family(ABC):
     def normalise(self, frames: Tensor) -> Tensor:
         """Return frames (..., 3, h, w) in [0, 1] as the tower was trained to see them, in its precision."""
         mean, std = (
-            torch.tensor(values, device=frames.device)[:, None, None]
+            for_device(torch.tensor(values), frames.device)[:, None, None]
             for values in (self.video_processor.image_mean, self.video_processor.image_std)
         )
         weight = next(self.tower.parameters())
@@ -204,11 +217,9 @@ class Family(ABC):
             tokens: of the prompts; what follows the prompts' beginnings where a cache holds those.
             cache: is read, and has the tokens' own keys and values added.
         """
-        kept: dict[str, Any] = {"use_cache": False}
-        if cache is not None:
-            # Transformers 5.24 renamed it.
-            known = signature(self.language_model.forward).parameters
-            kept = {"use_cache": True, "cache" if "cache" in known else "past_key_values": cache}
+        # Transformers 5.24 renamed it.
+        name = "cache" if "cache" in signature(self.language_model.forward).parameters else "past_key_values"
+        kept: dict[str, Any] = {"use_cache": cache is not None, name: NoCache() if cache is None else cache}
         inputs = self.position_inputs(tokens)
         output = self.language_model(inputs_embeds=tokens.embeddings, **kept, **inputs)
         return cast(Tensor, output.last_hidden_state)

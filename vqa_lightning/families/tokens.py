@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
+from datamodules.devices import for_device
+
 
 @dataclass(frozen=True)
 class Tokens:
@@ -55,15 +57,19 @@ class Tokens:
 
     def take(self, rows: Sequence[int]) -> "Tokens":
         """Return the sequences at these rows, in this order, padded to the longest; a row may come often."""
-        index = list(rows)
-        lengths = tuple(self.lengths[row] for row in index)
+        lengths = tuple(self.lengths[row] for row in rows)
         longest = max(lengths)
+        index = for_device(torch.tensor(rows), self.embeddings.device)
+
+        def taken(values: Tensor) -> Tensor:
+            return values[:, :longest].index_select(0, index)
+
         return Tokens(
-            self.embeddings[index, :longest],
+            taken(self.embeddings),
             lengths,
-            tuple(self.advance[row] for row in index),
-            None if self.positions is None else self.positions[index, :longest],
-            None if self.deep is None else self.deep[index, :longest],
+            tuple(self.advance[row] for row in rows),
+            None if self.positions is None else taken(self.positions),
+            None if self.deep is None else taken(self.deep),
         )
 
     def expand(self, batch: int) -> "Tokens":
@@ -80,7 +86,7 @@ class Tokens:
         """Return the sequences with their given positions moved on, as they follow a prefix."""
         if self.positions is None:
             return self
-        moved = torch.tensor(advance, device=self.positions.device)[:, None, None]
+        moved = for_device(torch.tensor(advance), self.positions.device)[:, None, None]
         return replace(self, positions=self.positions + moved)
 
     def place(self) -> Tensor:
@@ -120,7 +126,7 @@ def join(*parts: Tokens) -> Tokens:
     if any(part.positions is not None for part in parts):
         moved, placed = [0] * batch, []
         for part in parts:
-            start = torch.tensor(moved, device=part.embeddings.device)
+            start = for_device(torch.tensor(moved), part.embeddings.device)
             placed.append(part.place() + start[:, None, None])
             moved = [before + step for before, step in zip(moved, part.advance, strict=True)]
         positions = _join(placed, parts)

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from transformers import DynamicCache
 
+from datamodules.devices import for_device
 from datamodules.errors import InputError
 from datamodules.labels import LEVELS
 from datamodules.labels.seen_clips import SeenClips
@@ -254,21 +255,21 @@ class LMM(nn.Module):
         show = self.family.features
         features, deep = show(pictures) if self.cache is None else self.cache.features(pictures, show)
         ids = self.prompt_ids(size)[1]
-        visual = [place for place, token in enumerate(ids) if token in self.family.visual_ids]
-        embeddings = self._embed(ids).expand(len(clips), -1, -1).clone()
-        embeddings[:, visual] = features.to(embeddings.dtype)
+        places = [place for place, token in enumerate(ids) if token in self.family.visual_ids]
+        visual = for_device(torch.tensor(places), clips.device)
+        embeddings = self._embed(ids).expand(len(clips), -1, -1)
+        embeddings = embeddings.index_copy(1, visual, features.to(embeddings.dtype))
         if deep is not None:
             everywhere = deep.new_zeros(*embeddings.shape[:2], *deep.shape[2:])
-            everywhere[:, visual] = deep
-            deep = everywhere
+            deep = everywhere.index_copy(1, visual, deep)
         positions, advance = self.family.positions(ids, size) or (None, None)
         if positions is not None:
-            positions = positions.to(clips.device)
+            positions = for_device(positions, clips.device)
         return Tokens.alike(embeddings, positions, advance, deep)
 
     def _embed(self, ids: list[int]) -> Tensor:
         embedding = self.model.get_input_embeddings()
-        return cast(Tensor, embedding(torch.tensor([ids], device=self.answer_ids.device)))
+        return cast(Tensor, embedding(for_device(torch.tensor([ids]), self.answer_ids.device)))
 
     def _text(self, part: int, batch: int) -> Tokens:
         # The words around the videos do not depend on the pictures' size: any known one will do.
@@ -279,7 +280,8 @@ class LMM(nn.Module):
         """Return the hidden state (B, D) at one place of each sequence."""
         if len(set(places)) == 1:
             return hidden[:, places[0]]
-        return hidden[list(range(len(places))), list(places)]
+        rows = torch.arange(len(places), device=hidden.device)
+        return hidden[rows, for_device(torch.tensor(places), hidden.device)]
 
     def compare(
         self, first: Tokens, second: Tokens, *, entropy: bool = False

@@ -6,6 +6,7 @@ was pretrained on photographs and is never trained further. Only a projector lea
 
 from typing import Literal
 
+import torch
 from torch import Tensor, nn
 
 from vqa_lightning.lmm.efficientnet import EarlyStages, published_weights
@@ -52,8 +53,9 @@ class QualityTower(nn.Module):
 
     def looked_at(self, clips: Tensor) -> Tensor:
         """Return the frames (B, S, 2, 3, H, W) of clips (B, S K, 3, H, W) that stand for their segments."""
-        frames: Tensor = clips.unflatten(1, (-1, self.frames))[:, :, self.places]  # type: ignore[no-untyped-call]
-        return frames
+        segments = clips.unflatten(1, (-1, self.frames))  # type: ignore[no-untyped-call]
+        # Not by a list of places, which would have to cross to the device.
+        return torch.stack([segments[:, :, place] for place in self.places], dim=2)
 
     def features(self, clips: Tensor) -> Tensor:
         """Return the features (B, S, 576) of clips (B, S K, 3, H, W) in [0, 1], as they are."""

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 from torch.optim import Adam, Optimizer
 
+from datamodules.devices import for_device
 from datamodules.errors import InputError
 from vqa_lightning.training.optimizers import MuonAdamW, local
 
@@ -57,8 +58,8 @@ class DroppedSteps:
 
     def count(self, finite: Tensor) -> None:
         """Take note of one step, given what `drop_unless_finite` returned."""
-        self.total = self.total.to(finite.device) + ~finite
-        self._in_a_row = torch.where(finite, 0, self._in_a_row.to(finite.device) + 1)
+        self.total = for_device(self.total, finite.device) + ~finite
+        self._in_a_row = torch.where(finite, 0, for_device(self._in_a_row, finite.device) + 1)
 
     def check(self, steps: int, *, last: bool) -> None:
         """Stop a run that learns nothing; the check waits for the device at every `PATIENCE`-th step only.

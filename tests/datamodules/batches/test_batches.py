@@ -1,3 +1,4 @@
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,7 @@ from torch.utils.data import DataLoader
 
 from datamodules.batches import PairBatch, PairDataset
 from datamodules.batches.clip_cache import ClipCache
-from datamodules.batches.device import distort
+from datamodules.batches.device import Step, distort, planned, run
 from datamodules.batches.pair_batch import together
 from datamodules.batches.pair_dataset import SAME, PairCollate
 from datamodules.batches.video_batch import collate_videos
@@ -122,6 +123,25 @@ class TestDistort:
         assert similar[invisible].all()
         assert torch.equal(similar, difference < SAME)
         assert torch.equal(after.order() == 0, similar)
+
+    def test_torch_compile_makes_one_graph_of_the_pass(self, corpus: dict[str, Video]) -> None:
+        batch = batch_of(corpus, 36)
+        assert set(batch.simulators.flatten().tolist()) > set(range(len(NAMES)))
+        sides, times, graphs = batch.sides(), batch.times.flatten(0, 1), []
+
+        def steps() -> list[Step]:
+            return planned(batch, range(len(sides)), NAMES, DISTORTIONS, torch.stack(list(sides)))
+
+        def backend(graph: torch.fx.GraphModule, _: list[torch.Tensor]) -> Callable[..., object]:
+            graphs.append(graph)
+            return graph.forward
+
+        assert isinstance(sides, torch.Tensor)
+        compiled = torch.compile(run, backend=backend, fullgraph=True)  # no part of it left to Python
+        found = compiled(sides, steps(), times, DISTORTIONS)
+        assert len(graphs) == 1
+        assert torch.equal(found, run(sides, steps(), times, DISTORTIONS))
+        assert torch.equal(found.view_as(batch.clips), stacked(distort(batch, DISTORTIONS)))
 
 
 class TestCompositions:

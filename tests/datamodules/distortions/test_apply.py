@@ -1,5 +1,6 @@
 """A batch in which each clip has a distortion of its own, and distortions that a user makes."""
 
+import shutil
 from dataclasses import replace
 from functools import partial
 
@@ -90,6 +91,19 @@ class TestApply:
     def test_strengths(self, levels: tuple[float, ...]) -> None:
         with pytest.raises(InputError, match=r"of 'mine' must be"):
             Distortion("mine", tone_curve, levels=levels)  # type: ignore[arg-type]
+
+    @pytest.mark.slow
+    @pytest.mark.skipif(shutil.which("g++") is None, reason="needs a compiler")
+    def test_inductor(self) -> None:
+        """What torch.compile makes of simulators in turn reads of a clip nothing that it has written."""
+        names = ["darken", "saturation", "contrast", "banding"]
+        clips = (clips_of(4, 2, 3, 24, 32) * 255).byte()
+
+        def pass_of(clips: Tensor) -> Tensor:
+            return apply(clips, names, [2, 2, 2, 2])
+
+        found = torch.compile(pass_of, fullgraph=True)(clips)
+        assert torch.allclose(found, pass_of(clips), atol=1e-6)  # sums in another order
 
     @pytest.mark.gpu
     @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")

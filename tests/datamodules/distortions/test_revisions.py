@@ -11,11 +11,11 @@ from datamodules.distortions import DISTORTIONS, arguments, camera, compression,
 from datamodules.distortions.distortion import REVISIONS
 
 CODE = {
-    "arguments": "aedaa53c",
-    "camera": "b1158976",
-    "compression": "443c70fd",
-    "sharpness": "206ab020",
-    "temporal": "6b09f281",
+    "arguments": "92ec6f4c",
+    "camera": "a7b32156",
+    "compression": "c978a13e",
+    "sharpness": "28ff2b93",
+    "temporal": "5a22ba10",
     "tone": "d907ef4a",
 }
 """Operators' module -> digest of its code without docstrings and comments.

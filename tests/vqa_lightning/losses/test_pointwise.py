@@ -37,6 +37,7 @@ def batch(
         simulators=nothing - 1,
         severities=nothing,
         done=nothing.bool(),
+        one_clip=torch.tensor([name == "synthetic" for name in names]),
         levels=levels,
         margin=torch.tensor(margins),
         places=torch.full((2, count), math.nan),

@@ -23,6 +23,7 @@ def pairs(labels: Tensor, simulators: Tensor) -> PairBatch:
         simulators=which,
         severities=torch.stack([torch.zeros(count, 1), torch.ones(count, 1)]).long(),
         done=torch.zeros(2, count, 1, dtype=torch.bool),
+        one_clip=torch.ones(count, dtype=torch.bool),
         levels=torch.eye(5)[labels],
         margin=torch.full((count,), math.nan),
         places=torch.full((2, count), math.nan),

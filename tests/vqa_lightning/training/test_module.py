@@ -44,6 +44,7 @@ def some_pairs(count: int, source: str = "synthetic") -> PairBatch:
         simulators=torch.zeros(2, count, 1, dtype=torch.long),
         severities=torch.stack([first, second])[..., None],
         done=torch.zeros(2, count, 1, dtype=torch.bool),
+        one_clip=torch.full((count,), source == "synthetic"),
         levels=severity_levels(first, second),
         margin=torch.full((count,), 1.0 if source == "teacher" else float("nan")),
         places=torch.full((2, count), math.nan),
