@@ -34,7 +34,6 @@ class ClipItem(NamedTuple):
         said: names of teachers that score where clips are read and their annotations, None where one failed;
             or the mistake that ends the run.
         seen: what a model made of it where it was read.
-        distorted: returns float (D, T, C, H, W), as `distorted` does, where several ask for it.
     """
 
     position: int
@@ -44,7 +43,6 @@ class ClipItem(NamedTuple):
     error: str | None
     said: Sequence[tuple[str, Annotation | None]] | InputError = ()
     seen: Tensor | None = None
-    distorted: Callable[[], Tensor] | None = None
 
     def without_clips(self, **made: Any) -> "ClipItem":
         """Return it with what was made of its clips, and without these."""

@@ -3,7 +3,7 @@
 SSIM, GMSD and VMAF are computed in one pass over a batch, on the device that distorts.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor
@@ -14,7 +14,7 @@ from datamodules.fidelity.gmsd import gmsd
 from datamodules.fidelity.planes import SMALLEST_SIDE
 from datamodules.fidelity.ssim import ssim
 from datamodules.fidelity.vmaf import VMAF_SMALLEST_SIDE, fastest_route, vmaf
-from datamodules.labels import ClipItem
+from datamodules.teachers.batch import Batch
 from datamodules.teachers.teacher import Teacher
 from datamodules.video import Sampling
 
@@ -102,7 +102,7 @@ class FullReference(Teacher):
         """Score clips that are their own sources: the score of nothing lost."""
         return self.compare(clips, clips)
 
-    def score_items(self, clips: Tensor, items: Sequence[ClipItem]) -> Tensor:
+    def score_batch(self, batch: Batch) -> Tensor:
         """Score distorted clips against the items' sources, segment by segment."""
-        sources = torch.stack([item.sources.to(self.device) for item in items]) / 255
-        return self.compare(self.apart(clips), self.apart(sources))
+        sources = torch.stack([item.sources.to(self.device) for item in batch.items]) / 255
+        return self.compare(self.apart(batch.clips), self.apart(sources))

@@ -3,12 +3,11 @@
 import torch
 from torch import Tensor
 
-from datamodules.teachers.by_frame import by_frame
-from datamodules.teachers.teacher import Teacher
-from datamodules.video import Sampling, luma
+from datamodules.teachers.pictures import Picture, PictureTeacher
+from datamodules.video import Sampling
 
 
-class Laplacian(Teacher):
+class Laplacian(PictureTeacher):
     """The one-line baseline: mean absolute Laplacian of the luma.
 
     The baseline orders the levels of one content's blur or codec ladder nearly perfectly and knows nothing of
@@ -32,9 +31,9 @@ class Laplacian(Teacher):
     ) -> None:
         super().__init__(name, Sampling(segments=segments, frames=1, window=window), device=device)
 
-    def score(self, clips: Tensor) -> Tensor:
-        """Score clips (B, T, C, H, W) in [0, 1]: (B,), the mean over all pixels and frames."""
-        return by_frame(lambda frames: detail(luma(frames)), clips).mean(dim=1)
+    def measure(self, picture: Picture) -> Tensor:
+        """Return the mean over all pixels of each frame, (N,)."""
+        return detail(picture.luma)
 
 
 def detail(y: Tensor) -> Tensor:

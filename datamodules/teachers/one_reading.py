@@ -1,5 +1,7 @@
 """Teachers that cut clips alike, in one pass: each clip is read, encoded and distorted for all of them once.
 
+What several teachers ask of a frame is computed once, too (`pictures`).
+
 Without a GPU, light teachers score in the workers that read: two cores then do twice the work of one, which
 torch's own threads hardly do on frames of this size.
 """
@@ -11,6 +13,7 @@ from itertools import islice
 from datamodules.errors import InputError
 from datamodules.labels import Annotator, ClipDataset, LabelStore, Request
 from datamodules.labels.annotation import Parts, annotate_missing, missing_requests
+from datamodules.teachers.batch import batches
 from datamodules.teachers.scored_clips import Onlooker, Scoring
 from datamodules.teachers.teacher import Teacher
 
@@ -43,6 +46,14 @@ def _is_shown_clips(teacher: Teacher) -> bool:
 
 def _cut(teacher: Teacher) -> tuple[object, ...]:
     return asdict(teacher.sampling), teacher.draws, teacher.pad, str(teacher.device)
+
+
+def _by_limits(teachers: Sequence[Teacher]) -> list[tuple[tuple[int, int], list[Teacher]]]:
+    """Return the teachers that can be shown the same batches, behind the most clips and bytes of a batch."""
+    groups: dict[tuple[int, int], list[Teacher]] = {}
+    for teacher in teachers:
+        groups.setdefault((teacher.batch_clips, teacher.batch_bytes), []).append(teacher)
+    return list(groups.items())
 
 
 def annotate_together(
@@ -91,8 +102,9 @@ def annotate_together(
             teacher.fit(workers)
         # After a restart only the clips on which it failed may be missing: the fault is not the teacher's.
         teacher.proven |= bool(store.have(0, teacher.fingerprint))
-    there = [one for one in teachers if workers and one.in_workers and one.device.type == "cpu"]
+    there = [one for one in teachers if one.in_workers and one.device.type == "cpu"]
     others = [one for one in teachers if one not in there]
+    by_limits = _by_limits(others)
     scoring = Scoring(there, keys, None if onlooker is None else onlooker.look, clips=bool(others))
     first, named = teachers[0], {teacher.name: teacher for teacher in teachers}
     items = ClipDataset(wanted, first.sampling, first.draws, first.pad, scoring).read(workers)
@@ -110,10 +122,12 @@ def annotate_together(
                         parts[name].add(annotation)
                 if onlooker is not None and item.seen is not None:
                     onlooker.keep(wanted[item.position], item.seen)
-            for teacher in others:
-                own = [item for item in some if wanted[item.position].key in keys[teacher.name]]
-                for annotation in teacher.annotate_clips(wanted, own):
-                    parts[teacher.name].add(annotation)
+            for (most, most_bytes), group in by_limits:
+                for batch in batches(wanted, some, first.device, most // first.draws, most_bytes):
+                    for teacher in group:
+                        if (own := batch.of(keys[teacher.name])).items:
+                            for annotation in teacher.annotate_batch(own):
+                                parts[teacher.name].add(annotation)
     finally:
         for part in parts.values():
             part.flush()  # also on Ctrl-C

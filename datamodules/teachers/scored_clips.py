@@ -6,15 +6,15 @@ gain little on frames of this size. What is made is also smaller to send than th
 
 from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass
-from functools import cache, partial
 from typing import Protocol
 
+import torch
 from torch import Tensor
 
 from datamodules.errors import InputError
 from datamodules.labels import Annotation, ClipItem, Request
-from datamodules.labels.clips import distorted
 from datamodules.labels.label_store import Key
+from datamodules.teachers.batch import Batch
 from datamodules.teachers.teacher import Teacher
 
 
@@ -57,12 +57,10 @@ class Scoring:
         asked = [teacher for teacher in self.teachers if request.key in self.wanted[teacher.name]]
         if not asked:
             return []
-        # An error is not kept: each teacher meets it, and says so.
-        once = cache(partial(distorted, item.frames, item.times, request))
-        alone = item._replace(position=0, distorted=once)
+        batch = Batch([request], [item], torch.device("cpu"))
         said: list[tuple[str, Annotation | None]] = []
         for teacher in asked:
-            found = list(teacher.annotate_clips([request], [alone]))
+            found = list(teacher.annotate_batch(batch))
             failed = request.video.video_id in teacher.failed
             said += [(teacher.name, one) for one in found]
             if failed and not found:

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from datamodules.errors import InputError
 from datamodules.labels import Annotation, ClipDataset, ClipItem, Request, fingerprint_of
-from datamodules.labels.clips import distorted
+from datamodules.teachers.batch import Batch, batches
 from datamodules.video import Sampling, Video
 
 FIRST_FAILURES = 8
@@ -145,34 +145,25 @@ class Teacher(ABC):
 
         Clips of one size that follow each other are scored together, `batch_clips` at most.
         """
-        items: list[ClipItem] = []
-        for item in clips:
-            count = len(items) + 1
-            if items and (
-                item.frames.shape != items[0].frames.shape
-                or count * self.draws > self.batch_clips
-                or count * item.frames.nbytes > self.batch_bytes
-            ):
-                yield from self._annotate_batch([requests[i.position] for i in items], items)
-                items = []
-            items.append(item)
-        if items:
-            yield from self._annotate_batch([requests[i.position] for i in items], items)
+        most = self.batch_clips // self.draws
+        for batch in batches(requests, clips, self.device, most, self.batch_bytes):
+            yield from self.annotate_batch(batch)
 
-    def _annotate_batch(self, requests: Sequence[Request], items: Sequence[ClipItem]) -> Iterator[Annotation]:
+    def annotate_batch(self, batch: Batch) -> Iterator[Annotation]:
+        """Yield the annotations of a batch, which other teachers may be shown, too."""
         try:
-            scores = self._scores(requests, items)
+            scores = self._scores(batch)
         except (InputError, torch.AcceleratorError):
             raise  # a mistake that has its sentence, and a device that will do nothing more
         except Exception as error:  # whatever a user's teacher may raise
-            if len(items) == 1:
-                self._fail(requests[0], error)
+            if len(batch.items) == 1:
+                self._fail(batch.requests[0], error)
             else:
-                for request, item in zip(requests, items, strict=True):
-                    yield from self._annotate_batch([request], [item])
+                for one in batch.one_by_one():
+                    yield from Teacher.annotate_batch(self, one)  # what a subclass adds is added once
             return
         self.proven = True
-        for request, values in zip(requests, scores, strict=True):
+        for request, values in zip(batch.requests, scores, strict=True):
             values = values[values.isfinite()]
             if not len(values):
                 _log.warning("%s makes no statement on %s; it is left out.", self.name, request.video.path)
@@ -181,17 +172,9 @@ class Teacher(ABC):
             yield Annotation(*request.key, values.mean().item(), stderr)
 
     @torch.inference_mode()
-    def _scores(self, requests: Sequence[Request], items: Sequence[ClipItem]) -> Tensor:
+    def _scores(self, batch: Batch) -> Tensor:
         """Return the scores (V, parts) of V items, float64 on the CPU."""
-        clips = torch.stack(
-            [
-                distorted(item.frames.to(self.device), item.times, request)
-                if item.distorted is None
-                else item.distorted()
-                for request, item in zip(requests, items, strict=True)
-            ]
-        )
-        return self.score_items(clips, items).cpu().double().view(len(items), -1)
+        return self.score_batch(batch).cpu().double().view(len(batch.items), -1)
 
     def _fail(self, request: Request, error: Exception) -> None:
         version = "" if request.simulator is None else f" under {request.simulator.name} {request.level}"
@@ -218,15 +201,15 @@ class Teacher(ABC):
                 "out of data.teachers."
             )
 
-    def score_items(self, clips: Tensor, items: Sequence[ClipItem]) -> Tensor:
-        """Score the distorted clips (V, D, T, C, H, W) in [0, 1] of V items with D draws.
+    def score_batch(self, batch: Batch) -> Tensor:
+        """Score the clips of a batch of V items.
 
-        A teacher that compares clips with their sources finds the sources in the items.
+        A teacher that compares clips with their sources finds the sources in the batch's items.
 
         Returns:
             (V x parts,): the scores of all parts of the first item, then of the second, and so on.
         """
-        return self.score(self.apart(clips))
+        return self.score(self.apart(batch.clips.clone()))  # others are shown the clips, too
 
     def apart(self, clips: Tensor) -> Tensor:
         """Split clips (V, D, T, C, H, W) into the parts that are scored separately, (B, T', C, H, W)."""

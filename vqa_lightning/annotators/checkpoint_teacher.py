@@ -3,7 +3,7 @@
 It scores as the Student does, with weights that no longer change, on the published scale.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,8 @@ import torch
 from lightning.pytorch.cli import instantiate_module
 
 from datamodules.errors import InputError
-from datamodules.labels import Annotation, ClipItem, Request
+from datamodules.labels import Annotation
+from datamodules.teachers.batch import Batch
 from vqa_lightning.annotators.student import Student
 from vqa_lightning.checkpoints.remembered import remembered_settings
 from vqa_lightning.checkpoints.resumable import read_checkpoint
@@ -43,9 +44,9 @@ class Checkpoint(Student):
         """Move the model to the device on which it scores."""
         self.module.to(self.device)
 
-    def annotate_clips(self, requests: Sequence[Request], clips: Iterable[ClipItem]) -> Iterator[Annotation]:
+    def annotate_batch(self, batch: Batch) -> Iterator[Annotation]:
         """Yield each request's published score with its calibrated standard error."""
-        for annotation in super().annotate_clips(requests, clips):
+        for annotation in super().annotate_batch(batch):
             score, stderr = self.module.published(
                 torch.tensor(annotation.score), torch.tensor(annotation.stderr)
             )

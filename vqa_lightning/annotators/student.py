@@ -13,6 +13,7 @@ from datamodules.labels import Annotation, ClipDataset, ClipItem, Request
 from datamodules.labels.clips import NOTHING, distorted
 from datamodules.labels.seen_clips import SeenClips, clip_key
 from datamodules.teachers import Teacher
+from datamodules.teachers.batch import Batch
 from datamodules.video import Sampling
 from vqa_lightning.checkpoints.resumable import LATER, trained_names
 from vqa_lightning.lmm.frozen_eyes import FrozenEyes
@@ -98,12 +99,12 @@ class Student(Teacher):
         scores = lmm.score(lmm.tokens_of(features))
         return scores.cpu().double().view(len(items), -1)
 
-    def _scores(self, requests: Sequence[Request], items: Sequence[ClipItem]) -> Tensor:
+    def _scores(self, batch: Batch) -> Tensor:
         if self.seen is not None:
-            return self._by_features(requests, items, self.seen)
-        return (
-            self._of_whole_frames(requests, items) if self.whole_frames else super()._scores(requests, items)
-        )
+            return self._by_features(batch.requests, batch.items, self.seen)
+        if self.whole_frames:
+            return self._of_whole_frames(batch.requests, batch.items)
+        return super()._scores(batch)
 
     @torch.inference_mode()
     def _of_whole_frames(self, requests: Sequence[Request], items: Sequence[ClipItem]) -> Tensor:

@@ -13,17 +13,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from datamodules.devices import in_float64
-from datamodules.teachers.by_frame import by_frame
-from datamodules.teachers.natural_scenes.statistics import (
-    SHIFTS,
+from datamodules.teachers.natural_scenes.distributions import (
     asymmetric_gaussian,
     generalised_gaussian,
-    halve,
-    normalise,
+    moments,
 )
-from datamodules.teachers.teacher import Teacher
-from datamodules.video import Sampling, luma
+from datamodules.teachers.natural_scenes.normalising import halve, normalise, normalised
+from datamodules.teachers.pictures import Picture, PictureTeacher
+from datamodules.video import Sampling
 
 PUBLISHED = Path(__file__).with_name("published") / "brisque.npz"
 """The authors' machine, from libsvm's text: Apache-2.0, see the licence beside it."""
@@ -61,7 +58,7 @@ def published_machine(device: torch.device) -> Machine:
         return Machine(*(torch.from_numpy(file[name]).to(device).double() for name in Machine._fields))
 
 
-def brisque_features(frames: Tensor) -> Tensor:
+def brisque_features(frames: Tensor, known: Tensor | None = None) -> Tensor:
     """Return the 36 features of each frame.
 
     At full and at half scale the features are shape and mean square of the normalised luma (2), and for each
@@ -70,6 +67,7 @@ def brisque_features(frames: Tensor) -> Tensor:
 
     Args:
         frames: luma (B, H, W) in 0..255, of 7 lines and columns or more.
+        known: what `normalise` returned for the frames, with either border, where that is known.
 
     Returns:
         float64 (B, 36); NaN for a frame of one colour.
@@ -78,37 +76,38 @@ def brisque_features(frames: Tensor) -> Tensor:
         >>> brisque_features(torch.rand(2, 64, 48) * 255).shape
         torch.Size([2, 36])
     """
-    frames = in_float64(frames)
     textured = frames.flatten(1).amax(dim=1) > frames.flatten(1).amin(dim=1)  # zeros around it are no texture
+    frames = frames.float()
     features: list[Tensor] = []
     for scale in (1, 2):
-        normalised = normalise(frames, border="constant")[0].float()
-        features += generalised_gaussian(normalised)
-        for shift in SHIFTS:
-            sides = asymmetric_gaussian(normalised * normalised.roll(shift, dims=(-2, -1)))
-            features += [sides.shape, sides.mean, sides.left**2, sides.right**2]
+        found = moments(normalise(frames, "constant", known if scale == 1 else None))
+        shape, square = generalised_gaussian(found)
+        sides = asymmetric_gaussian(found)
+        own = torch.stack([shape[0], square[0]], dim=-1)
+        products = torch.stack([sides.shape, sides.mean, sides.left**2, sides.right**2], dim=-1)
+        features += [own, *products[1:]]
         if scale == 1:
             frames = halve(frames)
-    return torch.where(textured[:, None], torch.stack(features, dim=-1), torch.nan)
+    return torch.where(textured[:, None], torch.cat(features, dim=-1), torch.nan)
 
 
-def brisque(frames: Tensor) -> Tensor:
+def brisque(frames: Tensor, known: Tensor | None = None) -> Tensor:
     """Return BRISQUE of frames of luma (B, H, W) in 0..255: (B,), about 0..100, lower is better.
 
-    A frame without texture has the score NaN.
+    A frame without texture has the score NaN. `known` is that of `brisque_features`.
 
     Example:
         >>> brisque(torch.full((1, 64, 64), 16.0)).item()
         nan
     """
-    features = brisque_features(frames)
+    features = brisque_features(frames, known)
     machine = published_machine(features.device)
     scaled = 2 * (features - machine.lowest) / (machine.highest - machine.lowest) - 1
-    distance = (scaled[:, None] - machine.support_vectors).square().sum(dim=-1)
-    return (-machine.gamma * distance).exp() @ machine.coefficients - machine.rho
+    distance = torch.cdist(scaled, machine.support_vectors)
+    return (-machine.gamma * distance.square()).exp() @ machine.coefficients - machine.rho
 
 
-class BRISQUE(Teacher):
+class BRISQUE(PictureTeacher):
     """BRISQUE with the sign turned, so that higher is better.
 
     Args:
@@ -124,6 +123,6 @@ class BRISQUE(Teacher):
     ) -> None:
         super().__init__("brisque", Sampling(segments=segments, frames=1, window=window), device=device)
 
-    def score(self, clips: Tensor) -> Tensor:
-        """Score clips (B, T, C, H, W) in [0, 1]: (B,), minus the mean over frames with texture."""
-        return -by_frame(lambda frames: brisque(luma(frames * 255).round()), clips).nanmean(dim=1)
+    def measure(self, picture: Picture) -> Tensor:
+        """Return minus BRISQUE of each frame, (N,); NaN for frames without texture."""
+        return -brisque(picture.codes, picture.once(normalised))

@@ -13,9 +13,9 @@ from torch import Tensor
 from datamodules.corpus import build_corpus, videos
 from datamodules.errors import InputError
 from datamodules.labels import ClipDataset, Request
-from datamodules.teachers.by_frame import by_frame
+from datamodules.teachers.natural_scenes.normalising import normalised
 from datamodules.teachers.natural_scenes.pristine import PristineModel, fit_pristine, load_pristine, niqe
-from datamodules.teachers.teacher import Teacher
+from datamodules.teachers.pictures import Picture, PictureTeacher
 from datamodules.video import Sampling, Video, luma
 
 PUBLISHED = Path(__file__).with_name("published") / "niqe.npz"
@@ -29,7 +29,7 @@ SHARPEST_VIDEOS = 0.5
 are pristine. Fixed before any score was seen."""
 
 
-class NIQE(Teacher):
+class NIQE(PictureTeacher):
     """NIQE with the sign turned, so that higher is better.
 
     The pristine model is the authors'. A model of the user's own videos may be fitted to the sharpest videos
@@ -113,7 +113,6 @@ class NIQE(Teacher):
             planes = (luma(item.frames[0].to(self.device)).round() for item in dataset.read(workers))
             self.model = fit_pristine(planes, self._sharpest)
 
-    def score(self, clips: Tensor) -> Tensor:
-        """Score clips (B, T, C, H, W) in [0, 1]: (B,), minus the mean distance over frames with texture."""
-        model = self._fitted
-        return -by_frame(lambda frames: niqe(luma(frames * 255).round(), model), clips).nanmean(dim=1)
+    def measure(self, picture: Picture) -> Tensor:
+        """Return minus the distance of each frame, (N,); NaN for frames without texture."""
+        return -niqe(picture.codes, self._fitted, picture.once(normalised))

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from datamodules.errors import InputError, reason
 from datamodules.files.arrays import read_arrays
-from datamodules.teachers.natural_scenes.niqe_features import patch_features
+from datamodules.teachers.natural_scenes.niqe_features import patch_features, patch_sharpness
 
 PATCH_SHARPNESS = 0.75
 """Pristine patches are the patches above this share of the largest patch sharpness of their frame."""
@@ -29,12 +29,17 @@ class PristineModel(NamedTuple):
     covariance: Tensor
 
 
-def niqe(frames: Tensor, model: PristineModel) -> Tensor:
+def niqe(frames: Tensor, model: PristineModel, known: Tensor | None = None) -> Tensor:
     """Return the NIQE distance of frames of luma (B, H, W) in 0..255: (B,), 0 or more, lower is better.
 
     A frame without texture in any patch has the distance NaN.
+
+    Args:
+        frames: whose distance is asked.
+        model: of pristine patches.
+        known: what `normalise` returned for the frames, where that is known.
     """
-    features, _ = patch_features(frames)
+    features = patch_features(frames, known)
     known = features.isfinite()
     count = known.sum(dim=1)
     mean = torch.where(known, features, 0).sum(dim=1) / count
@@ -75,7 +80,7 @@ def fit_pristine(videos: Iterable[Tensor], sharpest: float = 1.0) -> PristineMod
     """
     candidates: list[tuple[float, Tensor]] = []
     for frames in videos:
-        features, sharpness = patch_features(frames)
+        features, sharpness = patch_features(frames), patch_sharpness(frames)
         sharp = sharpness > PATCH_SHARPNESS * sharpness.amax(dim=1, keepdim=True)
         chosen = sharp & features.isfinite().all(dim=2)
         if chosen.any():
