@@ -1,9 +1,9 @@
-"""The process and others beside it: how it ends when told from outside, and what its workers do then.
+"""The process and others beside it: how it ends when told from outside, and how its workers start and send.
 
-Imports nothing of ours.
+Imports errors only.
 """
 
 from datamodules.processes.ending import END, Ended
-from datamodules.processes.workers import leave_signals
+from datamodules.processes.loader import WorkerLoader
 
-__all__ = ["END", "Ended", "leave_signals"]
+__all__ = ["END", "Ended", "WorkerLoader"]
