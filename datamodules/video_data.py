@@ -21,7 +21,7 @@ from datamodules.corpus import build_corpus
 from datamodules.corpus.table import all_videos
 from datamodules.errors import InputError, UnreadableVideo
 from datamodules.labels import ClipDataset, Request
-from datamodules.processes import leave_signals
+from datamodules.processes import WorkerLoader
 from datamodules.teachers import Teacher
 from datamodules.video import Sampling, Span, Video
 
@@ -168,12 +168,11 @@ class VideoDataModule(LightningDataModule):
         if teacher is not None:
             dataset = ClipDataset(self.requests, teacher.sampling, teacher.draws, teacher.pad)
             batch_size = max(1, teacher.batch_clips // teacher.draws)
-            return DataLoader(
+            return WorkerLoader(
                 dataset,
                 batch_size=batch_size,
                 num_workers=self.workers,
                 collate_fn=list,
-                worker_init_fn=leave_signals,
             )
         return self.video_loader(self.requests)
 
@@ -192,12 +191,11 @@ class VideoDataModule(LightningDataModule):
             batches = math.ceil(len(requests) / batch_size / self.trainer.world_size)
             cores = suggested_max_num_workers(self.trainer.num_devices)
             workers = 0 if batches == 1 else min(cores, batches, MOST_WORKERS)
-        return DataLoader(
+        return WorkerLoader(
             ClipDataset(requests, self.score_sampling, draws),
             batch_size=batch_size,
             num_workers=workers,
             collate_fn=collate_videos,
-            worker_init_fn=leave_signals,
             pin_memory=torch.cuda.is_available(),
         )
 

@@ -145,6 +145,16 @@ def tiny_checkpoint(save_checkpoint: Callable[..., Path], tmp_path_factory: pyte
     return save_checkpoint(tmp_path_factory.mktemp("tiny") / "last.ckpt")
 
 
+@pytest.fixture(scope="session")
+def with_shm() -> Callable[..., list[str]]:
+    """Gives the words that run a command beside a /dev/shm of its own, of some size."""
+    own = ["unshare", "--mount", "--map-root-user", "sh", "-c"]
+    small = 'mount -t tmpfs -o size="$0" tmpfs /dev/shm && exec "$@"'
+    if shutil.which("unshare") is None or subprocess.run([*own, small, "1m", "true"]).returncode:
+        pytest.skip("needs a file system of its own")
+    return lambda size, *words: [*own, small, size, *words]
+
+
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
 

@@ -67,7 +67,8 @@ def save_pairs(trainer: Trainer, data: RoundDataModule, folder: Path) -> None:
 
 def saved_pairs(data: RoundDataModule, folder: Path, round: int) -> pa.Table:
     """Read the pairs of a round that has begun from the run folder."""
-    return read_pairs(_file(folder, round), data.ladder)
+    ladder = {name: len(operator.levels) for name, operator in data.operators.items()}
+    return read_pairs(_file(folder, round), ladder)
 
 
 def _file(folder: Path, round: int) -> Path:

@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader, SequentialSampler
 
 from datamodules.batches.buckets import BucketBatchSampler, ResumedBatchSampler
 from datamodules.batches.pair_dataset import PairCollate, PairDataset
-from datamodules.processes import leave_signals
+from datamodules.processes import WorkerLoader
 
 
 def pair_loader(
@@ -41,11 +41,10 @@ def pair_loader(
         batches = ResumedBatchSampler(order, batch_size, training, done)
     else:
         batches = BucketBatchSampler(order, batch_size, training, costs, seed, done)
-    return DataLoader(
+    return WorkerLoader(
         dataset,
         batch_sampler=batches,
         num_workers=workers,
-        worker_init_fn=leave_signals,
         collate_fn=PairCollate(seed, mirror=training),
         pin_memory=torch.cuda.is_available(),
     )

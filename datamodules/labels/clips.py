@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
 from datamodules.circuits import Circuits
 from datamodules.codecs import Codec, CodecCache
@@ -16,7 +16,7 @@ from datamodules.distortions import Distortion, generator_for
 from datamodules.errors import InputError, UnreadableVideo
 from datamodules.labels.annotation import Request
 from datamodules.labels.label_store import Annotation
-from datamodules.processes import leave_signals
+from datamodules.processes import WorkerLoader
 from datamodules.video import Cut, Sampling, Span, Video, read_clips
 
 _log = logging.getLogger(__name__)
@@ -138,7 +138,7 @@ class ClipDataset(Dataset[ClipItem]):
     def read(self, workers: int) -> Iterator[ClipItem]:
         """Yield the clips that can be read, in order; name each unreadable video in a warning and skip it."""
         named = set()
-        loader = DataLoader(self, batch_size=None, num_workers=workers, worker_init_fn=leave_signals)
+        loader = WorkerLoader(self, batch_size=None, num_workers=workers)
         for item in loader:
             path = self.requests[item.position].video.path
             if item.error is None:

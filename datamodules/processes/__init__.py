@@ -1,10 +1,10 @@
-"""The process and those beside it: how it ends when told from outside, what workers do then, who may die.
+"""The process and those beside it: how it ends when told from outside, how workers start and send, who may die.
 
-Imports nothing of ours.
+Imports errors only.
 """
 
 from datamodules.processes.apart import apart
 from datamodules.processes.ending import END, Ended
-from datamodules.processes.workers import leave_signals
+from datamodules.processes.loader import WorkerLoader
 
-__all__ = ["END", "Ended", "apart", "leave_signals"]
+__all__ = ["END", "Ended", "WorkerLoader", "apart"]

@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from math import inf
+from multiprocessing import resource_tracker
 from pathlib import Path
 from types import FrameType
 
@@ -188,8 +189,9 @@ END = Ending()
 
 
 def end_descendants() -> None:
-    """Kill every process below this one."""
+    """Kill every process below this one but Python's own, which cleans up behind spawned workers."""
     below = _parents()
+    below.pop(resource_tracker._resource_tracker._pid, None)  # type: ignore[attr-defined]
     found = [os.getpid()]
     for parent in found:
         found += [pid for pid, own in below.items() if own == parent]

@@ -11,22 +11,23 @@ from collections.abc import Callable
 from functools import partial
 from types import FrameType, TracebackType
 
+HELD = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""Signals that wait while a worker starts."""
+
 _terminated = False
 
 
-def leave_signals(worker: int = 0) -> None:
+def leave_signals() -> None:
     """Have this worker outlive signals that its main process answers; the main process ends it.
 
     Of SIGTERM the first is passed over: it may be everybody's. The second can only be meant for the worker.
-
-    Args:
-        worker: its number, as loaders give it.
     """
     sys.excepthook = partial(_pass_over_partings, sys.excepthook)
     signal.set_wakeup_fd(-1)  # a fork would wake the main process with its own signals
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, _end_at_second)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, HELD)
 
 
 def _pass_over_partings(

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from datamodules.errors import UnreadableVideo
 from datamodules.names import address_refused, is_url, name_of, was_url
+from datamodules.video.bounds import require_bounded
 from datamodules.video.one_file import of_one_file
 from datamodules.video.packet_reader import PacketReader
 from datamodules.video.readers import FileReader, Reader
@@ -115,6 +116,7 @@ def probe(path: str | PathLike[str]) -> Video:
             raise UnreadableVideo(f"{name} is not a file.")
         if not status.st_size:
             raise UnreadableVideo(f"{name} is empty: it has 0 bytes.")
+        require_bounded(Path(path), status.st_size)
         video_id = fingerprint(Path(path))
     except (FileNotFoundError, NotADirectoryError) as error:
         # A Path has joined an address's slashes.

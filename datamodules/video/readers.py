@@ -19,6 +19,7 @@ from av.video.stream import VideoStream
 
 from datamodules.errors import UnreadableVideo
 from datamodules.names import file_of
+from datamodules.video.bounds import MOST_PIXELS
 from datamodules.video.time_axis import HOLE, Stamps, TimeAxis, measure
 
 SEEK_BACK = 5.0
@@ -29,6 +30,8 @@ BLIND_GAP = 2.0
 
 UNSKIPPED = 1.0
 """Seconds before a wanted frame in which every frame is decoded, in case fewer than wanted follow it."""
+
+_BOUNDS = {"max_pixels": str(MOST_PIXELS)}
 
 Run = list[tuple[float, VideoFrame]]
 """Consecutive frames with their seconds from the video's start."""
@@ -66,7 +69,9 @@ class FileReader:
     def _open(self) -> None:
         try:
             # "file:" keeps a colon in a name from being read as a protocol.
-            self.container: InputContainer = av.open(f"file:{file_of(self.path)}", metadata_errors="ignore")
+            self.container: InputContainer = av.open(
+                f"file:{file_of(self.path)}", options=_BOUNDS, metadata_errors="ignore"
+            )
         except (av.FFmpegError, OSError) as error:
             raise UnreadableVideo(f"{self.path} cannot be opened as a video: {error.strerror}.") from error
         # Cover pictures of sound files are video streams too; "tty" is how FFmpeg plays plain text.
@@ -77,6 +82,7 @@ class FileReader:
         # A sequence of pictures may have its cover as a first stream of one frame.
         self.stream: VideoStream = next((one for one in streams if one.frames != 1), streams[0])
         self.stream.codec_context.thread_count = 1  # workers are the parallelism
+        self.stream.codec_context.options = _BOUNDS
         self.tick = float(self.stream.time_base or 1)
         self.start = (self.stream.start_time or 0) * self.tick
         self._frames: Iterator[tuple[float, VideoFrame]] = self.frames()

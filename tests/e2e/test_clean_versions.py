@@ -28,7 +28,9 @@ def fit(smallest: list[str]) -> Callable[..., None]:
     return lambda *more: main([*smallest, *EYES, *more])
 
 
-def test_two_rounds_end_with_a_scorer(here: Path, fit: Callable[..., None], small_corpus: Path) -> None:
+def test_two_rounds_end_with_a_scorer_and_go_on(
+    here: Path, fit: Callable[..., None], small_corpus: Path
+) -> None:
     fit(f"--data.videos={small_corpus}")  # the folder, so that the select split has more than one content
     run = here / "runs" / "round" / "version_0"
     with (run / "rounds.csv").open() as file:
@@ -44,6 +46,10 @@ def test_two_rounds_end_with_a_scorer(here: Path, fit: Callable[..., None], smal
         row["annotator"] for row in stored.to_pylist() if (row["simulator"] or "").startswith("circuits")
     }
     assert versions == {"vmaf", "artefacts", "si"}
+
+    fit(f"--data.videos={small_corpus}", "--ckpt_path=last", "--trainer.max_epochs=3")
+    with (run / "rounds.csv").open() as file:
+        assert [row["pairs_reference"] for row in csv.DictReader(file)] == ["16", "16", "16"]
 
     checkpoint = run / "checkpoints" / "last.ckpt"
     assert not checkpoint.with_name("base.ckpt").exists()  # what is frozen is published, or not passed

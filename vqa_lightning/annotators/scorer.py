@@ -19,14 +19,13 @@ from rich.console import Console
 from rich.progress import track
 from scipy.special import ndtr
 from torch import Tensor
-from torch.utils.data import DataLoader
 
 from datamodules.checks import check_above, check_that
 from datamodules.errors import InputError, UnreadableVideo, reason
 from datamodules.labels import LEVELS, ClipDataset, ClipItem, Request
 from datamodules.names import name_of
 from datamodules.pairs import SOURCES
-from datamodules.processes import leave_signals
+from datamodules.processes import WorkerLoader
 from datamodules.video import Span, Video, probe
 from datamodules.video.memory_video import MemoryVideo, as_frames, memory_video
 from datamodules.video_data import shared_intervals
@@ -289,12 +288,11 @@ class Scorer:
         # Frames in memory need no decoding, and those on a GPU cannot be seen from a forked process.
         in_memory = any(isinstance(request.video, MemoryVideo) for request in requests)
         workers = 0 if in_memory else self.workers
-        loader = DataLoader(
+        loader = WorkerLoader(
             dataset,
             batch_size=together,
             num_workers=workers,
             collate_fn=list,
-            worker_init_fn=leave_signals,
         )
         for items in loader:
             yield from items

@@ -17,6 +17,19 @@ _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 _NO_RIGHT = (errno.EROFS, errno.EACCES, errno.EPERM)
 
+_WORKERS = re.compile(r"DataLoader worker \(pid.*?\) (?:is )?(?P<fate>[^.]*)|Too many open files")
+"""What torch says of processes that read."""
+
+_DIED = (
+    "A process that reads clips was lost ({}): read with fewer processes (--data.workers) if the memory was "
+    "full, or in this one (--data.workers 0)."
+)
+
+_NO_FILES = (
+    "Too many files are open between processes: raise the limit (ulimit -n), or read in one process "
+    "(--data.workers 0)."
+)
+
 
 def mistake(error: BaseException | None) -> BaseException | None:
     """Return what a user can mend in a chain of exceptions; None if there is nothing.
@@ -31,6 +44,8 @@ def mistake(error: BaseException | None) -> BaseException | None:
             isinstance(error, OSError) and error.errno in (*_NO_ROOM, *_NO_RIGHT)
         ):
             return error
+        elif isinstance(error, RuntimeError) and (found := _WORKERS.match(str(error))):
+            return InputError(_NO_FILES if found["fate"] is None else _DIED.format(found["fate"]))
         error = error.__cause__ or error.__context__
     return complaint
 
