@@ -1,4 +1,4 @@
-"""The process and those beside it: how it ends when told from outside, how workers start and send, who may die.
+"""The process and those beside it: how it ends when told from outside, how workers start, who may die.
 
 Imports errors only.
 """
