@@ -230,7 +230,12 @@ def texts(table: pa.Table, name: str, file: Path) -> pa.ChunkedArray:
     column = table[name]
     kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
     if pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
-        cells = (None if cell is None else as_text(cell) for cell in column.to_pylist())
+        try:
+            cells = [None if cell is None else as_text(cell) for cell in column.to_pylist()]
+        except ValueError as error:
+            raise InputError(
+                f"The column {name} of {name_of(file)} must hold text; got other bytes."
+            ) from error
         return pa.chunked_array([pa.array(cells, pa.string())])
     if any(untyped(kind) for untyped in _UNTYPED):
         raise InputError(f"The column {name} of {name_of(file)} must hold text; got {kind}.")

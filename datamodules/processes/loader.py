@@ -10,7 +10,7 @@ import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cache
+from functools import cache, partial
 from multiprocessing import active_children
 from multiprocessing.queues import Queue
 from multiprocessing.reduction import ForkingPickler
@@ -25,6 +25,7 @@ from torch.multiprocessing.reductions import reduce_tensor
 from torch.utils.data import DataLoader
 
 from datamodules.errors import InputError, reason
+from datamodules.processes.notes import Board, new_board, take_place
 from datamodules.processes.workers import HELD, leave_signals
 
 T_co = TypeVar("T_co", covariant=True)
@@ -38,7 +39,7 @@ class WorkerLoader(DataLoader[T_co]):
 
     def __iter__(self) -> Any:
         """Start the workers, or none."""
-        self.worker_init_fn = begin_worker
+        self.worker_init_fn = partial(begin_worker, board=new_board(self.num_workers))
         others = active_children()
         try:
             with _held_signals():
@@ -74,13 +75,15 @@ def _forget(error: OSError) -> None:
     sys.unraisablehook = before
 
 
-def begin_worker(worker: int) -> None:
+def begin_worker(worker: int, board: Board | None) -> None:
     """Prepare a worker.
 
     Args:
         worker: its number.
+        board: where it notes what it reads.
     """
     leave_signals()
+    take_place(board, worker)
     ForkingPickler.register(Tensor, _reduced)
     Queue._on_queue_feeder_error = _tell  # type: ignore[attr-defined]
 

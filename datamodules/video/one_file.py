@@ -1,10 +1,14 @@
-"""What goes wrong with one file is told of that file, whatever a library raises, and ends nothing else."""
+"""What goes wrong with one file is told of that file, whatever a library raises, and ends nothing else.
+
+A worker that dies of a file leaves its name behind.
+"""
 
 from collections.abc import Callable
 from functools import wraps
 from typing import Concatenate, ParamSpec, TypeVar
 
 from datamodules.errors import InputError, UnreadableVideo, reason
+from datamodules.processes import reading
 
 P = ParamSpec("P")
 Found = TypeVar("Found")
@@ -32,7 +36,8 @@ def of_one_file(name: Callable[[File], str]) -> Callable[[Reading[File, P, Found
         @wraps(read)
         def told(file: File, /, *args: P.args, **kwargs: P.kwargs) -> Found:
             try:
-                return read(file, *args, **kwargs)
+                with reading(name(file)):
+                    return read(file, *args, **kwargs)
             except (InputError, UnreadableVideo):
                 raise
             except Exception as error:

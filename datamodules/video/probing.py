@@ -9,8 +9,8 @@ from os import PathLike
 from pathlib import Path
 
 from datamodules.errors import UnreadableVideo
+from datamodules.files.bounds import require_bounded
 from datamodules.names import address_refused, is_url, name_of, was_url
-from datamodules.video.bounds import require_bounded
 from datamodules.video.one_file import of_one_file
 from datamodules.video.packet_reader import PacketReader
 from datamodules.video.readers import FileReader, Reader

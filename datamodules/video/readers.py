@@ -18,8 +18,8 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from datamodules.errors import UnreadableVideo
+from datamodules.files.bounds import MOST_PIXELS
 from datamodules.names import file_of
-from datamodules.video.bounds import MOST_PIXELS
 from datamodules.video.time_axis import HOLE, Stamps, TimeAxis, measure
 
 SEEK_BACK = 5.0

@@ -10,19 +10,26 @@ from contextlib import contextmanager
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 
 from datamodules.errors import InputError, UnreadableVideo
-from datamodules.processes import END
+from datamodules.processes import END, read_by
 from vqa_lightning.commandline.parser import ParserError
 
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 _NO_RIGHT = (errno.EROFS, errno.EACCES, errno.EPERM)
 
-_WORKERS = re.compile(r"DataLoader worker \(pid.*?\) (?:is )?(?P<fate>[^.]*)|Too many open files")
+_WORKERS = re.compile(
+    r"DataLoader worker \(pid\D*(?P<pid>\d+).*?\) (?:is )?(?P<fate>[^.]*)|Too many open files"
+)
 """What torch says of processes that read."""
 
 _DIED = (
     "A process that reads clips was lost ({}): read with fewer processes (--data.workers) if the memory was "
     "full, or in this one (--data.workers 0)."
+)
+
+_DIED_OF = (
+    "A process that reads clips was lost ({}) while it read {}: leave that file out of --data.videos, or "
+    "read with fewer processes (--data.workers) if the memory was full."
 )
 
 _NO_FILES = (
@@ -45,7 +52,7 @@ def mistake(error: BaseException | None) -> BaseException | None:
         ):
             return error
         elif isinstance(error, RuntimeError) and (found := _WORKERS.match(str(error))):
-            return InputError(_NO_FILES if found["fate"] is None else _DIED.format(found["fate"]))
+            return InputError(_lost(found))
         error = error.__cause__ or error.__context__
     return complaint
 
@@ -84,3 +91,10 @@ def told_once() -> Iterator[None]:
         yield
     finally:
         threading.excepthook = others
+
+
+def _lost(found: re.Match[str]) -> str:
+    if found["pid"] is None:
+        return _NO_FILES
+    name = read_by(int(found["pid"]))
+    return _DIED.format(found["fate"]) if name is None else _DIED_OF.format(found["fate"], name)

@@ -8,7 +8,7 @@ import pyarrow.parquet
 import pytest
 
 from datamodules.errors import InputError
-from datamodules.files import absolute_paths, moved_paths, numbers, read_table, tables, write_table
+from datamodules.files import absolute_paths, moved_paths, numbers, read_table, tables, texts, write_table
 
 ODD = ['a "b", <i>\n.mp4', "ü, 'c'.mp4", "007", "", " d"]
 
@@ -61,6 +61,12 @@ def test_text_columns_of_parquet_that_hold_other_bytes_are_one_sentence(tmp_path
     pa.parquet.write_table(pa.table({"path": damaged}), tmp_path / "a.parquet")
     with pytest.raises(InputError, match=r"a\.parquet cannot be read .*UTF8"):
         read_table(tmp_path / "a.parquet")
+
+
+def test_bytes_that_are_no_text_in_a_column_of_bytes_are_one_sentence(tmp_path: Path) -> None:
+    table = pa.table({"path": pa.array([b"a.mp4", b"\0"])})
+    with pytest.raises(InputError, match=r"column path of a\.parquet must hold text; got other bytes"):
+        texts(table, "path", Path("a.parquet"))
 
 
 def test_lines_of_json_may_lack_a_column_for_long(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,6 +16,7 @@ from datamodules.errors import InputError
 from datamodules.labels import ClipDataset, Request
 from datamodules.processes import WorkerLoader
 from datamodules.video import Sampling, probe
+from datamodules.video.one_file import of_one_file
 from vqa_lightning.commandline.mistakes import mistake, sentence
 
 Own = Callable[..., list[str]]
@@ -83,3 +84,32 @@ def test_spawned_workers_read_the_same(mixed_corpus: Path) -> None:
     ways = ({"num_workers": 0}, {"num_workers": 1, "multiprocessing_context": "spawn"})
     here, there = (list(WorkerLoader(dataset, batch_size=None, **way)) for way in ways)  # type: ignore[arg-type]
     assert all(torch.equal(ours.frames, theirs.frames) for ours, theirs in zip(here, there, strict=True))
+
+
+def test_a_file_that_ends_its_worker_is_named(tmp_path: Path) -> None:
+    @of_one_file(str)
+    def clip(path: Path) -> int:
+        if path.name == "2.mp4":
+            os.kill(os.getpid(), signal.SIGABRT)
+        return 1
+
+    with pytest.raises(RuntimeError) as died:
+        read(lambda index: clip(tmp_path / f"{index}.mp4"))
+    told = str(mistake(died.value))
+    assert f") while it read {tmp_path}/2.mp4: leave that file out" in told
+
+
+def test_a_file_that_was_read_is_not_blamed(tmp_path: Path) -> None:
+    @of_one_file(str)
+    def clip(path: Path) -> int:
+        return 1
+
+    def item(index: int) -> int:
+        clip(tmp_path / "good.mp4")
+        if index == 2:
+            os.kill(os.getpid(), signal.SIGABRT)
+        return index
+
+    with pytest.raises(RuntimeError) as died:
+        read(item)
+    assert "): read with fewer" in str(mistake(died.value))
