@@ -33,6 +33,13 @@ CHANNELS = (32, 16, 24, 40, 80)
 """Of the stem and of the stages, whose strides are 2, 2, 4, 8 and 16 pixels."""
 
 
+LARGE = 2**24
+"""Numbers of a block's wide channels, all frames together, beyond which a CPU computes them in strips."""
+
+STRIP, LEAST_ROWS = 2**20, 4
+"""Numbers of the wide channels in a strip, and the fewest lines of its result."""
+
+
 class Convolution(nn.Module):
     """A convolution with TensorFlow's "same" padding and constant weights, and ReLU6 if asked for.
 
@@ -64,14 +71,22 @@ class Convolution(nn.Module):
         self.stride = stride
         self.bounded = bounded
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Return (N, C', H / stride, W / stride), rounded up, of (N, C, H, W)."""
-        side = self.weight.shape[-1]
-        if side == 1:
+    def added(self, length: int) -> int:
+        """Return how many lines or columns of zeros "same" padding adds to a length, half of them before."""
+        return max(0, self.weight.shape[-1] - (length - 1) % self.stride - 1)
+
+    def forward(self, x: Tensor, within: bool = False) -> Tensor:
+        """Return (N, C', H / stride, W / stride), rounded up, of (N, C, H, W).
+
+        Args:
+            x: the channels.
+            within: whether the lines are padded already.
+        """
+        if self.weight.shape[-1] == 1:
             # Channels last this is a matrix product without copies, twice as fast on a CPU as a convolution.
             x = F.linear(x.movedim(1, -1), self.weight[:, :, 0, 0], self.bias).movedim(-1, 1)
         else:
-            rows, columns = (max(0, side - (length - 1) % self.stride - 1) for length in x.shape[-2:])
+            rows, columns = 0 if within else self.added(x.shape[-2]), self.added(x.shape[-1])
             # Of an even side with stride 2 "same" pads the end by one more than the start. A row of zeros
             # before the kernel does the same, and copies no picture.
             kernel = F.pad(self.weight, (columns % 2, 0, rows % 2, 0))
@@ -93,6 +108,7 @@ class InvertedResidual(nn.Module):
 
     def __init__(self, weights: Mapping[str, Tensor], name: str, expansion: int, stride: int) -> None:
         super().__init__()
+        self.expansion = expansion
         wider = [Convolution(weights, f"{name}._expand_conv", f"{name}._bn0")] if expansion > 1 else []
         self.layers = nn.Sequential(
             *wider,
@@ -102,8 +118,29 @@ class InvertedResidual(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return (N, C', H / stride, W / stride), rounded up, of (N, C, H, W)."""
-        made = cast(Tensor, self.layers(x))
+        on_cpu = x.device.type == "cpu" and not torch.compiler.is_exporting()
+        large = on_cpu and x.numel() * self.expansion > LARGE
+        made = self._in_strips(x) if large else cast(Tensor, self.layers(x))
         return made.add_(x) if made.shape == x.shape else made
+
+    def _in_strips(self, x: Tensor) -> Tensor:
+        """Do the same some lines at a time: the wide channels of a large frame would not stay in a cache."""
+        *wider, depthwise, project = cast(list[Convolution], list(self.layers))
+        stride, side = depthwise.stride, depthwise.weight.shape[-1]
+        height, before = x.shape[2], depthwise.added(x.shape[2]) // 2
+        count = -(-height // stride)
+        rows = max(LEAST_ROWS, STRIP // (len(x) * len(depthwise.weight) * x.shape[3] * stride))
+        made = []
+        for top in range(0, count, rows):
+            first = top * stride - before
+            last = (min(top + rows, count) - 1) * stride - before + side
+            strip = x[:, :, max(first, 0) : min(last, height)]
+            for layer in wider:
+                strip = layer(strip)
+            if first < 0 or last > height:
+                strip = F.pad(strip, (0, 0, max(-first, 0), max(last - height, 0)))
+            made.append(project(depthwise(strip, within=True)))
+        return torch.cat(made, dim=2)
 
 
 class EarlyStages(nn.Module):

@@ -13,7 +13,7 @@ from datamodules.distortions import gaussian_blur
 from datamodules.errors import InputError
 from datamodules.video import Sampling, probe, read_clip
 from vqa_lightning.families import FAMILIES, EmbeddedSizes
-from vqa_lightning.lmm import LMM, LMMConfig, TrainedParts
+from vqa_lightning.lmm import LMM, LMMConfig, TrainedParts, efficientnet
 from vqa_lightning.lmm.efficientnet import BLOCKS, FILE, PACKAGE, EarlyStages, published_weights
 from vqa_lightning.lmm.feature_cache import FeatureCache, FeatureMemory
 from vqa_lightning.lmm.quality_features import FEATURES, early_stages, quality_features
@@ -78,6 +78,20 @@ def test_stages_are_those_of_the_published_network(size: tuple[int, int]) -> Non
         for one, other in zip(ours, as_published(frames), strict=True):
             # Values up to 80 in float32, summed in another order.
             assert torch.allclose(one, other, atol=1e-4, rtol=1e-5)
+
+
+@pytest.mark.parametrize("size", [(97, 64), (64, 97), (33, 40), (5, 9)])
+def test_strips_give_what_the_whole_frame_gives(
+    size: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    frames = torch.rand(2, 3, *size, generator=torch.Generator().manual_seed(0))
+    stages = early_stages(torch.device("cpu"))
+    whole = stages(frames)
+    monkeypatch.setattr(efficientnet, "LARGE", 0)
+    monkeypatch.setattr(efficientnet, "STRIP", 0)
+    for ours, theirs in zip(stages(frames), whole, strict=True):
+        # Matrix products of other sizes may add in another order: float32 of channels up to 6 and beyond.
+        assert torch.allclose(ours, theirs, rtol=1e-5, atol=1e-5)
 
 
 def test_a_batch_gives_what_each_frame_gives() -> None:
