@@ -92,7 +92,9 @@ class FileReader:
         self._again: deque[tuple[float, VideoFrame]] = deque()  # decoded, and to be handed out once more
 
     def close(self) -> None:
-        """Close the file."""
+        """Close the file, and let go of frames at once: who yields them holds this reader, too."""
+        self._frames, self._last = iter(()), []
+        self._again.clear()
         self.container.close()
 
     def frames(self) -> Iterator[tuple[float, VideoFrame]]:
