@@ -1,18 +1,16 @@
 """Any name and any number come back from the files that hold them: CSV, JSON lines, Parquet, and a folder."""
 
 import csv
-import json
 import math
 import os
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from callbacks.scores.rows import json_lines
+from callbacks.scores.rows import SUFFIXES, read_rows, write_rows
 from datamodules.files import numbers, read_table, write_table
 from datamodules.names import file_of, name_of, written_name
 
@@ -62,13 +60,18 @@ def test_csv_of_others_keeps_any_text(texts: list[str]) -> None:
         assert read_table(file)["path"].to_pylist() == texts
 
 
-@given(st.lists(st.tuples(FILES, st.none() | NUMBERS), min_size=1, max_size=8))
-def test_json_lines_of_scores_hold_any_name_and_number(rows: list[tuple[bytes, float | None]]) -> None:
+@given(st.lists(st.tuples(FILES, st.none() | NUMBERS), min_size=1, max_size=8), st.sampled_from(SUFFIXES))
+@example([(b"2020-01-01", 1.0), (b"nan", math.nan), (b" a ", None), (b"=1", math.inf)], ".jsonl")
+def test_files_of_scores_hold_any_name_and_number(
+    rows: list[tuple[bytes, float | None]], suffix: str
+) -> None:
+    schema = pa.schema({"path": pa.string(), "score": pa.float64()})
     written = [{"path": name_of(os.fsdecode(raw)), "score": score} for raw, score in rows]
-    lines = json_lines(written).split("\n")
-    assert lines.pop() == ""
-    for line, row in zip(lines, written, strict=True):
-        found = json.loads(line)
-        assert found["path"] == row["path"]
-        score = row["score"]
-        assert found["score"] == score or (isinstance(score, float) and math.isnan(found["score"]))
+    with TemporaryDirectory() as folder:
+        file = Path(folder, f"scores{suffix}")
+        write_rows(file, written, schema)
+        found = read_rows(file, schema)
+    assert [row["path"] for row in found] == [row["path"] for row in written]
+    for (_, ours), row in zip(rows, found, strict=True):
+        theirs = row["score"]
+        assert theirs is None if ours is None else same(ours, theirs)
