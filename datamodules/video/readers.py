@@ -19,7 +19,6 @@ from av.video.stream import VideoStream
 
 from datamodules.errors import UnreadableVideo
 from datamodules.names import file_of
-from datamodules.video.bounds import MOST_PIXELS
 from datamodules.video.time_axis import HOLE, Stamps, TimeAxis, measure
 
 SEEK_BACK = 5.0
@@ -31,7 +30,8 @@ BLIND_GAP = 2.0
 UNSKIPPED = 1.0
 """Seconds before a wanted frame in which every frame is decoded, in case fewer than wanted follow it."""
 
-_BOUNDS = {"max_pixels": str(MOST_PIXELS)}
+_BOUNDS = {"max_pixels": str(1 << 27)}
+"""Of a frame, which a small file can make as large as it likes; 16K has fewer pixels."""
 
 Run = list[tuple[float, VideoFrame]]
 """Consecutive frames with their seconds from the video's start."""
