@@ -14,11 +14,16 @@ def start() -> None:
         signal.signal(one, _before_anything)
     from vqa_lightning.cli import main
 
+    code: object = 1
     try:
         main()
-    finally:
+        code = 0
+    except SystemExit as ended:
+        code = ended.code or 0
+        raise
+    finally:  # what was done is done, and how it ended is said
         for one in answered:
-            signal.signal(one, signal.SIG_DFL)
+            signal.signal(one, lambda *_: os._exit(code if isinstance(code, int) else 1))
 
 
 def _before_anything(signum: int, frame: FrameType | None) -> None:

@@ -18,7 +18,6 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from datamodules.errors import UnreadableVideo
-from datamodules.files.bounds import MOST_PIXELS
 from datamodules.names import file_of
 from datamodules.video.time_axis import HOLE, Stamps, TimeAxis, measure
 
@@ -31,7 +30,8 @@ BLIND_GAP = 2.0
 UNSKIPPED = 1.0
 """Seconds before a wanted frame in which every frame is decoded, in case fewer than wanted follow it."""
 
-_BOUNDS = {"max_pixels": str(MOST_PIXELS)}
+_BOUNDS = {"max_pixels": str(1 << 27)}
+"""Of a frame, which a small file can make as large as it likes; 16K has fewer pixels."""
 
 Run = list[tuple[float, VideoFrame]]
 """Consecutive frames with their seconds from the video's start."""
@@ -92,7 +92,9 @@ class FileReader:
         self._again: deque[tuple[float, VideoFrame]] = deque()  # decoded, and to be handed out once more
 
     def close(self) -> None:
-        """Close the file."""
+        """Close the file, and let go of frames at once: who yields them holds this reader, too."""
+        self._frames, self._last = iter(()), []
+        self._again.clear()
         self.container.close()
 
     def frames(self) -> Iterator[tuple[float, VideoFrame]]:

@@ -92,30 +92,94 @@ def test_a_signal_ends_predict_in_one_line_and_the_same_command_goes_on(
     assert rows(here / "scores.csv") == rows(here / "whole.csv")
 
 
+RUN = Path("runs", "round", "version_0")
+
 PHASES = {
-    "labels": "labels/round=0/*/part-*",
-    "training": "runs/round/version_0/pairs/round-0.parquet",
-    "later": "runs/round/version_0/pairs/round-1.parquet",
+    "teachers": "labels",
+    "versions": "labels/round=0/annotator=artefacts*/part-*",
+    "training": f"{RUN}/pairs/round-0.parquet",
+    "annotation": f"{RUN}/labels/round=1",
+    "later": f"{RUN}/pairs/round-1.parquet",
 }
+"""Phase of a fit -> what is there when it begins."""
+
+
+def ended_by(number: signal.Signals, process: "subprocess.Popen[bytes]", here: Path) -> str:
+    """Signal all processes of a command as a terminal does; return the line that it says."""
+    before = (here / "log").stat().st_size
+    os.killpg(process.pid, number)
+    assert process.wait(timeout=30) == 128 + number, (here / "log").read_text()[-3000:]
+    told = (here / "log").read_bytes()[before:].decode()
+    assert "Traceback" not in told
+    assert not list(here.rglob(".*.tmp"))
+    (line,) = [line for line in told.splitlines() if line.startswith(f"ended by {number.name}: ")]
+    assert "go on with: " in line
+    return line
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("phase", list(PHASES))
-def test_sigterm_ends_a_fit_in_one_line_and_it_goes_on(
-    phase: str, here: Path, smallest: Sequence[str], start: Start
+def test_sigterm_ends_a_fit_in_one_line_in_every_phase_and_it_goes_on(
+    here: Path, smallest: Sequence[str], start: Start
 ) -> None:
-    process = start(here, [*smallest, "--data.workers=1"])
-    when(lambda: any(here.glob(PHASES[phase])), process)
-    os.killpg(process.pid, signal.SIGTERM)
-    assert process.wait(timeout=30) == 128 + signal.SIGTERM, (here / "log").read_text()[-3000:]
+    versions = ["--data.counts.reference=8", "--data.references.metric=ssim", "--data.references.versions=4"]
+    words = [*smallest, *versions, "--data.workers=1"]
+    for phase, sign in PHASES.items():
+        goes_on = ["--ckpt_path", "last"] if (here / RUN).is_dir() else []
+        process = start(here, [*words, *goes_on])
+        when(lambda sign=sign: any(here.glob(sign)), process)  # type: ignore[misc]
+        line = ended_by(signal.SIGTERM, process, here)
+        assert ("last.ckpt is whole" in line) == (phase in ("annotation", "later")), (phase, line)
+    assert start(here, [*words, "--ckpt_path", "last"]).wait(timeout=300) == 0, (here / "log").read_text()
+    assert len(rows(here / RUN / "rounds.csv")) == 4
+
+
+@pytest.mark.slow
+def test_sigterm_ends_the_rendering_of_the_corpus_in_one_line(here: Path) -> None:
+    words = ["fit", "--config", "round.yaml", "--trainer.accelerator=cpu"]
+    own = {**os.environ, "XDG_CACHE_HOME": str(here / "own")}
+    with (here / "log").open("wb") as log:
+        process = subprocess.Popen(command(*words), env=own, stdout=log, stderr=log, start_new_session=True)
+    when(lambda: any(here.glob("own/vqa-lightning/embedded-*/*.mp4")), process)
+    ended_by(signal.SIGTERM, process, here)
+    assert not list((here / "runs").glob("*/*"))
+
+
+STUBBORN = """
+import time
+from pathlib import Path
+
+from datamodules.teachers import Teacher
+from datamodules.video import Sampling
+
+
+class Stubborn(Teacher):
+    def __init__(self):
+        super().__init__("stubborn", Sampling(frames=1))
+
+    def score(self, clips):
+        Path("scoring").touch()
+        while True:
+            try:
+                time.sleep(1)
+            except BaseException:
+                Path("heard").touch()
+"""
+
+
+@pytest.mark.slow
+def test_the_second_ctrl_c_ends_at_once(here: Path, smallest: Sequence[str], start: Start) -> None:
+    (here / "own.py").write_text(STUBBORN)
+    process = start(here, [*smallest, "--data.workers=1", "--data.teachers=[{class_path: own.Stubborn}]"])
+    for sign in ("scoring", "heard"):
+        when((here / sign).exists, process)
+        time.sleep(0.5)  # the same signal within a quarter of a second counts once
+        signalled = time.monotonic()
+        os.killpg(process.pid, signal.SIGINT)
+    assert process.wait(timeout=30) == 128 + signal.SIGINT
+    assert time.monotonic() < signalled + 5
     told = (here / "log").read_text()
+    assert told.count("ended by Ctrl-C: ") == 1
     assert "Traceback" not in told
-    (line,) = [line for line in told.splitlines() if line.startswith("ended by SIGTERM: ")]
-    assert "go on with: " in line
-    assert not list(here.rglob(".*.tmp"))
-    goes_on = ["--ckpt_path", "last"] if (here / "runs").is_dir() else []
-    assert start(here, [*smallest, *goes_on]).wait(timeout=300) == 0, (here / "log").read_text()[-3000:]
-    assert len(rows(here / "runs" / "round" / "version_0" / "rounds.csv")) == 4
 
 
 @pytest.mark.slow

@@ -3,6 +3,7 @@
 import csv
 import os
 import signal
+import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -274,3 +275,51 @@ class TestOneDies:
         assert f"error: {who}: look for the reason" in log
         assert "--ckpt_path last" in log
         assert "Traceback" not in log
+
+
+def ended(process: "subprocess.Popen[bytes]", here: Path) -> None:
+    """Two processes have just been told to end: one line, no traceback, and none is left."""
+    assert process.wait(timeout=30) == 128 + signal.SIGTERM, (here / "log").read_text()[-3000:]
+    log = (here / "log").read_text()
+    assert "Traceback" not in log
+    (line,) = [line for line in log.splitlines() if line.startswith("ended by ")]
+    assert "go on with: " in line
+    assert "last.ckpt is whole" in line
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="processes are found in /proc, on Linux")
+def test_sigterm_ends_both_in_one_line(tmp_path: Path, smallest: list[str], start: Start) -> None:
+    process = start(tmp_path, [*smallest, *TWO, "--trainer.max_epochs=1000"])
+    with no_process_left(process):
+        wait_for([tmp_path / VERSION / "checkpoints" / "last.ckpt"], process)
+        os.killpg(process.pid, signal.SIGTERM)
+        ended(process, tmp_path)
+        assert not processes_of(process.pid)
+
+
+@pytest.mark.slow
+def test_sigterm_of_a_launcher_ends_both_in_one_line(
+    tmp_path: Path, smallest: list[str], start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    shared = {
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+        "WORLD_SIZE": "2",
+        "LOCAL_WORLD_SIZE": "2",
+    }
+    shared |= {"TORCHELASTIC_RUN_ID": "none", "GROUP_RANK": "0"}  # as torchrun sets them
+    ranks = []
+    for rank in ("0", "1"):
+        for name, value in {**shared, "RANK": rank, "LOCAL_RANK": rank}.items():
+            monkeypatch.setenv(name, value)
+        ranks.append(start(tmp_path, [*smallest, *TWO, "--trainer.max_epochs=1000"]))
+    with no_process_left(ranks[0]), no_process_left(ranks[1]):
+        wait_for([tmp_path / VERSION / "checkpoints" / "last.ckpt"], ranks[0])
+        for process in ranks:
+            process.send_signal(signal.SIGTERM)
+        for process in ranks:
+            ended(process, tmp_path)
