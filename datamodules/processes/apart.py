@@ -4,14 +4,16 @@ FFmpeg's demuxers abort on some damaged files, and scipy's reader of MATLAB file
 What dies then is a child, and the file that it was given is known.
 """
 
+import faulthandler
 import multiprocessing
 import os
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from multiprocessing.connection import Connection, wait
 from queue import Empty, SimpleQueue
-from threading import Lock
+from threading import Event, Lock
 from typing import Any, Generic, TypeVar
 
 Item = TypeVar("Item")
@@ -47,6 +49,7 @@ def apart(work: Callable[[Item], Result]) -> Iterator[Callable[[Item], Result]]:
         yield work
         return
     idle: SimpleQueue[_Child[Item, Result]] = SimpleQueue()
+    over = Event()
 
     def run(item: Item) -> Result:
         try:
@@ -54,7 +57,10 @@ def apart(work: Callable[[Item], Result]) -> Iterator[Callable[[Item], Result]]:
         except Empty:
             child = _Child(work)
         result = child.do(item)
-        idle.put(child)
+        if over.is_set():
+            child.end()
+        else:
+            idle.put(child)
         if isinstance(result, _Raised):
             raise result.error
         return result
@@ -62,6 +68,7 @@ def apart(work: Callable[[Item], Result]) -> Iterator[Callable[[Item], Result]]:
     try:
         yield run
     finally:
+        over.set()
         with suppress(Empty):
             while True:
                 idle.get_nowait().end()
@@ -109,6 +116,8 @@ class _Child(Generic[Item, Result]):
 
 def _serve(work: Callable[[Any], Any], pipe: Connection, theirs: Connection) -> None:
     theirs.close()
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # Python ends its children by it, and waits for them
+    faulthandler.disable()
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # C code that gives up says so there
     with suppress(EOFError):
         while True:

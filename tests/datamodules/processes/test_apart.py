@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 from base64 import b85decode
 from io import BytesIO
 from pathlib import Path
@@ -48,6 +50,23 @@ def test_work_need_not_be_importable() -> None:
     seen = 3
     with apart(lambda number: number + seen) as added:
         assert added(1) == 4
+
+
+LEFT = """
+import threading, time
+from datamodules.processes import END, apart
+
+with END.heard("again"):
+    with apart(time.sleep) as wait:
+        wait(0)
+        threading.Thread(target=wait, args=(1,)).start()
+        time.sleep(0.3)
+"""
+
+
+def test_children_do_not_outlive_who_leaves_them_at_work() -> None:
+    done = subprocess.run([sys.executable, "-c", LEFT], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_a_video_on_which_the_decoder_aborts_is_a_row_with_its_error(
