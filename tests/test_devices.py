@@ -20,7 +20,7 @@ HOST = {
     "datamodules/selection/corpus_metrics.py:measure_video": "figures of a reader",
     "datamodules/teachers/natural_scenes/brisque.py:published_machine": "where the features lie, in float64",
     "datamodules/teachers/natural_scenes/pristine.py:fit_pristine": "gathered on the host",
-    "datamodules/teachers/natural_scenes/statistics.py:_shape_table": "where the moments lie, in float64",
+    "datamodules/teachers/natural_scenes/distributions.py:_shape_table": "where the moments lie, in float64",
 }
 """Functions that make float64 of their own, and where."""
 

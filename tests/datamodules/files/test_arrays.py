@@ -21,8 +21,8 @@ def test_vectors_and_matrices_come_from_both_kinds(tmp_path: Path) -> None:
             np.testing.assert_array_equal(found[key], value)
 
 
-@pytest.mark.parametrize("name", ["a.mat", "a.npz"])
-def test_any_damage_is_a_value_error(name: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("name", "times"), [("a.mat", 30), ("a.npz", 300)])  # .mat: a child each
+def test_any_damage_is_a_value_error(name: str, times: int, tmp_path: Path) -> None:
     file = tmp_path / name
     arrays = {"names": np.array(["a", "bc"], dtype=object), "mos": np.arange(40.0)}
     if name == "a.mat":
@@ -31,7 +31,7 @@ def test_any_damage_is_a_value_error(name: str, tmp_path: Path) -> None:
         np.savez_compressed(file, mos=arrays["mos"])
     whole, refused = file.read_bytes(), 0
     generator = np.random.default_rng(0)
-    for _ in range(300):
+    for _ in range(times):
         damaged = bytearray(whole)
         for place in generator.integers(len(damaged), size=3):
             damaged[place] = generator.integers(256)
@@ -40,7 +40,7 @@ def test_any_damage_is_a_value_error(name: str, tmp_path: Path) -> None:
             read_arrays(file)
         except (OSError, ValueError):
             refused += 1
-    assert refused > 200
+    assert refused > 0.6 * times
 
 
 def test_an_archive_that_would_fill_the_memory_is_refused(tmp_path: Path) -> None:
