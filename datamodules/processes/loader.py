@@ -39,7 +39,8 @@ class WorkerLoader(DataLoader[T_co]):
 
     def __iter__(self) -> Any:
         """Start the workers, or none."""
-        self.worker_init_fn = partial(begin_worker, board=new_board(self.num_workers))
+        board = new_board(self.num_workers, self.multiprocessing_context)
+        self.worker_init_fn = partial(begin_worker, board=board)
         others = active_children()
         try:
             with _held_signals():

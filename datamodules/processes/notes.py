@@ -6,6 +6,7 @@ import os
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
+from multiprocessing.context import BaseContext
 
 ROOM = 1024
 """Bytes of a worker's note; a longer name loses its end."""
@@ -20,9 +21,14 @@ _place: memoryview | None = None
 """In a worker: where its note stands."""
 
 
-def new_board(workers: int) -> Board | None:
-    """Return an empty board for the workers of a loader; None where workers cannot see it."""
-    if not workers or multiprocessing.get_context().get_start_method() != "fork":
+def new_board(workers: int, context: BaseContext | None = None) -> Board | None:
+    """Return an empty board for the workers of a loader; None where they are no copies of this process.
+
+    Args:
+        workers: their number.
+        context: how they are started; None: as Python starts processes.
+    """
+    if not workers or (context or multiprocessing.get_context()).get_start_method() != "fork":
         return None
     _boards.append(mmap.mmap(-1, ROOM * workers))
     return _boards[-1]
