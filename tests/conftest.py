@@ -3,6 +3,7 @@
 import os
 import re
 import shutil
+import signal
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -24,7 +25,13 @@ settings.register_profile("long", max_examples=2000, deadline=None, suppress_hea
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """One thread in each process, here and in those that tests start: they share the cores."""
+    """One thread in each process, here and in those that tests start: they share the cores.
+
+    They hear signals, too: what a shell or nohup starts in the background inherits that some are ignored.
+    """
+    for one in (signal.SIGINT, signal.SIGHUP):
+        if signal.getsignal(one) == signal.SIG_IGN:
+            signal.signal(one, lambda *_: None)  # which is the default again in a program that is started
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     torch.set_num_threads(1)
     if config.getoption("--hypothesis-profile") is None:
