@@ -5,6 +5,7 @@ What dies then is a child, and the file that it was given is known.
 """
 
 import faulthandler
+import gc
 import multiprocessing
 import os
 import signal
@@ -117,6 +118,7 @@ class _Child(Generic[Item, Result]):
 def _serve(work: Callable[[Any], Any], pipe: Connection, theirs: Connection) -> None:
     theirs.close()
     signal.signal(signal.SIGTERM, signal.SIG_DFL)  # Python ends its children by it, and waits for them
+    gc.freeze()  # as in workers
     faulthandler.disable()
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # C code that gives up says so there
     with suppress(EOFError):

@@ -5,6 +5,7 @@ both is said once.
 """
 
 import errno
+import gc
 import os
 import signal
 import sys
@@ -83,6 +84,7 @@ def begin_worker(worker: int, board: Board | None) -> None:
         worker: its number.
         board: where it notes what it reads.
     """
+    gc.freeze()  # garbage of the process that was copied may end what only that process has: Ray's threads
     leave_signals()
     take_place(board, worker)
     ForkingPickler.register(Tensor, _reduced)
