@@ -89,7 +89,7 @@ def profile_pass(device: torch.device, size: Size = SIZE) -> list[tuple[str, flo
         Operators of torch and microseconds of their own on the device, the most expensive first.
     """
     batch = some_pairs(size, device)
-    return _profiled(lambda: distort(batch, DISTORTIONS), device)
+    return profiled(lambda: distort(batch, DISTORTIONS), device)
 
 
 def profile_simulators(device: torch.device, size: Size = SIZE) -> list[tuple[str, float]]:
@@ -108,11 +108,12 @@ def profile_simulators(device: torch.device, size: Size = SIZE) -> list[tuple[st
         def apply(one=one, levels=levels, generator=generator):  # type: ignore[no-untyped-def]
             return one(clips, levels, times=times, generator=generator)
 
-        found.append((name, sum(spent for _, spent in _profiled(apply, device))))
+        found.append((name, sum(spent for _, spent in profiled(apply, device))))
     return sorted(found, key=lambda row: -row[1])
 
 
-def _profiled(call: Callable[[], object], device: torch.device) -> list[tuple[str, float]]:
+def profiled(call: Callable[[], object], device: torch.device) -> list[tuple[str, float]]:
+    """Profile the second of two calls: torch's operators and their own microseconds, most expensive first."""
     call()
     on_card = device.type == "cuda"
     activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if on_card else [])]

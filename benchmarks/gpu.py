@@ -29,6 +29,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from device_pass import profiled
 from experiment import arguments, now
 from lightning.pytorch import seed_everything
 from rich.console import Console
@@ -36,7 +37,6 @@ from rich.table import Table
 from scoring import FRAMES
 from scoring_ways import WAYS, Clock, Setting
 from step import NOT_MEASURED, PEAKS, TimedRounds, Turns, fit
-from torch.profiler import ProfilerActivity, profile
 
 from datamodules.distortions import DISTORTIONS, apply, generator_for
 from datamodules.fidelity import vmaf
@@ -160,15 +160,9 @@ def device_pass(sizes: Sizes, device: torch.device) -> Rows:
 
 def operators(run: Callable[[], object], device: torch.device) -> Rows:
     """Profile a run by operator."""
-    on_device = device.type == "cuda"
-    activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if on_device else [])]
-    with profile(activities=activities) as profiled:
-        run()
-        now(device)
-    found = profiled.key_averages()
-    took = {one.key: one.self_device_time_total if on_device else one.self_cpu_time_total for one in found}
-    total = sum(took.values())
-    for name, microseconds in sorted(took.items(), key=lambda one: -one[1])[:OPERATORS]:
+    took = profiled(run, device)
+    total = sum(microseconds for _, microseconds in took)
+    for name, microseconds in took[:OPERATORS]:
         yield Row("operators", name, 100 * microseconds / total, "% of the pass")
 
 
