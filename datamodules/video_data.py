@@ -167,10 +167,9 @@ class VideoDataModule(LightningDataModule):
         self.pending = [request.video for request in self.requests]
         if teacher is not None:
             dataset = ClipDataset(self.requests, teacher.sampling, teacher.draws, teacher.pad)
-            batch_size = max(1, teacher.batch_clips // teacher.draws)
             return WorkerLoader(
                 dataset,
-                batch_size=batch_size,
+                batch_size=teacher.together,
                 num_workers=self.workers,
                 collate_fn=list,
             )

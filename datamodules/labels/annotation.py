@@ -111,22 +111,25 @@ def annotate_missing(
     Raises:
         InputError: the store cannot be written to.
     """
-    missing = missing_requests(annotator, requests, store, round, rank, world_size)
-    if not missing:
+    together: int = getattr(annotator, "together", 1)
+    asked = missing_requests(annotator, requests, store, round, rank, world_size, together)
+    if not asked:
         return 0
     store.require_writable()
-    # After a restart only the clips on which the annotator failed are missing: a clip that it has scored
-    # before shows that the fault is not the annotator's.
     have = store.have(round, annotator.fingerprint)
-    probe = [request for request in sorted(requests, key=_order) if request.key in have][:1]
+    probe = []
+    if together == 1:
+        # After a restart only the clips on which the annotator failed are missing: a clip that it has scored
+        # before shows that the fault is not the annotator's.
+        probe = [request for request in sorted(requests, key=_order) if request.key in have][:1]
     parts = Parts(annotator, store, round, rank)
     try:
-        for annotation in annotator.annotate([*probe, *missing], workers):
+        for annotation in annotator.annotate([*probe, *asked], workers):
             if annotation[:3] not in have:
                 parts.add(annotation)
     finally:
         parts.flush()  # also on Ctrl-C
-    parts.tell(len(missing))
+    parts.tell(sum(request.key not in have for request in asked))
     return parts.count
 
 
@@ -137,8 +140,12 @@ def missing_requests(
     round: int,
     rank: int,
     world_size: int,
+    together: int = 1,
 ) -> list[Request]:
     """Return this rank's share of the requests that the store has no score of, in an order of their own.
+
+    Of so many requests in this order all are returned where one has no score. What was scored as one batch
+    is scored as that batch again after an interruption: its size decides the last digits.
 
     Args:
         annotator: whose scores.
@@ -147,11 +154,13 @@ def missing_requests(
         round: in the store.
         rank: this process.
         world_size: the number of processes.
+        together: how many requests are scored as one batch.
     """
     by_key = {request.key: request for request in requests}
     mine = sorted(by_key.values(), key=_order)[rank::world_size]
     have = store.have(round, annotator.fingerprint)
-    return [request for request in mine if request.key not in have]
+    batches = {place // together for place, request in enumerate(mine) if request.key not in have}
+    return [request for place, request in enumerate(mine) if place // together in batches]
 
 
 def _order(request: Request) -> tuple[str, str, int]:

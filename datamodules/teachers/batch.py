@@ -67,16 +67,15 @@ def batches(
         requests: into which the items' positions point.
         clips: that were read.
         device: where they are to be scored.
-        most: clips of a batch.
+        most: requests of a batch, which begins at a multiple of them: what cannot be read shifts no other.
         most_bytes: of their frames, as they are read.
     """
     items: list[ClipItem] = []
     for item in clips:
-        count = len(items) + 1
         if items and (
             item.frames.shape != items[0].frames.shape
-            or count * item.frames.shape[0] > most
-            or count * item.frames.nbytes > most_bytes
+            or item.position // most != items[0].position // most
+            or (len(items) + 1) * item.frames.nbytes > most_bytes
         ):
             yield Batch([requests[one.position] for one in items], items, device)
             items = []

@@ -123,7 +123,7 @@ def annotate_together(
                 if onlooker is not None and item.seen is not None:
                     onlooker.keep(wanted[item.position], item.seen)
             for (most, most_bytes), group in by_limits:
-                for batch in batches(wanted, some, first.device, most // first.draws, most_bytes):
+                for batch in batches(wanted, some, first.device, max(1, most // first.draws), most_bytes):
                     for teacher in group:
                         if (own := batch.of(keys[teacher.name])).items:
                             for annotation in teacher.annotate_batch(own):

@@ -76,6 +76,11 @@ class Teacher(ABC):
         self.failed: set[str] = set()
 
     @property
+    def together(self) -> int:
+        """Requests whose clips are scored as one batch."""
+        return max(1, self.batch_clips // self.draws)
+
+    @property
     def fits_corpus(self) -> bool:
         """Whether scores depend on the videos that `prepare` was given."""
         return type(self).prepare is not Teacher.prepare
@@ -145,8 +150,7 @@ class Teacher(ABC):
 
         Clips of one size that follow each other are scored together, `batch_clips` at most.
         """
-        most = self.batch_clips // self.draws
-        for batch in batches(requests, clips, self.device, most, self.batch_bytes):
+        for batch in batches(requests, clips, self.device, self.together, self.batch_bytes):
             yield from self.annotate_batch(batch)
 
     def annotate_batch(self, batch: Batch) -> Iterator[Annotation]:

@@ -2,6 +2,8 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from heapq import merge
+from operator import attrgetter
 
 import torch
 from torch import Tensor
@@ -54,54 +56,70 @@ class Student(Teacher):
     def annotate(self, requests: Sequence[Request], workers: int = 0) -> Iterator[Annotation]:
         """Yield the mean score over draws of each request, as every teacher does.
 
-        Versions whose features this process knows from its last rounds are not read again.
+        Versions whose features this process knows from its last rounds are not read again. They stand in
+        batches with the others, so that a process that knows nothing gives the same scores to the bit.
         """
-        cut = self.sampling, self.draws, self.pad
-        known = [request for request in requests if self._knows(request)]
-        unread = (ClipItem(position, NOTHING, NOTHING, NOTHING, None) for position in range(len(known)))
-        yield from self.annotate_clips(known, unread)
-        others = [request for request in requests if not self._knows(request)]
+        known = self._known(requests)
+        others = [place for place in range(len(requests)) if place not in known]
+        unread = [requests[place] for place in others]
         # Without a GPU each worker looks, and sends what it saw in place of the clips.
         far = self.seen is not None and workers > 0 and self.device.type == "cpu"
         looking = Looking(self.module.lmm.eyes) if far else None
-        yield from self.annotate_clips(others, ClipDataset(others, *cut, looking).read(workers))
+        read = ClipDataset(unread, self.sampling, self.draws, self.pad, looking).read(workers)
+        yield from self.annotate_clips(
+            requests,
+            merge(
+                (ClipItem(place, NOTHING, NOTHING, NOTHING, None, seen=one) for place, one in known.items()),
+                (self._looked_at(requests, item._replace(position=others[item.position])) for item in read),
+                key=attrgetter("position"),
+            ),
+        )
 
     @property
     def seen(self) -> SeenClips | None:
         """Features of clips, where the model keeps them and scores by them alone."""
         return self.module.lmm.seen if self.module.score_by == "pointwise" else None
 
+    def _known(self, requests: Sequence[Request]) -> dict[int, Tensor]:
+        """Return the features (D, S, F) of requests by their places, in order, where all are known."""
+        seen = self.seen
+        if seen is None:
+            return {}
+        keys = {place: self._keys(request) for place, request in enumerate(requests)}
+        return {
+            place: torch.stack([seen[key] for key in own])
+            for place, own in keys.items()
+            if all(key in seen for key in own)
+        }
+
+    @torch.no_grad()
+    def _looked_at(self, requests: Sequence[Request], item: ClipItem) -> ClipItem:
+        """Return an item with features in place of clips that nobody looked at where they were read."""
+        if self.seen is None or item.seen is not None:
+            return item
+        request = requests[item.position]
+        clips = distorted(item.frames.to(self.device), item.times, request)
+        return item.without_clips(seen=self.module.lmm.eyes(clips))
+
     def _keys(self, request: Request) -> list[str]:
         applied = [] if request.simulator is None else [(request.simulator, request.level)]
         whole = self.whole_frames
         return [clip_key(request.video.video_id, draw, applied, whole=whole) for draw in range(self.draws)]
 
-    def _knows(self, request: Request) -> bool:
-        return self.seen is not None and all(key in self.seen for key in self._keys(request))
-
     @torch.no_grad()
-    def _by_features(self, requests: Sequence[Request], items: Sequence[ClipItem], seen: SeenClips) -> Tensor:
-        """Return the scores (V, draws) of V items: all with clips, all looked at elsewhere, or all known."""
+    def _by_features(self, batch: Batch, seen: SeenClips) -> Tensor:
+        """Return the scores (V, draws) of V items with features, and keep these."""
         lmm = self.module.lmm
-        keys = [key for request in requests for key in self._keys(request)]
-        if items[0].frames.numel():
-            sides = [
-                distorted(item.frames.to(self.device), item.times, request)
-                for request, item in zip(requests, items, strict=True)
-            ]
-            features = lmm.eyes(torch.cat(sides))
-        elif all(item.seen is not None for item in items):
-            features = torch.cat([item.seen for item in items if item.seen is not None])
-        else:
-            features = torch.stack([seen[key].to(self.device) for key in keys])
+        keys = [key for request in batch.requests for key in self._keys(request)]
+        features = torch.cat([item.seen.to(self.device) for item in batch.items if item.seen is not None])
         for key, one in zip(keys, features, strict=True):
             seen.keep(key, one)  # which changes nothing where it is known
         scores = lmm.score(lmm.tokens_of(features))
-        return scores.cpu().double().view(len(items), -1)
+        return scores.cpu().double().view(len(batch.items), -1)
 
     def _scores(self, batch: Batch) -> Tensor:
         if self.seen is not None:
-            return self._by_features(batch.requests, batch.items, self.seen)
+            return self._by_features(batch, self.seen)
         if self.whole_frames:
             return self._of_whole_frames(batch.requests, batch.items)
         return super()._scores(batch)

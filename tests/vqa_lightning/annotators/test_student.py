@@ -6,7 +6,7 @@ import torch
 from datamodules.codecs import CODECS
 from datamodules.corpus import build_corpus, videos
 from datamodules.distortions import DISTORTIONS
-from datamodules.labels import ClipDataset, Request
+from datamodules.labels import Annotation, ClipDataset, LabelStore, Request, annotate_missing
 from datamodules.labels.clips import distorted
 from datamodules.video import Sampling
 from vqa_lightning.annotators.student import Student
@@ -126,3 +126,28 @@ class TestFrozenEyes:
         quality = module.lmm.quality_tower
         assert quality is not None
         assert quality.projector[0].weight.grad is not None
+
+
+@pytest.mark.parametrize("config", [EYES, TINY], ids=["features", "pictures"])
+def test_what_is_scored_after_an_interruption_is_the_same_to_the_bit(
+    config: LMMConfig, requests: list[Request], tmp_path: Path
+) -> None:
+    def build() -> RankingModule:
+        torch.manual_seed(0)
+        module = RankingModule(lmm=config, sampling=Sampling(frames=4, window=48), scoring=Scoring(draws=2))
+        module.configure_model()
+        return module.eval()
+
+    blur = DISTORTIONS["gaussian_blur"]
+    asked = [*requests, *(Request(one.video, blur, level) for one in requests[:-1] for level in (1, 3, 5))]
+    module, whole, broken = build(), *(LabelStore(str(tmp_path / name)) for name in ("whole", "broken"))
+    for _ in Student(module).annotate(requests[:3]):
+        pass  # a process that trains knows some of the clips
+    annotate_missing(Student(module), asked, whole, round=1)
+    done = whole.read(round=1).to_pylist()
+    student = Student(build())
+    for some in (done[:5], done[11:12]):
+        rows = [Annotation(*(row[name] for name in Annotation._fields)) for row in some]
+        broken.write(1, student.name, student.fingerprint, rows, rank=0, settings=student.settings)
+    assert annotate_missing(student, asked, broken, round=1) == len(asked) - 6
+    assert sorted(broken.read(round=1).to_pylist(), key=str) == sorted(done, key=str)
