@@ -97,7 +97,7 @@ class OutsideEnd(Callback):
         if trainer.world_size > 1:
             told = trainer.strategy.reduce_boolean_decision(told, all=False)
         if told or last:
-            trainer.save_checkpoint(self.file)
+            trainer.save_checkpoint(self.file, weights_only=False)
             self.saved = f" (epoch {trainer.current_epoch}, step {trainer.global_step})"
             END.patient = False
         if told:

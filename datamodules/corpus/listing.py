@@ -158,7 +158,7 @@ def _search(root: Path) -> list[Path]:
             path = folder / member.name
             if member.name.startswith("."):
                 left_out.add(HIDDEN, name_of(member.name))
-            elif os.path.isdir(path):
+            elif _is_folder(member):
                 (linked_folders if member.is_symlink() else real_folders).append(path)
             elif not is_video(member.name):
                 left_out.add_file(path)
@@ -175,6 +175,14 @@ def _search(root: Path) -> list[Path]:
         )
     left_out.tell(name_of(root))
     return sorted(found.values())
+
+
+def _is_folder(member: os.DirEntry[str]) -> bool:
+    """Return whether a member of a folder is one, or a link to one; the system is asked about links alone."""
+    try:
+        return member.is_dir()
+    except OSError:  # a link to itself
+        return False
 
 
 def _add_links(links: Iterable[Path], found: dict[str, Path], left_out: LeftOut) -> None:

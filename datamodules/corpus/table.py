@@ -76,7 +76,7 @@ def build_corpus(
         content = entry.content or video.video_id
         rows.append(replace(video, path=entry.name, content=content, split=entry.split))
     _name_troubled(rows)
-    return pa.Table.from_pylist([asdict(row) for row in rows], schema=SCHEMA)
+    return pa.Table.from_pylist([vars(row) for row in rows], schema=SCHEMA)
 
 
 def _probe(path: Path) -> Row:

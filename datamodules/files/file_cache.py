@@ -4,7 +4,9 @@ Probing, metrics and hashes of a corpus go through the same loop. The loop write
 whole table in one step, so that a reader never sees half a table and an interruption loses minutes at most.
 """
 
+import functools
 import os
+import stat
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -80,7 +82,8 @@ class FileCache:
         Raises:
             InputError: the cache folder cannot be written.
         """
-        stamps = {path: _stamp(path) for path in paths}
+        real_folder = functools.cache(os.path.realpath)
+        stamps = {path: _stamp(path, real_folder) for path in paths}
         known = self._read({stamp.path for stamp in stamps.values() if stamp is not None})
         found: dict[Path, Row | UnreadableVideo] = {
             path: known[stamp] for path, stamp in stamps.items() if stamp is not None and stamp in known
@@ -184,13 +187,21 @@ def _threads(count: int) -> Iterator[ThreadPoolExecutor]:
         pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _stamp(path: Path) -> _Stamp | None:
-    """Return the stamp of a file; None for an absent file, whose row is not kept, for the file may come."""
+def _stamp(path: Path, real_folder: Callable[[str], str]) -> _Stamp | None:
+    """Return the stamp of a file; None for an absent file, whose row is not kept, for the file may come.
+
+    A file that is no link costs one question to the system: those of its folder are asked once.
+    """
+    folder, name = os.path.split(path)
     try:
-        status = path.stat()
+        status = path.lstat()
+        if stat.S_ISLNK(status.st_mode) or name in ("", ".."):
+            status, real = path.stat(), os.path.realpath(path)
+        else:
+            real = os.path.join(real_folder(folder), name)
     except (OSError, ValueError):
         return None
-    return _Stamp(name_of(path.resolve()), status.st_size, status.st_mtime_ns)
+    return _Stamp(name_of(real), status.st_size, status.st_mtime_ns)
 
 
 def cache_folder() -> Path:
