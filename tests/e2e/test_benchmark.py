@@ -133,6 +133,7 @@ def test_goes_on_after_an_interruption_and_keeps_what_another_model_wrote(
     same_files(here / "part", finished[0])
 
 
+@pytest.mark.slow
 def test_two_processes_count_each_video_once(
     here: Path, command: list[str], finished: tuple[Path, str]
 ) -> None:

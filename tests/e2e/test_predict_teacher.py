@@ -111,7 +111,8 @@ class TestAnnotatedCorpus:
         assert rows_of(here / "scores.csv")[0]["model"].startswith("laplacian-")
 
 
-@pytest.mark.parametrize("count", [8, pytest.param(1, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("count", [8, 1])
 def test_two_ranks_give_what_one_gives(here: Path, small_corpus: Path, count: int) -> None:
     """With fewer videos than ranks too, as where all but one are scored already."""
     videos = here / "videos"

@@ -63,6 +63,7 @@ def many(videos: Path) -> Path:
     return videos
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("cluster")
 class TestRows:
     def test_are_those_of_one_machine_to_the_bit(

@@ -19,6 +19,8 @@ import torch
 
 from datamodules.labels import LabelStore
 
+pytestmark = pytest.mark.slow
+
 Start = Callable[..., "subprocess.Popen[bytes]"]
 
 VERSION = Path("runs", "round", "version_0")
@@ -112,11 +114,7 @@ def by_one(
 
 @pytest.fixture(
     scope="module",
-    params=[
-        ("base", "ddp"),
-        pytest.param(("base", "fsdp"), marks=pytest.mark.slow),
-        pytest.param(("continue", "fsdp"), marks=pytest.mark.slow),
-    ],
+    params=[("base", "ddp"), ("base", "fsdp"), ("continue", "fsdp")],
     ids=" ".join,
 )
 def both(
@@ -241,7 +239,6 @@ def wait_for(files: list[Path], process: "subprocess.Popen[bytes]") -> None:
         time.sleep(0.1)
 
 
-@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="processes are found in /proc, on Linux")
 class TestOneDies:
     @pytest.mark.parametrize("rank", ["0", "1"])
@@ -287,7 +284,6 @@ def ended(process: "subprocess.Popen[bytes]", here: Path) -> None:
     assert "last.ckpt is whole" in line
 
 
-@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="processes are found in /proc, on Linux")
 def test_sigterm_ends_both_in_one_line(tmp_path: Path, smallest: list[str], start: Start) -> None:
     process = start(tmp_path, [*smallest, *TWO, "--trainer.max_epochs=1000"])
@@ -298,7 +294,6 @@ def test_sigterm_ends_both_in_one_line(tmp_path: Path, smallest: list[str], star
         assert not processes_of(process.pid)
 
 
-@pytest.mark.slow
 def test_sigterm_of_a_launcher_ends_both_in_one_line(
     tmp_path: Path, smallest: list[str], start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
