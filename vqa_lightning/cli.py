@@ -7,6 +7,7 @@ from vqa_lightning.commandline.search_path import current_folder, put_last
 
 # isort: split
 import logging
+import os
 import sys
 import warnings
 from collections.abc import Sequence
@@ -17,7 +18,7 @@ import yaml  # type: ignore[import-untyped]
 from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch import Callback, LightningDataModule, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
-from lightning_utilities.core.rank_zero import rank_zero_only
+from lightning_utilities.core.rank_zero import rank_zero_info, rank_zero_only
 
 from callbacks.runs import OutsideEnd, ProcessWatch, RunFolder, RunLogger, claim_run
 from callbacks.runs.folder import CONFIG, run_config
@@ -28,7 +29,9 @@ from callbacks.scores.columns import Columns
 from callbacks.scores.gate import EXIT_CODE, Gate, GateClosed
 from datamodules.benchmark_data import BenchmarkDataModule
 from datamodules.errors import InputError
+from datamodules.round_data import RoundDataModule
 from vqa_lightning.annotators.teacher_module import TeacherModule
+from vqa_lightning.budget.seconds import time_ahead
 from vqa_lightning.checkpoints.resuming import (
     allow_changes,
     changed_settings,
@@ -197,6 +200,16 @@ class RankingCLI(LightningCLI):
         if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:  # nothing that the user has chosen
             trainer.strategy.checkpoint_io = WholeCheckpointIO()
         return trainer
+
+    def before_fit(self) -> None:
+        """Say how long it will take, where that is known, before anything is rendered or scored."""
+        data, trainer = self.datamodule, self.trainer
+        known = isinstance(data, RoundDataModule) and self.model.lmm_config.pretrained is None
+        if not known or trainer.strategy.root_device.type != "cpu" or not trainer.max_epochs:
+            return
+        told = time_ahead(data, trainer.max_epochs, os.cpu_count() or 1)
+        if told is not None:
+            rank_zero_info(told)
 
     def _writers(self) -> list[Callback]:
         """Return what writes the output of a command other than fit."""

@@ -2,6 +2,7 @@
 
 import csv
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -142,6 +143,8 @@ def test_sigterm_ends_the_rendering_of_the_corpus_in_one_line(here: Path) -> Non
     when(lambda: any(here.glob("own/vqa-lightning/embedded-*/*.mp4")), process)
     ended_by(signal.SIGTERM, process, here)
     assert not list((here / "runs").glob("*/*"))
+    before, _, _ = (here / "log").read_text().partition("Rendering")
+    assert re.search(r"^about \d+ to \d+ minutes on \d cores?;", before, re.MULTILINE)
 
 
 STUBBORN = """

@@ -1,4 +1,4 @@
-"""The cost of a training step, computed from shapes before anything is loaded: operations, memory, hours.
+"""The cost of a step and of a run, known before anything is loaded: operations, memory, hours.
 
-Imports the LMM and its families.
+Imports the LMM, its families and `datamodules`.
 """
