@@ -10,7 +10,8 @@ Printed are
 - the parts of one video's score, probing included; the operations that PyTorch counts, and which share of
   the time of tower and language model they would take at the rate of a product of two matrices in this run;
 - the same in bfloat16 (what `--trainer.precision bf16-mixed` does) and by `torch.compile`: the ratio of
-  times, how far the score is from that in float32, in points, and what the first call takes;
+  times, how far the score is from that in float32, in points (of random weights: ten a unit of the raw
+  score), and what the first call takes;
 - bare transformers on the same weights, which reads the same prompt with the same frames by processor and
   model; NIQE and BRISQUE of this package, and those of pyiqa where it is installed, frame by frame;
 - many small videos: the share of decoding, and memory after the first hundred and after all.

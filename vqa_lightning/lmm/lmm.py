@@ -183,7 +183,8 @@ class LMM(nn.Module):
         """Turn clips into the tokens that stand for them in the prompt.
 
         Args:
-            clips: (N, T, 3, H, W) in [0, 1], or N clips of different sizes; shown to the tower by the view.
+            clips: (N, T, 3, H, W) in [0, 1], or uint8 where the model `takes_bytes`, or N clips of different
+                sizes; shown to the tower by the view.
             keys: what `seen` knows each clip by, "" for a clip that is not kept; a clip that is known may be
                 empty. Without keys all clips are looked at.
 
@@ -217,6 +218,11 @@ class LMM(nn.Module):
     def fixed(self) -> bool:
         """Whether training changes nothing that looks at pixels: `eyes` say all of a clip."""
         return not self.pictures and all(part.fixed for part in self.by_segment)
+
+    @property
+    def takes_bytes(self) -> bool:
+        """Whether clips may be bytes: most of a large frame is then never a float."""
+        return not self.pictures and all(part.takes_bytes for part in self.by_segment)
 
     @property
     def eyes(self) -> FrozenEyes:

@@ -58,8 +58,9 @@ class QualityTower(nn.Module):
         return torch.stack([segments[:, :, place] for place in self.places], dim=2)
 
     def features(self, clips: Tensor) -> Tensor:
-        """Return the features (B, S, 576) of clips (B, S K, 3, H, W) in [0, 1], as they are."""
+        """Return the features (B, S, 576) of clips (B, S K, 3, H, W) in [0, 1], or bytes, as they are."""
         seen = self.looked_at(clips)
+        seen = seen / 255 if seen.dtype == torch.uint8 else seen
         return self._pooled(seen) if self.cache is None else self.cache.features(seen, self._alone)[0]
 
     def _pooled(self, seen: Tensor) -> Tensor:
@@ -75,6 +76,8 @@ class QualityTower(nn.Module):
 
     fixed = True
     """Whether `features` always says the same of a clip."""
+    takes_bytes = True
+    """Whether `features` takes clips of bytes, too, of which it makes floats where it needs them."""
 
     def project(self, features: Tensor) -> Tensor:
         """Return tokens (B, S, D) of features (B, S, 576)."""

@@ -121,7 +121,7 @@ class ScoringModule(ResumableModule):
         """Return raw scores of clips.
 
         Args:
-            clips: (B, T, 3, H, W) in [0, 1].
+            clips: (B, T, 3, H, W) in [0, 1], or uint8 where the LMM `takes_bytes`.
 
         Returns:
             (B,), higher better. A pairwise score in both orders is their mean: an effect of a clip's place in
@@ -141,8 +141,8 @@ class ScoringModule(ResumableModule):
         No other video has any part in them: a score is the same to the bit whatever else is scored.
         """
         few = max(1, CHUNK_BYTES // (4 * clips[0].numel()))
-        chunks = torch.split(clips, few)
-        return torch.cat([self.rate(chunk.to(self.device) / 255) for chunk in chunks])
+        chunks = (chunk.to(self.device) for chunk in torch.split(clips, few))
+        return torch.cat([self.rate(chunk if self.lmm.takes_bytes else chunk / 255) for chunk in chunks])
 
     def t_scores(self, raw: Tensor) -> tuple[Tensor, Tensor]:
         """Turn raw scores of several clips of each video into the published score.

@@ -130,6 +130,9 @@ class VideoBackbone(nn.Module):
         self.backbone.train(mode and self.trained)
         return self
 
+    takes_bytes = False
+    """Whether `features` takes clips of bytes, too."""
+
     @property
     def fixed(self) -> bool:
         """Whether `features` always says the same of a clip."""

@@ -34,6 +34,8 @@ class FrameDifferences(nn.Module):
 
     fixed = True
     """Whether `features` always says the same of a clip."""
+    takes_bytes = True
+    """Whether `features` takes clips of bytes, too, of which it makes floats where it needs them."""
 
     def __init__(self, frames: int, width: int) -> None:
         super().__init__()
@@ -42,8 +44,13 @@ class FrameDifferences(nn.Module):
         self.projector = motion_projector(NUMBERS, width)
 
     def features(self, clips: Tensor) -> Tensor:
-        """Return the six numbers (B, S, 6) of each segment of clips (B, S K, 3, H, W) in [0, 1]."""
-        segments = luma(clips).unflatten(1, (-1, self.frames))  # type: ignore[no-untyped-call]
+        """Return the six numbers (B, S, 6) of each segment of clips (B, S K, 3, H, W) in [0, 1], or bytes."""
+        if clips.dtype == torch.uint8:  # whole frames, of which a float each would take twelve times a luma
+            lumas = torch.stack([luma(frame / 255) for frame in clips.flatten(0, 1)])
+            lumas = lumas.unflatten(0, clips.shape[:2])  # type: ignore[no-untyped-call]
+        else:
+            lumas = luma(clips)
+        segments = lumas.unflatten(1, (-1, self.frames))  # type: ignore[no-untyped-call]
         # Sums of rows first: ONNX runtimes add one number after the other, which loses digits.
         steps = segments.diff(dim=2).abs().mean(dim=-1).mean(dim=-1) / FLOOR + FLOOR
         mean = steps.mean(dim=-1)
