@@ -2,13 +2,13 @@
 
     python benchmarks/ray_scoring.py [--copies 6] [--turns 3] [--videos FOLDER]
 
-The same files in one run: copies of real clips, scored by an untrained model of the default sizes, which
-costs as much as a trained one. A worker is a node of a real local Ray cluster that has one task which reads
-and one actor which scores; Lightning has as many processes that read. All of it runs on this machine, so
-that what a second worker gains is bounded by its cores and by what else they do; the line below the table
-says how busy they were. Each command is given twice: the second time all videos are scored, and the
-difference is what scoring costs, in seconds of the wall and of CPU, of all processes together, those of the
-cluster included. Engines take turns, and the table has medians. All rows must be equal, to the bit.
+The same files in one run: copies of real clips, scored by the scorer of this package. A worker is a node of a
+real local Ray cluster that has one task which reads and one actor which scores; Lightning has as many
+processes that read. All of it runs on this machine, so that what a second worker gains is bounded by its
+cores and by what else they do; the line below the table says how busy they were. Each command is given twice:
+the second time all videos are scored, and the difference is what scoring costs, in seconds of the wall and of
+CPU, of all processes together, those of the cluster included. Engines take turns, and the table has medians.
+All rows must be equal, to the bit.
 """
 
 import os
@@ -25,11 +25,8 @@ from types import TracebackType
 import numpy as np
 import pyarrow.parquet as pq
 from experiment import arguments
-from lightning.pytorch import Trainer
 from rich.console import Console
 from rich.table import Table
-
-from vqa_lightning.training import RankingModule
 
 CLIPS = Path(__file__).resolve().parents[2] / "shared" / "data" / "clips"
 READERS = (1, 2)
@@ -91,16 +88,6 @@ def copies_of(videos: Path, count: int, folder: Path) -> Path:
     return folder
 
 
-def untrained(file: Path) -> Path:
-    """Save a model of the default sizes as fit does."""
-    trainer = Trainer(accelerator="cpu", logger=False, enable_checkpointing=False, barebones=True)
-    module = RankingModule()
-    module.configure_model()
-    trainer.strategy.connect(module)
-    trainer.save_checkpoint(file)
-    return file
-
-
 def spent(words: Sequence[str], folder: Path, address: str | None) -> tuple[float, float]:
     """Return the seconds of the wall and of CPU of a command on one thread; its output goes to a log."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "XDG_CACHE_HOME": str(folder / "cache")}
@@ -134,8 +121,7 @@ def main() -> None:
     busy = []
     with tempfile.TemporaryDirectory() as place:
         videos = copies_of(given.videos, given.copies, Path(place, "videos"))
-        checkpoint = untrained(Path(place, "last.ckpt"))
-        common = ["--ckpt_path", str(checkpoint), "--data.videos", str(videos)]
+        common = ["--data.videos", str(videos)]
         common += ["--trainer.accelerator=cpu", "--trainer.enable_progress_bar=false"]
         for turn in range(given.turns):
             for readers in READERS:
