@@ -49,7 +49,10 @@ class Request:
 
 
 class Annotator(Protocol):
-    """Whoever scores videos: a teacher, a file of scores, the student. A higher score is better."""
+    """Whoever scores videos: a teacher, a file of scores, the student. A higher score is better.
+
+    One that scores in batches may say by `together` how many requests a batch has (1 where it does not).
+    """
 
     name: str
 
