@@ -38,7 +38,7 @@ import numpy as np
 import scipy.io
 import torch
 from experiment import arguments, table
-from gpu import RandomModule, lmm_config
+from gpu import RandomModule, lmm_config, seconds_of
 from lightning.pytorch import seed_everything
 from load import write_files
 from rich.console import Console
@@ -78,6 +78,7 @@ PARTS: Mapping[str, tuple[Any, str]] = {
 }
 """Name -> where it is done; what is called within another part counts as its own alone."""
 
+CPU = torch.device("cpu")
 DRAWS = 2
 """Clips of a video that the large model is shown."""
 
@@ -91,11 +92,6 @@ class Parts(NamedTuple):
 
     seconds: Mapping[str, float]
     score: float
-
-    @property
-    def total(self) -> float:
-        """All of them."""
-        return sum(self.seconds.values())
 
 
 @contextmanager
@@ -161,7 +157,7 @@ def large(segments: int, folder: Path) -> RankingModule:
     seed_everything(0, verbose=False)
     sampling = Sampling(segments=segments, frames=1, window=None)
     module = RandomModule(lmm=lmm_config(LARGE, folder), sampling=sampling, scoring=Scoring(draws=DRAWS))
-    module.made_on = torch.device("cpu")
+    module.made_on = CPU
     module.lmm = module.build_lmm(half=False)
     module.scale.copy_(torch.tensor([0.0, 1.0, 1.0, 0.1]))
     return cast(RankingModule, module.eval())
@@ -188,19 +184,19 @@ def compiled(module: RankingModule) -> Iterator[None]:
         yield
 
 
-OPTIONS: Mapping[str, Callable[[RankingModule], AbstractContextManager[None]]] = {
-    "float32": lambda module: nullcontext(),
-    "bfloat16": lambda module: torch.autocast("cpu", torch.bfloat16),
-    "compiled": compiled,
-    "compiled, bfloat16": lambda module: both(module),
-}
-
-
 @contextmanager
 def both(module: RankingModule) -> Iterator[None]:
     """Compile under autocast."""
     with torch.autocast("cpu", torch.bfloat16), compiled(module):
         yield
+
+
+OPTIONS: Mapping[str, Callable[[RankingModule], AbstractContextManager[None]]] = {
+    "float32": lambda module: nullcontext(),
+    "bfloat16": lambda module: torch.autocast("cpu", torch.bfloat16),
+    "compiled": compiled,
+    "compiled, bfloat16": both,
+}
 
 
 def options(name: str, module: RankingModule, path: Path, turns: int, console: Console) -> None:
@@ -269,17 +265,6 @@ def of_pyiqa(folder: Path) -> dict[str, Callable[[Tensor], object]]:
     }
 
 
-def seconds_of(run: Callable[[], object], turns: int) -> float:
-    """Return the median CPU seconds of a run, after one that is not counted."""
-    run()
-    taken = []
-    for _ in range(turns):
-        began = time.process_time()
-        run()
-        taken.append(time.process_time() - began)
-    return median(taken)
-
-
 def beside(module: RankingModule, path: Path, turns: int, folder: Path, console: Console) -> None:
     """Print what NIQE and BRISQUE take for the frames that the scorer looks at."""
     item = ClipDataset([Request(probe(path))], module.score_sampling, module.scoring.draws)[0]
@@ -303,7 +288,7 @@ def beside(module: RankingModule, path: Path, turns: int, folder: Path, console:
     )
     with torch.inference_mode():
         for what, run in ways.items():
-            report.add_row(what, f"{1e3 * seconds_of(run, turns) / len(frames):.1f}")
+            report.add_row(what, f"{1e3 * seconds_of(run, CPU, turns) / len(frames):.1f}")
     console.print(report)
 
 
@@ -315,8 +300,8 @@ def bare_beside(module: RankingModule, path: Path, folder: Path, turns: int, con
         ours = module.rate_video(item.frames)
         away = max(abs(float(one) - bare(clip)) for one, clip in zip(ours, item.frames, strict=True))
         taken = {
-            "ours": seconds_of(lambda: module.rate_video(item.frames), turns),
-            "bare transformers": seconds_of(lambda: [bare(clip) for clip in item.frames], turns),
+            "ours": seconds_of(lambda: module.rate_video(item.frames), CPU, turns),
+            "bare transformers": seconds_of(lambda: [bare(clip) for clip in item.frames], CPU, turns),
         }
     report = table(f"{LARGE}: frames to score, {len(item.frames)} clips", ["what"], ("CPU seconds", "ratio"))
     for what, seconds in taken.items():

@@ -63,6 +63,7 @@ class TestScores:
         one, every = rows_of(here / "one.csv"), rows_of(here / "every.csv")
         assert one == [{name: row[name] for name in one[0]} for row in every]
 
+    @pytest.mark.slow
     def test_two_ranks_give_what_one_gives(self, here: Path, tiny_checkpoint: Path, videos: Path) -> None:
         main(words(tiny_checkpoint, videos, "--output=one.csv"))
         two = words(

@@ -102,12 +102,9 @@ class LMM(nn.Module):
         width = self.family.head.in_features
         self.score_head = nn.Linear(width, 1)
         self.quality_tower = QualityTower(sampling.frames, width) if config.quality_tower else None
+        motion = sampling.frames, width, config.motion_weights
         self.motion = (
-            build_motion(
-                config.motion, sampling.frames, width, config.motion_weights, trained=config.motion_trained
-            )
-            if config.motion
-            else None
+            build_motion(config.motion, *motion, trained=config.motion_trained) if config.motion else None
         )
         nn.init.zeros_(self.score_head.bias)
         encode = self.family.tokenizer
@@ -183,8 +180,7 @@ class LMM(nn.Module):
         """Turn clips into the tokens that stand for them in the prompt.
 
         Args:
-            clips: (N, T, 3, H, W) in [0, 1], or uint8 where the model `takes_bytes`, or N clips of different
-                sizes; shown to the tower by the view.
+            clips: (N, T, 3, H, W) in [0, 1], uint8 where it `takes_bytes`, or N clips of different sizes.
             keys: what `seen` knows each clip by, "" for a clip that is not kept; a clip that is known may be
                 empty. Without keys all clips are looked at.
 
@@ -221,7 +217,7 @@ class LMM(nn.Module):
 
     @property
     def takes_bytes(self) -> bool:
-        """Whether clips may be bytes: most of a large frame is then never a float."""
+        """Whether clips may be uint8: most of a large frame is then never a float."""
         return not self.pictures and all(part.takes_bytes for part in self.by_segment)
 
     @property

@@ -18,6 +18,8 @@ from vqa_lightning.lmm import LMM, LMMConfig
 from vqa_lightning.lmm.sharding import blocks, build_on_meta, build_sharded, shard
 from vqa_lightning.losses import OrderedProbit
 
+pytestmark = pytest.mark.slow
+
 SAMPLING = Sampling(segments=1, frames=2, window=24)
 SIZES = LMMConfig(
     motion="differences",
