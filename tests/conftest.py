@@ -38,6 +38,15 @@ def pytest_configure(config: pytest.Config) -> None:
         settings.load_profile("quick")
 
 
+LONGEST = ("test_survival.py", "test_ends.py", "test_machines.py")
+"""Files whose slow tests take minutes."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the longest files first: the process that begins one last would let the others wait."""
+    items.sort(key=lambda item: [*LONGEST, item.path.name].index(item.path.name))
+
+
 SHARED = Path(__file__).resolve().parents[1].parent / "shared" / "data"
 
 
