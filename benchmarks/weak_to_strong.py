@@ -199,7 +199,7 @@ def tables(part: str, given: Mapping[str, list[Floats]], rows: Sequence[Row], se
         for kind in kinds:
             cells.append(figure(*order([score], rows, both[kind].ladders)))
             cells.append(figure(*agreement([score], rows, both[kind].versions & asked)))
-        if name != last and len(given[last]) >= count:
+        if name != last and len(given.get(last, ())) >= count:
             other = np.where(asked, np.stack(given[last][:count], axis=1), np.nan)
             for kind in kinds[-1:]:
                 cells.append(figure(*order([other, score], rows, both[kind].ladders)))
@@ -230,7 +230,13 @@ def main() -> None:
     parser.add_argument("--versions", type=Path, default=cache_folder() / "carry_over", help="of carry_over")
     parser.add_argument("--root", type=Path, default=Path("runs/weak_to_strong"), help="for what is kept")
     parser.add_argument("--page", type=Path, help="file whose table is replaced")
+    parser.add_argument("--only", nargs="+", metavar="ROW", help="only the trainings of these rows")
     args: argparse.Namespace = parser.parse_args()
+    trainings = FAMILIES if args.part == "families" else HALVES
+    if args.only is not None:
+        trainings = [training for training in trainings if set(training.students) & set(args.only)]
+        if args.page is not None or not trainings:
+            parser.error("--only wants rows of the table, and no --page: it prints a part of the table")
     torch.set_num_threads(1)
     clips = sources(args.data, args.clips)
     rows = [row for own in all_rows(clips, args.versions, list(LEVELS), False, args.jobs) for row in own]
@@ -238,7 +244,6 @@ def main() -> None:
     real = {clip.name: Path(clip.video.path) for clip in clips}
     for seed in range(args.seeds):
         write_manifests(root / f"seed-{seed}", rows, real, seed % 2 if args.part == "halves" else None)
-    trainings = FAMILIES if args.part == "families" else HALVES
     given = answered(root, args.part, trainings, args.seeds, rows, args.jobs)
     given |= {name: [one] * args.seeds for name, one in beside(rows, args.versions)}
     found = tables(args.part, given, rows, args.seeds)

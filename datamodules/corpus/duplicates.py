@@ -8,10 +8,12 @@ equal black frames would make unlike videos alike.
 import logging
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 import torch
 import torch.nn.functional as F
 from scipy.fft import dctn
@@ -44,6 +46,8 @@ BLACK = 12.0  # brightest luma of a bar, of 255: black after compression
 
 THUMBNAIL, PICTURE = 128, 32  # pixels of a side, before and after bars are cut off
 
+LOW_BITS = 64  # lowest frequencies of a frame, of which bands are made
+
 BAND_BITS = 16
 """Two videos are compared if a band, the same 16 of some frame's 63 lowest bits, is equal. If one bit in ten
 differs, one of the 32 bands is equal with probability .998."""
@@ -54,7 +58,8 @@ square; the crowd is chained by neighbours."""
 
 HASH_VERSION = 1  # raise it when the same file would hash otherwise
 
-_SCHEMA = pa.schema([("hash", pa.binary(FRAMES * GRID * GRID // 8)), ("frames", pa.int32())])
+HASHES = pa.schema([("hash", pa.binary(FRAMES * GRID * GRID // 8)), ("frames", pa.int32())])
+"""What `hash_video` returns, in one row: all bits, and the bits of which frames count."""
 
 AT_ONCE = 1 << 14
 """Files whose cached rows are Python objects at a time."""
@@ -143,11 +148,6 @@ def group_files(
     Raises:
         InputError: the cache folder cannot be written.
     """
-
-    def compute(path: Path) -> Row:
-        torch.set_num_threads(1)  # of this thread: videos are the parallelism
-        return _row(probe(path))
-
     store = hash_store(cache or cache_folder())
     hashes = np.zeros((len(paths), FRAMES, GRID * GRID // 8), dtype=np.uint8)
     seen = np.zeros((len(paths), FRAMES), dtype=bool)
@@ -156,7 +156,7 @@ def group_files(
     pool.release_unused()  # what Arrow has freed counts until then, hundreds of MB of it
     for start in range(0, len(paths), AT_ONCE):
         files = [file_of(path) for path in paths.slice(start, AT_ONCE).to_pylist()]
-        found = store.rows(files, compute, workers=workers, description=_DESCRIPTION, progress=progress)
+        found = store.rows(files, hash_file, workers=workers, description=_DESCRIPTION, progress=progress)
         for place, file in enumerate(files, start):
             row = found[file]
             if isinstance(row, UnreadableVideo):
@@ -169,7 +169,17 @@ def group_files(
 
 def hash_store(cache: Path) -> FileCache:
     """Return where the hashes of files are kept in a cache folder."""
-    return FileCache(cache / "hashes.parquet", _SCHEMA, HASH_VERSION)
+    return FileCache(cache / "hashes.parquet", HASHES, HASH_VERSION)
+
+
+def hash_file(file: Path) -> Row:
+    """Return what is kept of a file's frames, with the columns of HASHES, on one thread.
+
+    Raises:
+        UnreadableVideo: the file gives no frame.
+    """
+    torch.set_num_threads(1)  # of this thread: videos are the parallelism
+    return _row(probe(file))
 
 
 def _row(video: Video) -> Row:
@@ -183,6 +193,19 @@ def _unpacked(row: Row) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.bool_]]:
     return hashes, np.unpackbits(np.array([row["frames"]], np.uint8)).astype(bool)
 
 
+def unpacked_hashes(table: pa.Table) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.bool_]]:
+    """Return what `group_hashes` takes.
+
+    Args:
+        table: (n,) with the columns of HASHES; where they are null, no frame counts.
+    """
+    packed = pc.fill_null(table["hash"], bytes(HASHES.field("hash").type.byte_width)).combine_chunks()
+    frames = pc.fill_null(table["frames"], 0).to_numpy().astype(np.uint8)
+    hashes = np.frombuffer(packed.buffers()[1], np.uint8).reshape(-1, FRAMES, GRID * GRID // 8)
+    first = packed.offset
+    return hashes[first : first + len(packed)], np.unpackbits(frames[:, None], axis=1).astype(bool)
+
+
 def group_hashes(hashes: npt.NDArray[np.uint8], seen: npt.NDArray[np.bool_]) -> npt.NDArray[np.int32]:
     """Find the groups of videos that are connected by near-duplicates.
 
@@ -193,36 +216,49 @@ def group_hashes(hashes: npt.NDArray[np.uint8], seen: npt.NDArray[np.bool_]) -> 
     Returns:
         (n,) group numbers, equal within a group.
     """
-    words = np.ascontiguousarray(hashes).view(np.uint64)
+    return connected([links_in_band(band, hashes, seen) for band in bands()], len(hashes))
+
+
+class Band(NamedTuple):
+    """Some bits of a frame's hash: videos that have them alike are compared.
+
+    Attributes:
+        frame: which of FRAMES.
+        bits: (BAND_BITS or one less,) places among the frame's 64 lowest bits.
+    """
+
+    frame: int
+    bits: npt.NDArray[np.int64]
+
+
+def bands() -> list[Band]:
+    """Return all bands, always the same: four of each frame."""
     generator = np.random.default_rng(0)
-    links = [np.empty((0, 2), dtype=np.int64)]
-    for frame in range(FRAMES):
-        members = np.flatnonzero(seen[:, frame])
-        # The first byte of each of the first eight rows of bits: (n, 64).
-        low = np.unpackbits(hashes[members, frame, : GRID : GRID // 8], axis=1)
-        # Each frame's bands have other bits: the frames of a still video are all alike. Bit 0 says nothing.
-        shuffled = 1 + generator.permutation(low.shape[1] - 1)
-        for band in np.array_split(shuffled, low.shape[1] // BAND_BITS):
-            keys = np.ascontiguousarray(np.packbits(low[:, band], axis=1)).view(np.uint16)[:, 0]
-            links.append(_links_in_band(keys, members, frame, words, seen))
-    return _connected(np.concatenate(links), len(hashes))
+    # Each frame's bands have other bits: the frames of a still video are all alike. Bit 0 says nothing.
+    return [
+        Band(frame, bits)
+        for frame in range(FRAMES)
+        for bits in np.array_split(1 + generator.permutation(LOW_BITS - 1), LOW_BITS // BAND_BITS)
+    ]
 
 
-def _connected(links: npt.NDArray[np.int64], count: int) -> npt.NDArray[np.int32]:
-    """Label the connected components of `count` nodes with links (m, 2)."""
-    graph = coo_array((np.ones(len(links), dtype=bool), tuple(links.T)), shape=(count, count))
+def connected(links: Sequence[npt.NDArray[np.int64]], count: int) -> npt.NDArray[np.int32]:
+    """Return numbers (n,) of the connected components of `count` nodes, by arrays (m, 2) of their links."""
+    both = np.concatenate([np.empty((0, 2), dtype=np.int64), *links])
+    graph = coo_array((np.ones(len(both), dtype=bool), tuple(both.T)), shape=(count, count))
     labels: npt.NDArray[np.int32] = connected_components(graph, directed=False)[1]
     return labels
 
 
-def _links_in_band(
-    keys: npt.NDArray[np.uint16],
-    members: npt.NDArray[np.int64],
-    frame: int,
-    words: npt.NDArray[np.uint64],
-    seen: npt.NDArray[np.bool_],
+def links_in_band(
+    band: Band, hashes: npt.NDArray[np.uint8], seen: npt.NDArray[np.bool_]
 ) -> npt.NDArray[np.int64]:
-    """Return the near-duplicate pairs (m, 2) among the members with equal keys."""
+    """Return near-duplicate pairs (m, 2) of videos whose band is alike; arrays are `group_hashes`'s."""
+    frame, words = band.frame, np.ascontiguousarray(hashes).view(np.uint64)
+    members = np.flatnonzero(seen[:, frame])
+    # The first byte of each of the first eight rows of bits: (n, 64).
+    low = np.unpackbits(hashes[members, frame, : GRID : GRID // 8], axis=1)
+    keys = np.ascontiguousarray(np.packbits(low[:, band.bits], axis=1)).view(np.uint16)[:, 0]
     order = np.argsort(keys, kind="stable")
     keys, members = keys[order], members[order]
     links = []
@@ -299,7 +335,7 @@ def join_contents(corpus: pa.Table, groups: Sequence[Sequence[str]]) -> pa.Table
             )
             continue
         links += [(number[members[0]], number[content]) for content in members[1:]]
-    labels = _connected(np.array(links, dtype=np.int64).reshape(-1, 2), len(names)).tolist()
+    labels = connected([np.array(links, dtype=np.int64).reshape(-1, 2)], len(names)).tolist()
     joint: dict[int, str] = {}
     renamed = {name: joint.setdefault(label, name) for name, label in zip(names, labels, strict=True)}
     column = [renamed.get(content, content) for content in corpus["content"].to_pylist()]

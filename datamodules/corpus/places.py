@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from glob import has_magic
 from pathlib import Path, PurePosixPath
-from tempfile import NamedTemporaryFile
+from tempfile import NamedTemporaryFile, TemporaryDirectory
 from typing import Any
 
 import fsspec
@@ -15,7 +15,7 @@ import fsspec
 from datamodules.corpus.listing import HIDDEN, LeftOut, is_video, list_entries
 from datamodules.corpus.manifest import MANIFESTS, read_manifest
 from datamodules.errors import InputError, UnreadableVideo, reason
-from datamodules.names import file_of, is_url
+from datamodules.names import file_of, is_url, name_of
 
 
 def open_place(place: str, setting: str) -> tuple[Any, str]:
@@ -50,13 +50,8 @@ def list_paths(videos: str) -> list[str]:
 def _list_url(videos: str) -> list[str]:
     if PurePosixPath(videos).suffix.lower() in MANIFESTS:
         folder = videos.rpartition("/")[0]
-        try:
-            with local_copy(videos) as manifest:
-                names = read_manifest(manifest)["path"].to_pylist()
-        except UnreadableVideo as error:
-            raise InputError(f"The manifest {error}") from error
-        except InputError as error:
-            raise InputError(str(error).replace(str(manifest), videos)) from error
+        with local_input(videos, "The manifest") as manifest:
+            names = read_manifest(manifest)["path"].to_pylist()
         return [name if is_url(name) else f"{folder}/{name}" for name in names]
     files, root = open_place(videos, "--data.videos")
     left_out = LeftOut()
@@ -115,3 +110,38 @@ def local_copy(place: str) -> Iterator[Path]:
         except Exception as error:  # whatever the store's own client raises
             raise UnreadableVideo(f"{place} cannot be fetched ({reason(error)}).") from error
         yield Path(copy.name)
+
+
+@contextmanager
+def local_input(place: str, setting: str) -> Iterator[Path]:
+    """Give a local file or folder with the content of a path or URL; copies are deleted afterwards.
+
+    Args:
+        place: of a table; of a folder, all files are copied.
+        setting: that named the place, for the message.
+
+    Raises:
+        InputError: the object cannot be fetched, or what was done with it raised that; it names the place.
+
+    Example:
+        >>> fsspec.filesystem("memory").pipe_file("/list.csv", b"path")
+        >>> with local_input("memory://list.csv", "The manifest") as file:
+        ...     file.name, file.read_bytes()
+        ('list.csv', b'path')
+    """
+    if not is_url(place):
+        yield file_of(place)
+        return
+    files, path = open_place(place, setting)
+    with TemporaryDirectory() as folder:
+        copy = Path(folder, PurePosixPath(place).name)
+        try:
+            files.get(path, str(copy), recursive=True)
+        except FileNotFoundError as error:
+            raise InputError(f"{setting} {place} is missing.") from error
+        except Exception as error:  # whatever the store's own client raises
+            raise InputError(f"{setting} {place} cannot be fetched ({reason(error)}).") from error
+        try:
+            yield copy
+        except InputError as error:
+            raise InputError(str(error).replace(name_of(copy), place)) from error

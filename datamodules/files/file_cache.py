@@ -92,20 +92,10 @@ class FileCache:
         fresh: dict[_Stamp, Row] = {}
         written = time.monotonic()
 
-        def attempt(path: Path) -> Row | UnreadableVideo:
-            try:
-                return compute(path)
-            except InputError:
-                raise
-            except UnreadableVideo as error:
-                return error
-            except Exception as error:  # whatever a library raises on one file, the others go on
-                return UnreadableVideo(f"{name_of(path)} cannot be read: {reason(error)}.")
-
         try:
             with _threads(workers or os.cpu_count() or 1) as pool:
                 results = track(
-                    pool.map(attempt, new),
+                    pool.map(functools.partial(attempt, compute), new),
                     description,
                     total=len(new),
                     console=Console(stderr=True),
@@ -175,6 +165,22 @@ class FileCache:
             raise InputError(
                 f"The cache folder {folder} cannot be written ({error.strerror}); set XDG_CACHE_HOME."
             ) from error
+
+
+def attempt(compute: Callable[[Path], Row], path: Path) -> Row | UnreadableVideo:
+    """Return a file's row, or why there is none: whatever a library raises on one file, the others go on.
+
+    Raises:
+        InputError: `compute` did.
+    """
+    try:
+        return compute(path)
+    except InputError:
+        raise
+    except UnreadableVideo as error:
+        return error
+    except Exception as error:
+        return UnreadableVideo(f"{name_of(path)} cannot be read: {reason(error)}.")
 
 
 @contextmanager

@@ -216,7 +216,7 @@ def unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def texts(table: pa.Table, name: str, file: Path) -> pa.ChunkedArray:
+def texts(table: pa.Table, name: str, file: Path | str) -> pa.ChunkedArray:
     """Return a column as text; bytes are read as `as_text` does.
 
     Args:
@@ -247,7 +247,7 @@ def texts(table: pa.Table, name: str, file: Path) -> pa.ChunkedArray:
         raise InputError(f"The column {name} of {name_of(file)} must hold text; got {kind}.") from error
 
 
-def numbers(table: pa.Table, name: str, file: Path) -> pa.ChunkedArray:
+def numbers(table: pa.Table, name: str, file: Path | str) -> pa.ChunkedArray:
     """Return a column as float64, null where a cell is; the arguments are those of `texts`.
 
     Raises:

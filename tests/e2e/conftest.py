@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -142,3 +143,31 @@ def start(shared_cache: Path) -> Callable[..., "subprocess.Popen[bytes]"]:
             )
 
     return begin
+
+
+STORE = {"object_store_memory": 200_000_000, "include_dashboard": False}
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[None]:
+    """A cluster of Ray with two cores, to which this process is connected."""
+    ray = pytest.importorskip("ray")
+    ray.init("local", num_cpus=2, log_to_driver=False, logging_level="ERROR", **STORE)
+    yield
+    ray.shutdown()
+
+
+@pytest.fixture
+def two_machines() -> Iterator[Any]:
+    """A cluster of Ray: a head that does no work, and two nodes that do."""
+    ray = pytest.importorskip("ray")
+    from ray.cluster_utils import Cluster
+
+    ray.shutdown()
+    started = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, **STORE})
+    for _ in range(2):
+        started.add_node(num_cpus=2, object_store_memory=STORE["object_store_memory"])
+    started.wait_for_nodes()
+    yield started
+    ray.shutdown()
+    started.shutdown()

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +16,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from vqa_lightning.cli import main
-from vqa_lightning.ray import engine, score
+from vqa_lightning.ray import engine, parts, score
 
 ray = pytest.importorskip("ray", reason="Ray Data is not installed (extra ray)")
 pytest.importorskip("ray.data", reason="Ray Data is not installed (extra ray)")
 
-STORE = {"object_store_memory": 200_000_000, "include_dashboard": False}
 QUIET = ["--trainer.accelerator=cpu", "--trainer.enable_progress_bar=false"]
 
 
@@ -42,14 +41,6 @@ def in_parts(folder: Path) -> list[dict[str, Any]]:
 def in_file(file: Path) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = pq.read_table(file).to_pylist()
     return sorted(rows, key=lambda row: (row["path"], row.get("start")))
-
-
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[None]:
-    """A cluster of two cores, to which this process is connected."""
-    ray.init("local", num_cpus=2, log_to_driver=False, logging_level="ERROR", **STORE)
-    yield
-    ray.shutdown()
 
 
 @pytest.fixture
@@ -184,26 +175,12 @@ class TestDeath:
 
     MUCH = ("--data.score_every=0.1", "--model.scoring.draws=30")  # or all would be done at once
 
-    @pytest.fixture
-    def two_machines(self) -> Iterator[Any]:
-        """A head that does no work, and two nodes that do."""
-        from ray.cluster_utils import Cluster
-
-        ray.shutdown()
-        started = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, **STORE})
-        for _ in range(2):
-            started.add_node(num_cpus=2, object_store_memory=STORE["object_store_memory"])
-        started.wait_for_nodes()
-        yield started
-        ray.shutdown()
-        started.shutdown()
-
     @pytest.mark.parametrize("place", [0, 1])
     def test_a_machine_that_dies_in_the_middle_loses_and_repeats_nothing(
         self, here: Path, tiny_checkpoint: Path, many: Path, two_machines: Any, place: int,
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:  # fmt: skip
-        monkeypatch.setattr(engine, "PART_ROWS", 1)
+        monkeypatch.setattr(parts, "PART_ROWS", 1)
         monkeypatch.setattr(engine, "BLOCK", 1)
         main(words(tiny_checkpoint, many, *self.MUCH, "--output=one.parquet"))
         ray.init(address=two_machines.address, log_to_driver=False, logging_level="ERROR")
@@ -230,8 +207,8 @@ class TestDeath:
     ) -> None:
         main(words(tiny_checkpoint, many, *self.MUCH, "--output=one.parquet"))
         code = (
-            "import sys; from vqa_lightning.ray import engine; from vqa_lightning.cli import main;"
-            "engine.PART_ROWS = engine.BLOCK = 1; main(sys.argv[1:])"
+            "import sys; from vqa_lightning.ray import engine, parts; from vqa_lightning.cli import main;"
+            "parts.PART_ROWS = engine.BLOCK = 1; main(sys.argv[1:])"
         )
         environment = {**os.environ, "RAY_ADDRESS": two_machines.address}
         command = [sys.executable, "-c", code, *on_ray(tiny_checkpoint, many, *self.MUCH)]

@@ -4,7 +4,7 @@ Rows are columns of Arrow throughout. Only what may still stay is looked at for 
 rows on the page become Python objects.
 """
 
-import os
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,17 +18,31 @@ from rich.table import Table
 
 from callbacks.scores.pooling import POOLS
 from callbacks.scores.report import write_page
-from callbacks.scores.rows import Row, checked_output, checked_page
+from callbacks.scores.rows import Row, checked_page
 from callbacks.scores.table import SECONDS_SCHEMA, seconds_beside
 from datamodules.checks import check_choice
 from datamodules.corpus import group_files
 from datamodules.errors import InputError
-from datamodules.files import absolute_paths, moved_paths, numbers, read_table, texts, write_table
-from datamodules.names import name_of
+from datamodules.files import numbers, read_table, texts
+from datamodules.names import is_url
 from datamodules.selection.curation import Curation, Floats, Rule
+from vqa_lightning.commands.curate_files import (
+    beside,
+    check_place,
+    joined,
+    read_rows,
+    replaced,
+    same_place,
+    write_rows,
+)
 from vqa_lightning.pages.score_page import COLUMNS, LeftOut
+from vqa_lightning.ray import hashes
+from vqa_lightning.ray.pipeline import require_ray
 
 SUFFIXES = (".csv", ".parquet")
+
+ENGINES = ("threads", "ray")
+"""What reads videos for near-duplicates: threads of this process, or the tasks of a cluster."""
 
 ON_PAGE = 2000
 """Most rows on the page of those that stay, and of those that went: those nearest to the limit."""
@@ -50,9 +64,10 @@ class Curate:
     are broken by path, and rows are written best first, whatever their order in the file.
 
     Args:
-        scores: a file that predict wrote (.csv, .jsonl, .parquet), or any with path and a column of numbers.
-        output: manifest to write, .csv or .parquet, for --data.videos. The others go to the file beside it
-            whose name has .dropped before the suffix.
+        scores: a file that predict wrote (.csv, .jsonl, .parquet), its folder of Parquet parts, or any file
+            with path and a column of numbers; also behind a URL that fsspec knows.
+        output: manifest to write, .csv or .parquet, for --data.videos, or a URL. The others go to the file
+            beside it whose name has .dropped before the suffix.
         keep: share of the videos that stays, above 0 and at most 1, rounded up.
         most: number of videos that stay at most.
         above: least score of a video that stays.
@@ -60,26 +75,30 @@ class Curate:
         column: that ranks: score, p5, min, percentile, calibrated or any other of the file.
         per: column within each of whose values --keep and --most hold, such as content. Videos without a
             value count as one content.
-        manifest: .csv or .parquet whose columns are joined to the scores by path, such as content and split.
+        manifest: .csv or .parquet whose columns are joined to the scores by path, such as content and split;
+            or a URL.
         dedupe: keep only the best of near-duplicates. Videos are read, once: what is found is cached.
         report: HTML page to write, too, with what stays, what went and why.
+        engine: threads; or ray, where --dedupe reads videos, also behind URLs, by tasks on the cluster of
+            RAY_ADDRESS or on this machine, and keeps what is found in the folder OUTPUT.hashes.
 
     Raises:
         InputError: nothing is asked for, a file cannot be read or written, a column is not there or no
             numbers, a path is there twice, scores are of several models, or nothing would stay.
     """
 
-    scores: Path
-    output: Path = Path("kept.csv")
+    scores: str
+    output: str = "kept.csv"
     keep: float = 1.0
     most: int | None = None
     above: float | None = None
     confidence: float = 0.5
     column: str = "score"
     per: str | None = None
-    manifest: Path | None = None
+    manifest: str | None = None
     dedupe: bool = False
     report: Path | None = None
+    engine: str = "threads"
     rule: Rule = field(init=False)
 
     def __post_init__(self) -> None:
@@ -89,13 +108,18 @@ class Curate:
             raise InputError("curate must be told what stays: give --keep, --most, --above or --dedupe.")
         if self.per is not None and self.keep == 1 and self.most is None:
             raise InputError(f"--per {self.per} needs a share or a number to keep: give --keep or --most.")
-        check_choice(f"The suffix of --output {self.output}", self.output.suffix, SUFFIXES)
-        checked_output(str(self.output))
+        check_choice("--engine", self.engine, ENGINES)
+        if self.engine == "ray":
+            if not self.dedupe:
+                raise InputError("--engine ray is for --dedupe: without it no video is read.")
+            require_ray()
+        check_choice(f"The suffix of --output {self.output}", Path(self.output).suffix, SUFFIXES)
+        check_place(self.output)
         if self.report is not None:
             checked_page(str(self.report))
-        written = {self.output.resolve(), dropped_beside(self.output).resolve()}
+        written = {same_place(place) for place in (self.output, beside(self.output, "dropped"))}
         for given in (self.scores, self.manifest):
-            if given is not None and given.resolve() in written:
+            if given is not None and same_place(given) in written:
                 raise InputError(f"--output {self.output} would write over {given}: name another file.")
 
     def __call__(self) -> None:
@@ -111,19 +135,19 @@ class Curate:
             )
         kept, dropped = _halves(curation)
         reasons = table.append_column("reason", pa.chunked_array([curation.reasons]))
-        beside = dropped_beside(self.output)
-        write_table(self.output, _moved(table.take(pa.array(kept)), self.output))
-        write_table(beside, _moved(reasons.take(pa.array(dropped)), beside))
-        _print(self.scores.name, len(kept), curation.counts)
-        print(f"{self.output}: {len(kept)} rows; {beside}: {len(dropped)} rows")
+        others = beside(self.output, "dropped")
+        write_rows(self.output, table.take(pa.array(kept)))
+        write_rows(others, reasons.take(pa.array(dropped)))
+        _print(Path(self.scores).name, len(kept), curation.counts)
+        print(f"{self.output}: {len(kept)} rows; {others}: {len(dropped)} rows")
         if self.report is not None:
             print(self._write_page(self.report, reasons, curation))
 
     def _read(self) -> pa.Table:
         """Return the scores, joined with the manifest."""
-        table = _with_paths(read_table(self.scores), self.scores)
+        table = read_rows(self.scores, "The file of scores")
         if self.manifest is not None:
-            table = _joined(table, _with_paths(read_table(self.manifest), self.manifest), self.manifest)
+            table = joined(table, read_rows(self.manifest, "--manifest"), self.manifest)
         if "reason" in table.column_names:  # of a file that curate wrote
             table = table.drop_columns("reason")
         for flag, name in (("--column", self.column), ("--per", self.per)):
@@ -132,7 +156,7 @@ class Curate:
                 where = self.scores if self.manifest is None else f"{self.scores} or {self.manifest}"
                 raise InputError(f"{flag} must be a column of {where}; got {name!r}, not one of {known}.")
         for name in {self.column, self._error, *_NUMBERS} & set(table.column_names):
-            table = _replaced(table, name, numbers(table, name, self.scores))
+            table = replaced(table, name, numbers(table, name, self.scores))
         if "model" in table.column_names and len(models := pc.unique(table["model"].drop_null())) > 1:
             raise InputError(
                 f"{self.scores} has scores of {len(models)} models, such as {models[0]} and {models[1]}: "
@@ -148,13 +172,20 @@ class Curate:
         if self.dedupe:
             places = np.flatnonzero(curation.stays)
             groups = np.full(len(table), -1)
-            groups[places], failed = group_files(curation.paths.take(pa.array(places)))
+            groups[places], failed = self._groups(curation.paths.take(pa.array(places)))
             errors = np.full(len(table), None, dtype=object)
             errors[places[list(failed)]] = list(failed.values())
             curation.drop_unread(pa.array(errors, pa.string()))
             curation.drop_duplicates(groups)
         curation.drop_worst(self.rule, None if self.per is None else self._texts(table, self.per))
         return curation
+
+    def _groups(self, paths: pa.Array) -> tuple[npt.NDArray[np.int32], dict[int, str]]:
+        """Return the groups of near-duplicates, and why files at some places could not be read."""
+        if self.engine == "threads":
+            return group_files(paths)
+        folder = beside(self.output, "hashes", suffix=False)
+        return hashes.group_files(paths, folder, progress=sys.stderr.isatty())
 
     @property
     def _error(self) -> str:
@@ -185,15 +216,15 @@ class Curate:
         scores = _floats(table[ranked])
         finite = [scores[half][np.isfinite(scores[half])] for half in (kept, dropped)]
         left_out = LeftOut(len(kept), curation.counts, others, (finite[0], finite[1]))
-        title = f"{self.output.name}, of {self.scores.name}"
+        title = f"{Path(self.output).name}, of {Path(self.scores).name}"
         return write_page(page, rows, self._intervals(rows), title, left_out=left_out)
 
     def _intervals(self, rows: Sequence[Row]) -> list[Row]:
         """Return the scores over time of some rows, where predict wrote any beside the file."""
-        beside = seconds_beside(self.scores)
-        if not beside.exists():
+        over_time = seconds_beside(Path(self.scores))
+        if is_url(self.scores) or not over_time.exists():
             return []
-        table = read_table(beside)
+        table = read_table(over_time)
         if not set(SECONDS_SCHEMA.names) <= set(table.column_names):
             return []
         table = table.select(SECONDS_SCHEMA.names)
@@ -201,19 +232,9 @@ class Curate:
         for name, values in asked.items():
             table = table.filter(pc.is_in(table[name], values))
         for name in ("start", "end", "score", "stderr"):
-            table = _replaced(table, name, numbers(table, name, beside))
+            table = replaced(table, name, numbers(table, name, over_time))
         found: list[Row] = table.to_pylist()
         return found
-
-
-def dropped_beside(output: Path) -> Path:
-    """Return the file of what went, by that of what stays.
-
-    Example:
-        >>> dropped_beside(Path("kept.csv")).name
-        'kept.dropped.csv'
-    """
-    return output.with_name(f"{output.stem}.dropped{output.suffix}")
 
 
 def _halves(curation: Curation) -> tuple[Places, Places]:
@@ -222,67 +243,10 @@ def _halves(curation: Curation) -> tuple[Places, Places]:
     return order[stays[order]], order[~stays[order]]
 
 
-def _with_paths(table: pa.Table, file: Path) -> pa.Table:
-    """Return a table whose paths are texts, none of them missing, and each once.
-
-    Raises:
-        InputError: they are not.
-    """
-    if "path" not in table.column_names:
-        raise InputError(f"{file} must have a column path; got {', '.join(table.column_names)}.")
-    if not len(table):
-        raise InputError(f"{file} has no row: there is nothing to choose from.")
-    table = _replaced(table, "path", texts(table, "path", file))
-    paths = table["path"]
-    blank = pc.equal(pc.fill_null(paths, ""), "")
-    if missing := int(pc.sum(blank).as_py()):
-        raise InputError(
-            f"{name_of(file)} must have a path in each row; got none in {missing} of {len(table)} rows, the "
-            f"first being row {pc.index(blank, True).as_py() + 1}."
-        )
-    counts = pc.value_counts(absolute_paths(paths, Path()))
-    if len(counts) < len(table):
-        twice = counts.filter(pc.greater(counts.field("counts"), 1))[0]["values"]
-        raise InputError(f"{file} must have each path once; got {twice} more than once.")
-    return table
-
-
-def _joined(table: pa.Table, manifest: pa.Table, file: Path) -> pa.Table:
-    """Return a table with the columns of a manifest that it does not have, null in rows of other paths.
-
-    Raises:
-        InputError: the manifest has none of the paths.
-    """
-    known = absolute_paths(manifest["path"], file.parent).combine_chunks()
-    places = pc.index_in(absolute_paths(table["path"], Path()), value_set=known)
-    if places.null_count == len(table):
-        raise InputError(
-            f"--manifest {file} has none of the files that were scored, such as {table['path'][0]}: its "
-            "relative paths begin in its own folder."
-        )
-    for name in manifest.column_names:
-        if name not in table.column_names:
-            table = table.append_column(name, manifest[name].take(places))
-    return table
-
-
-def _replaced(table: pa.Table, name: str, column: pa.ChunkedArray) -> pa.Table:
-    return table.set_column(table.column_names.index(name), name, column)
-
-
 def _floats(column: pa.ChunkedArray) -> Floats:
     """Return a column of float64, NaN where it is null."""
     found: Floats = column.to_numpy(zero_copy_only=False)
     return found
-
-
-def _moved(table: pa.Table, output: Path) -> pa.Table:
-    """Return a table whose paths are seen from the folder of the file that it goes to."""
-    here, folder = (name_of(os.path.realpath(place)) for place in (".", output.parent))
-    if here == folder:
-        return table
-    paths = moved_paths(table["path"], os.path.relpath(here, folder))
-    return table.set_column(table.column_names.index("path"), "path", paths)
 
 
 def _print(title: str, kept: int, counts: Mapping[str, int]) -> None:

@@ -5,14 +5,13 @@ lose a row nor write it twice, and the output may lie where no worker can write.
 """
 
 import logging
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from math import ceil
 from os import environ
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -28,16 +27,13 @@ from datamodules.corpus.places import list_paths
 from datamodules.errors import InputError
 from datamodules.names import is_url
 from datamodules.processes import END
-from vqa_lightning.ray.parts import ScoreParts
+from vqa_lightning.ray.parts import VideoParts
 from vqa_lightning.ray.pipeline import Stages, require_ray
 from vqa_lightning.ray.sent_model import SentModel
 from vqa_lightning.training import RankingModule
 
-PART_ROWS = 4096
-
-PART_SECONDS = 60.0
-"""A part is written when it has this many videos or is this old, and at the end: a killed command loses no
-more."""
+if TYPE_CHECKING:
+    from ray.data import Dataset
 
 BLOCK = 64
 """Paths that a task reads at most. A killed worker then loses little, and a list of millions does not make
@@ -98,7 +94,7 @@ class RayPrediction:
         sent, module = SentModel.pack(checkpoint, settings)
         self.columns.check_model(sent.name)
         self.gate.check_baseline(sent.name, self.columns.pool)
-        parts = ScoreParts(
+        parts = VideoParts(
             self.output,
             pa.schema([*SCHEMA, *self.columns.fields(over_time=over_time)]),
             SECONDS_SCHEMA if over_time else None,
@@ -113,33 +109,28 @@ class RayPrediction:
             claim_output(Path(self.output))
         END.whole = lambda: f"every part so far is kept in {self.output}"
         parts.resume()
-        strange = parts.scored.filter(pc.invert(pc.is_in(parts.scored, value_set=wanted)))
+        strange = parts.done.filter(pc.invert(pc.is_in(parts.done, value_set=wanted)))
         if len(strange):
             raise InputError(
                 f"{self.output} has rows that this command would not write again, such as that of "
                 f"{strange[0]}: name another --output, or delete the folder."
             )
-        left = wanted.filter(pc.invert(pc.is_in(wanted, value_set=parts.scored)))
+        left = wanted.filter(pc.invert(pc.is_in(wanted, value_set=parts.done)))
         if len(left):
             self._score(left, sent, stages, Writing(parts, self.columns, module))
         self._tell(parts, wanted)
 
     def _score(self, paths: pa.Array, sent: SentModel, stages: Stages, writing: "Writing") -> None:
-        import ray
-
         with connected(progress=self.progress) as cores:
-            size = max(1, min(BLOCK, ceil(len(paths) / (4 * cores))))
-            table = pa.table({"path": paths})
-            blocks = [table.slice(start, size) for start in range(0, len(paths), size)]
-            scored = stages.apply(ray.data.from_arrow(blocks), sent, counted=True)
+            scored = stages.apply(in_blocks(paths, cores), sent, counted=True)
             try:
                 for block in scored.iter_batches(batch_size=None, batch_format="pyarrow"):
                     writing.take(block.to_pylist())
             finally:
                 writing.flush()  # also on Ctrl-C
 
-    def _tell(self, parts: ScoreParts, wanted: pa.Array) -> None:
-        status = parts.scores.rows(["status"])["status"]
+    def _tell(self, parts: VideoParts, wanted: pa.Array) -> None:
+        status = parts.videos.rows(["status"])["status"]
         good = pc.sum(pc.equal(status, "ok")).as_py() or 0
         summary = f"{self.output}: {good} videos scored, {len(status) - good} unreadable"
         judged = self.gate.asked or self.gate.junit is not None
@@ -147,7 +138,7 @@ class RayPrediction:
             rank_zero_info(summary)  # without the rows, for there may be millions
             return
         rows, intervals = (
-            parts.scores.rows(),
+            parts.videos.rows(),
             [] if parts.seconds is None else parts.seconds.rows().to_pylist(),
         )
         rows = rows.take(pc.sort_indices(pc.index_in(rows["path"], value_set=wanted))).to_pylist()
@@ -173,13 +164,12 @@ class Writing:
         module: that scores.
     """
 
-    parts: ScoreParts
+    parts: VideoParts
     columns: Columns
     module: RankingModule
     held: dict[str, list[Row]] = field(default_factory=dict, init=False)
     videos: list[Row] = field(default_factory=list, init=False)
     intervals: list[Row] = field(default_factory=list, init=False)
-    began: float = field(default_factory=time.monotonic, init=False)
 
     def take(self, rows: Sequence[Row]) -> None:
         """Take rows of requests in any order; write a part that is full or old."""
@@ -189,7 +179,7 @@ class Writing:
             own.append(row)
             if len(own) == row["requests"]:
                 self._finish(self.held.pop(path))
-        if len(self.videos) >= PART_ROWS or time.monotonic() - self.began > PART_SECONDS:
+        if self.parts.due(self.videos):
             self.flush()
 
     def _finish(self, rows: Sequence[Row]) -> None:
@@ -199,10 +189,19 @@ class Writing:
     def flush(self) -> None:
         """Write the whole videos that have come since the last part."""
         videos, intervals = self.videos, self.intervals
-        self.videos, self.intervals, self.began = [], [], time.monotonic()
+        self.videos, self.intervals = [], []
         if videos:
             rows = self.columns.complete(videos, self.module, pooled_rows(intervals))
             self.parts.write(rows, intervals)
+
+
+def in_blocks(paths: pa.Array, cores: int) -> "Dataset":
+    """Return a dataset with the column `path`, in blocks that keep so many cores busy."""
+    import ray
+
+    size = max(1, min(BLOCK, ceil(len(paths) / (4 * cores))))
+    table = pa.table({"path": paths})
+    return ray.data.from_arrow([table.slice(start, size) for start in range(0, len(paths), size)])
 
 
 @contextmanager

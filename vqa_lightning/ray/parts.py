@@ -1,4 +1,4 @@
-"""A folder of scores in parts: each is there whole or not at all, and each video stands in one of them.
+"""A folder of rows in parts: each is there whole or not at all, and each video stands in one of them.
 
 Scores of intervals lie in a folder beside it, in a part of the same name that is written first: an interval
 counts only where its video does.
@@ -6,6 +6,7 @@ counts only where its video does.
 
 import json
 import re
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -19,6 +20,12 @@ from callbacks.scores.rows import Row, one_sentence
 from datamodules.corpus.places import open_place
 from datamodules.errors import InputError
 from datamodules.files import hidden_beside
+
+PART_ROWS = 4096
+
+PART_SECONDS = 60.0
+"""A part is written when it has this many videos or is this old, and at the end: a killed command loses no
+more."""
 
 _TEMPORARY = ".tmp"
 
@@ -78,7 +85,7 @@ class Folder:
                 # Arrow's threads would let go of Python's bytes when Python may have ended: a crash.
                 table = part.read(columns, use_threads=False)
         except (pa.ArrowInvalid, pa.ArrowKeyError, OSError) as error:
-            raise InputError(f"{self.place}/{name} is no part of scores: {remedy}") from error
+            raise InputError(f"{self.place}/{name} is no part that can be read: {remedy}") from error
         if not written.equals(self.schema, check_metadata=True):
             had, wants = (
                 json.loads((one.metadata or {}).get(_SETTINGS, b"{}")) for one in (written, self.schema)
@@ -117,17 +124,17 @@ class Folder:
                 raise
 
 
-class ScoreParts:
-    """The scores of videos, and where they are asked for those of intervals.
+class VideoParts:
+    """What was found of videos, scores or hashes, and where they are asked for the scores of intervals.
 
     Args:
         output: folder or URL.
-        schema: of the videos' parts.
+        schema: of the videos' parts, with `path` and `status`.
         seconds: schema of the intervals' parts; None: no intervals.
         settings: as `Folder` takes them.
 
     Attributes:
-        scored: paths of the videos that have a score, after `resume`.
+        done: paths of the videos whose status is ok, after `resume`.
 
     Raises:
         InputError: the output cannot be opened.
@@ -136,29 +143,29 @@ class ScoreParts:
     def __init__(
         self, output: str, schema: pa.Schema, seconds: pa.Schema | None, settings: Mapping[str, Any]
     ) -> None:
-        self.scores = Folder(output, schema, settings)
-        beside = f"{self.scores.place}.seconds"
+        self.videos = Folder(output, schema, settings)
+        beside = f"{self.videos.place}.seconds"
         self.seconds = None if seconds is None else Folder(beside, seconds, settings)
-        self.scored = pa.array([], pa.string())
-        self._next = 0
+        self.done = pa.array([], pa.string())
+        self._next, self._written = 0, time.monotonic()
 
     def resume(self) -> None:
-        """Find what earlier commands have scored; rows without a score go, for they are tried again.
+        """Find what earlier commands have done; rows with an error go, for they are tried again.
 
         Raises:
             InputError: the folder is of another model or of other settings, or cannot be written to.
         """
-        self.scores.open()
-        names = self.scores.names()
+        self.videos.open()
+        names = self.videos.names()
         scored = []
         for name in names:
-            part = self.scores.read(name, ["path", "status"])
+            part = self.videos.read(name, ["path", "status"])
             kept = part.filter(pc.equal(part["status"], "ok"))
             if kept.num_rows < part.num_rows:
-                whole = self.scores.read(name)
-                self.scores.write(name, whole.filter(pc.equal(whole["status"], "ok")))
+                whole = self.videos.read(name)
+                self.videos.write(name, whole.filter(pc.equal(whole["status"], "ok")))
             scored += kept["path"].chunks
-        self.scored = pa.chunked_array(scored, pa.string())
+        self.done = pa.chunked_array(scored, pa.string())
         if self.seconds is not None:
             self._drop_intervals(self.seconds)
         self._next = 1 + max((int(re.sub(r"\D", "", name)) for name in names), default=-1)
@@ -166,13 +173,17 @@ class ScoreParts:
     def _drop_intervals(self, seconds: Folder) -> None:
         """Drop the intervals of videos that do not stand in the part of the same name."""
         seconds.open()
-        names = set(self.scores.names())
+        names = set(self.videos.names())
         for name in seconds.names():
             part = seconds.read(name)
-            videos = self.scores.read(name, ["path"])["path"] if name in names else self.scored[:0]
+            videos = self.videos.read(name, ["path"])["path"] if name in names else self.done[:0]
             kept = part.filter(pc.is_in(part["path"], value_set=videos))
             if kept.num_rows < part.num_rows:
                 seconds.write(name, kept)
+
+    def due(self, rows: Sequence[Row]) -> bool:
+        """Return whether it is time to write rows: they are many, or the last part is old."""
+        return len(rows) >= PART_ROWS or time.monotonic() - self._written > PART_SECONDS
 
     def write(self, rows: Sequence[Row], intervals: Sequence[Row]) -> None:
         """Write a part.
@@ -182,6 +193,7 @@ class ScoreParts:
         """
         name = f"part-{self._next:05}.parquet"
         self._next += 1
+        self._written = time.monotonic()
         if self.seconds is not None:
             self.seconds.write(name, pa.Table.from_pylist(list(intervals), self.seconds.schema))
-        self.scores.write(name, pa.Table.from_pylist(list(rows), self.scores.schema))
+        self.videos.write(name, pa.Table.from_pylist(list(rows), self.videos.schema))

@@ -7,8 +7,10 @@ video scored by itself.
 import math
 import os
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import count, islice
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -63,13 +65,11 @@ class ClipReader:
         """Yield one row a request, with `clips` (n, T, 3, H, W); of an unreadable video without clips."""
         torch.set_num_threads(1)  # tasks are the parallelism
         path = str(row["path"])
-        place = named = path if is_url(path) else os.path.join(name_of(self.root), path)
         try:
-            with local_copy(place) as file:
-                named = name_of(file)
+            with within_reach(path, self.root) as file:
                 yield from self._read(path, probe(file))
         except UnreadableVideo as error:
-            yield _row(path, error=str(error).replace(named, path))
+            yield _row(path, error=str(error))
 
     def _read(self, path: str, video: Video) -> Iterator[Cells]:
         requests = [Request(video)]
@@ -87,6 +87,26 @@ class ClipReader:
                     yield _row(path, video_id=video.video_id, clips=item.frames.numpy(), **told, **note)
                 else:
                     yield _row(path, error=item.error.replace(video.path, path), **told)
+
+
+@contextmanager
+def within_reach(path: str, root: str) -> Iterator[Path]:
+    """Give the local file of a path or a URL, wherever a task runs.
+
+    Args:
+        path: as it was listed.
+        root: folder from which relative paths lead.
+
+    Raises:
+        UnreadableVideo: it cannot be fetched, or what was done with it raised that; it names the path.
+    """
+    place = named = path if is_url(path) else os.path.join(name_of(root), path)
+    try:
+        with local_copy(place) as file:
+            named = name_of(file)
+            yield file
+    except UnreadableVideo as error:
+        raise UnreadableVideo(str(error).replace(named, path)) from error
 
 
 def _row(path: str, **told: Any) -> Cells:

@@ -8,11 +8,11 @@ import pytest
 
 from callbacks.scores.table import SCHEMA, SECONDS_SCHEMA
 from datamodules.errors import InputError
-from vqa_lightning.ray.parts import ScoreParts
+from vqa_lightning.ray.parts import VideoParts
 
 
-def parts(output: str, **settings: object) -> ScoreParts:
-    return ScoreParts(output, SCHEMA, SECONDS_SCHEMA, {"model": "one", **settings})
+def parts(output: str, **settings: object) -> VideoParts:
+    return VideoParts(output, SCHEMA, SECONDS_SCHEMA, {"model": "one", **settings})
 
 
 def row(path: str, error: str = "") -> dict[str, object]:
@@ -43,9 +43,9 @@ class TestParts:
         first.write([row("c", "c is missing.")], [])
         again = parts(output)
         again.resume()
-        assert again.scored.to_pylist() == ["a"]
+        assert again.done.to_pylist() == ["a"]
         again.write([row("b"), row("c")], [interval("b", 0)])
-        assert sorted(paths(again.scores.rows())) == ["a", "b", "c"]
+        assert sorted(paths(again.videos.rows())) == ["a", "b", "c"]
         assert again.seconds is not None
         assert sorted(paths(again.seconds.rows())) == ["a", "b"]
 
