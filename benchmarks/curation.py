@@ -5,13 +5,15 @@
 A file of scores of as many videos, ten to a content, is curated by the real command in a process of its own:
 the best 60 % of each content, from Parquet and from CSV, and from Parquet with a page and without
 near-duplicates. For these, the hashes of empty files lie in the cache, as after a first run: a first run
-costs what decoding eight frames of each video does. The first line is what imports cost.
+costs what decoding eight frames of each video does. The first line is what imports cost. Under Ray, which is
+left out where it is not installed, CPU time is that of all processes, and the peak that of the command's own.
 """
 
 import os
 import subprocess
 import sys
 import tempfile
+from importlib.util import find_spec
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -19,11 +21,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from experiment import arguments, table
+from ray_scoring import Spent
 from rich.console import Console
 
 from callbacks.scores.table import SCHEMA
 from datamodules.corpus.duplicates import AT_ONCE, FRAMES, HASH_VERSION, hash_store
 from datamodules.files import write_table
+from vqa_lightning.ray.hashes import FIELDS
+from vqa_lightning.ray.parts import PART_ROWS, VideoParts
 
 CONTENT = 10
 """Videos of a content."""
@@ -84,17 +89,23 @@ def write_inputs(folder: Path, count: int) -> None:
     }
     store.store.parent.mkdir(parents=True)
     pq.write_table(pa.table(columns), store.store, row_group_size=AT_ONCE)
+    parts = VideoParts(str(folder / "far.hashes"), FIELDS, None, {"hashes": HASH_VERSION})
+    parts.resume()
+    ours = pa.table([paths, ["ok"] * count, [""] * count, columns["hash"], columns["frames"]], schema=FIELDS)
+    for place, start in enumerate(range(0, count, PART_ROWS)):
+        parts.videos.write(f"part-{place:05}.parquet", ours.slice(start, PART_ROWS))
 
 
 def run(folder: Path, *words: str) -> tuple[float, float, str]:
     """Run the command in a process of its own; return CPU seconds, the peak in MB, and what it printed."""
     environment = {**os.environ, "XDG_CACHE_HOME": str(folder / "cache")}
     call = [sys.executable, "-c", CALL, *words]
-    done = subprocess.run(call, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    with Spent() as spent:
+        done = subprocess.run(call, cwd=folder, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
         raise SystemExit(done.stderr)
     seconds, peak = done.stderr.split()[-2:]
-    return float(seconds), int(peak) / 1024, done.stdout
+    return spent.cpu if "--engine=ray" in words else float(seconds), int(peak) / 1024, done.stdout
 
 
 def main() -> None:
@@ -110,6 +121,9 @@ def main() -> None:
         "Parquet, page": ["scores.parquet", "--output", "kept.parquet", "--report", "page.html"],
         "Parquet, --dedupe": ["scores.parquet", "--output", "kept.parquet", "--dedupe"],
     }
+    if find_spec("ray") is not None:
+        far = ["scores.parquet", "--output", "far.parquet", "--dedupe", "--engine=ray"]
+        ways["Parquet, --dedupe --engine ray"] = far
     report = table(
         "vqa-lightning curate --keep 0.6 --per content", ["rows", "what"], ["kept", "CPU s", "peak MB"]
     )
@@ -124,7 +138,9 @@ def main() -> None:
             writing.join()
             for way, words in ways.items():
                 seconds, peak, told = run(folder, "curate", *words, *rule)
-                kept = next(line for line in told.splitlines() if line.startswith("kept.")).split()[1]
+                kept = next(line for line in told.splitlines() if line.startswith(("kept.", "far."))).split()[
+                    1
+                ]
                 report.add_row(f"{count}", way, kept, f"{seconds:.1f}", f"{peak:.0f}")
                 print(f"{count} rows, {way}: {seconds:.1f} s", flush=True)
     Console().print(report)

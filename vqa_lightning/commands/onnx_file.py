@@ -115,20 +115,28 @@ def scoring_rule(module: RankingModule) -> Mapping[str, Any]:
 
     Returns:
         As JSON has it: `model`; `segments`, `frames`, `spacing` and `window` of the sampling; for each draw
-        where its window and its segments lie (`datamodules.video.decoding.drawn_places`); `factor` and
-        `floor` of the standard error, sqrt((factor * spread)^2 + floor^2), in the unit of the score; the
-        corpus's `quantiles` from 0 to 100 %, null where they are not known.
+        where its window and its segments lie (`datamodules.video.decoding.drawn_places`); `starts`, (draws,
+        segments, 2): when each segment begins, as a part of the duration and so many frames, null where
+        segments have a spacing; `factor` and `floor` of the standard error, sqrt((factor * spread)^2 +
+        floor^2), in the unit of the score; the corpus's `quantiles` from 0 to 100 %, null where they are not
+        known.
     """
     sampling = module.score_sampling
     _, deviation, factor, floor = module.scale.cpu().double().tolist()
     quantiles = module.quantiles.cpu().double().tolist()
+    draws = [drawn_places(draw, sampling.segments) for draw in range(module.scoring.draws)]
+    starts = [
+        [[(index + place) / sampling.segments, -sampling.frames * place] for index, place in enumerate(one)]
+        for _, one in draws
+    ]
     return {
         "model": model_name(module),
         "segments": sampling.segments,
         "frames": sampling.frames,
         "spacing": sampling.spacing,
         "window": sampling.window,
-        "draws": [drawn_places(draw, sampling.segments)._asdict() for draw in range(module.scoring.draws)],
+        "draws": [draw._asdict() for draw in draws],
+        "starts": starts if sampling.spacing is None else None,
         "factor": factor,
         "floor": 10 * floor / deviation,
         "quantiles": quantiles if quantiles[0] < quantiles[-1] else None,
