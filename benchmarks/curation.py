@@ -1,18 +1,21 @@
 """CPU time and memory of `vqa-lightning curate`, from ten thousand to a million made-up rows.
 
     python benchmarks/curation.py
+    python benchmarks/curation.py --band 1000000 3000000 10000000
 
 A file of scores of as many videos, ten to a content, is curated by the real command in a process of its own:
 the best 60 % of each content, from Parquet and from CSV, and from Parquet with a page and without
 near-duplicates. For these, the hashes of empty files lie in the cache, as after a first run: a first run
 costs what decoding eight frames of each video does. The first line is what imports cost. Under Ray, which is
 left out where it is not installed, CPU time is that of all processes, and the peak that of the command's own.
+With `--band`, one of the 32 tasks that look for near-duplicates runs in this process, on random hashes.
 """
 
 import os
 import subprocess
 import sys
 import tempfile
+import time
 from importlib.util import find_spec
 from multiprocessing import get_context
 from pathlib import Path
@@ -25,7 +28,14 @@ from ray_scoring import Spent
 from rich.console import Console
 
 from callbacks.scores.table import SCHEMA
-from datamodules.corpus.duplicates import AT_ONCE, FRAMES, HASH_VERSION, hash_store
+from datamodules.corpus.duplicates import (
+    AT_ONCE,
+    FRAMES,
+    HASH_VERSION,
+    bands,
+    hash_store,
+    links_in_band,
+)
 from datamodules.files import write_table
 from vqa_lightning.ray.hashes import FIELDS
 from vqa_lightning.ray.parts import PART_ROWS, VideoParts
@@ -96,6 +106,15 @@ def write_inputs(folder: Path, count: int) -> None:
         parts.videos.write(f"part-{place:05}.parquet", ours.slice(start, PART_ROWS))
 
 
+def look_in_a_band(count: int) -> None:
+    """Print what one task costs that looks for near-duplicates among so many videos."""
+    hashes = np.random.default_rng(0).integers(0, 256, (count, FRAMES, 32), np.uint8)
+    hashes[::COPIES] = hashes[1::COPIES]
+    began = time.process_time()
+    links = links_in_band(bands()[0], hashes, np.ones((count, FRAMES), dtype=bool))
+    print(f"{count} videos: {time.process_time() - began:.1f} CPU s a band, {len(links)} pairs", flush=True)
+
+
 def run(folder: Path, *words: str) -> tuple[float, float, str]:
     """Run the command in a process of its own; return CPU seconds, the peak in MB, and what it printed."""
     environment = {**os.environ, "XDG_CACHE_HOME": str(folder / "cache")}
@@ -113,7 +132,12 @@ def main() -> None:
     parser = arguments(__doc__)
     parser.add_argument("--rows", type=int, nargs="+", default=[10_000, 100_000, 1_000_000])
     parser.add_argument("--folder", type=Path, default=None, help="of the made-up files")
+    parser.add_argument("--band", type=int, nargs="+", help="videos, of which one task looks for duplicates")
     given = parser.parse_args()
+    if given.band:
+        for count in given.band:
+            look_in_a_band(count)
+        return
     rule = ["--keep", "0.6", "--per", "content"]
     ways = {
         "Parquet": ["scores.parquet", "--output", "kept.parquet"],
