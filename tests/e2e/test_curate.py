@@ -6,6 +6,8 @@ import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import fsspec
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -143,6 +145,31 @@ class TestContents:
         assert "--manifest m.csv has none of the files" in refused(main, [*words, "--manifest=m.csv"])
 
 
+class TestBehindUrls:
+    def test_parts_and_manifest_are_read_and_files_are_written_whole(self, here: Path) -> None:
+        store = fsspec.filesystem("memory")
+        rows = pa.table({"path": ["a.mp4", "s3://b/b.mp4", "/c.mp4"], "score": [30.0, 20.0, 10.0]})
+        for number in range(3):
+            with store.open(f"/away/scores/part-{number}.parquet", "wb") as stream:
+                pq.write_table(rows.slice(number, 1), stream)
+        store.pipe_file("/away/list.csv", b"path,content\ns3://b/b.mp4,two\nclips/c.mp4,three\n")
+        output, manifest = "memory://away/kept.csv", "memory://away/list.csv"
+        main(["curate", "memory://away/scores", "--most=2", f"--manifest={manifest}", f"--output={output}"])
+        kept = store.cat_file("/away/kept.csv").decode().splitlines()
+        assert kept == ["path,score,content", f"{here}/a.mp4,30.0,", "s3://b/b.mp4,20.0,two"]
+        dropped = store.cat_file("/away/kept.dropped.csv").decode().splitlines()
+        assert dropped[1:] == ["/c.mp4,10.0,,below the 2 kept"]
+        assert sorted(Path(name).name for name in store.ls("/away", detail=False)) == [
+            "kept.csv", "kept.dropped.csv", "list.csv", "scores",
+        ]  # fmt: skip
+
+    def test_a_manifest_gives_paths_from_its_own_folder(self, here: Path) -> None:
+        write(here / "scores.csv", [("memory://own/clips/c.mp4", 1, 1, "ok", "", "m")])
+        fsspec.filesystem("memory").pipe_file("/own/list.csv", b"path,content\nclips/c.mp4,three\n")
+        main(["curate", "scores.csv", "--most=1", "--manifest=memory://own/list.csv"])
+        assert rows_of(here / "kept.csv")[0]["content"] == "three"
+
+
 class TestDuplicates:
     def test_the_best_of_a_group_stays_and_a_second_run_reads_nothing(
         self, here: Path, videos: Path, monkeypatch: pytest.MonkeyPatch
@@ -251,3 +278,27 @@ class TestMistakes:
         assert sentence in refused(main, ["curate", "scores.csv", *words])
         assert {file.name for file in here.iterdir()} <= {"scores.csv", "cache"}
         assert text is None or (here / "scores.csv").read_text() == text
+
+    def test_a_cluster_without_ray_is_one_sentence(
+        self, here: Path, refused: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("vqa_lightning.ray.pipeline.find_spec", lambda name: None)
+        (here / "scores.csv").write_text(GOOD)
+        told = refused(main, ["curate", "scores.csv", "--dedupe", "--engine=ray"])
+        assert told == "Ray Data is not installed: pip install 'vqa-lightning[ray]'."
+
+    @pytest.mark.parametrize(
+        ("place", "sentence"),
+        [
+            ("memory://nowhere/scores", "The file of scores memory://nowhere/scores is missing."),
+            ("memory://bad/scores.parquet", "memory://bad/scores.parquet cannot be read"),
+            ("memory://bad/other.csv", "memory://bad/other.csv must have a column path; got mos."),
+            ("nowhere://scores", "The file of scores nowhere://scores cannot be opened"),
+        ],
+    )
+    def test_behind_a_url_is_named_as_it_was_given(
+        self, here: Path, refused: Callable[..., str], place: str, sentence: str
+    ) -> None:
+        store = fsspec.filesystem("memory")
+        store.pipe({"/bad/scores.parquet": b"no table", "/bad/other.csv": b"mos\n1\n"})
+        assert refused(main, ["curate", place, "--keep=0.5"]).startswith(sentence)
