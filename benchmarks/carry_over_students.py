@@ -146,7 +146,7 @@ def standardised(learnt: Floats, asked: Floats) -> tuple[Tensor, Tensor]:
 
 def ridge(features: Tensor, vmaf: npt.NDArray[np.float64], asked: Tensor) -> npt.NDArray[np.float64]:
     """Fit ranks of VMAF by linear regression with a penalty; return the predictions for `asked`."""
-    target = torch.from_numpy(rankdata(vmaf) / len(vmaf))
+    target = torch.from_numpy(rankdata(vmaf) / len(vmaf)).double()
     inputs = features.double()
     gram = inputs.T @ inputs + PENALTY * torch.eye(inputs.shape[1], dtype=torch.float64)
     weights = torch.linalg.solve(gram, inputs.T @ (target - target.mean()))
