@@ -216,9 +216,10 @@ def connected(*, progress: bool) -> Iterator[int]:
     if mine:
         environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # a local cluster tells nobody of itself
         ray.init(log_to_driver=False, logging_level="ERROR")
-    ray.data.DataContext.get_current().enable_progress_bars = progress
-    if not progress:
-        logging.getLogger("ray.data").setLevel(logging.WARNING)
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = context.enable_rich_progress_bars = progress
+    context.use_ray_tqdm = False  # it comes with the workers' logs, which are not shown
+    logging.getLogger("ray.data").setLevel(logging.WARNING)  # its plans are wider than a terminal
     try:
         yield int(ray.cluster_resources().get("CPU", 1))
     finally:
