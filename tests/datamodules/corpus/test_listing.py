@@ -96,6 +96,7 @@ def closed() -> Iterator[Path]:
     yield place
     if root:
         os.seteuid(0)
+    (place / "inner").chmod(0o700)
     shutil.rmtree(place)
 
 
