@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 from callbacks.scores.rows import Row, claim_output
 from callbacks.scores.table import outcome
 from datamodules.corpus.duplicates import (
+    FRAMES,
     HASH_VERSION,
     HASHES,
     bands,
@@ -118,7 +119,9 @@ def near_duplicates(dataset: "Dataset") -> "Dataset":
 
     blocks = _hashed(dataset).iter_batches(batch_size=None, batch_format="pyarrow")
     table = pa.concat_tables([FIELDS.empty_table(), *(block.cast(FIELDS) for block in blocks)])
-    grouped = table.select(["path", "error"]).append_column("group", pa.array(_groups(table)))
+    grouped = table.select(["path", "error"]).append_column(
+        "group", pa.array(_groups(unpacked_hashes(table)))
+    )
     return ray.data.from_arrow(grouped.combine_chunks())
 
 
@@ -146,12 +149,8 @@ def group_files(paths: pa.Array, folder: str, *, progress: bool = True) -> tuple
     with connected_to_ray(progress=progress) as cores:
         if len(left):
             _keep_hashes(in_blocks(left, cores), parts)
-        table = parts.videos.rows()
-        table = table.take(pc.index_in(paths, value_set=table["path"].combine_chunks()))
-        groups = _groups(table)
-    failed = np.flatnonzero(pc.equal(table["status"], "error").to_numpy())
-    errors = table["error"].take(pa.array(failed)).to_pylist()
-    return groups, dict(zip(failed.tolist(), errors, strict=True))
+        arrays, failed = _kept_hashes(parts, paths)
+        return _groups(arrays), failed
 
 
 def _hashed(dataset: "Dataset") -> "Dataset":
@@ -173,12 +172,30 @@ def _keep_hashes(paths: "Dataset", parts: VideoParts) -> None:
             parts.write(rows, [])
 
 
-def _groups(table: pa.Table) -> Labels:
-    """Return the group numbers (n,) of rows with the columns of HASHES, compared by tasks."""
+def _kept_hashes(parts: VideoParts, paths: pa.Array) -> tuple[Arrays, dict[int, str]]:
+    """Return the hashes of paths, one part after the other, and place -> why there is none."""
+    bytes_of_frame = HASHES.field("hash").type.byte_width // FRAMES
+    hashes = np.zeros((len(paths), FRAMES, bytes_of_frame), dtype=np.uint8)
+    seen = np.zeros((len(paths), FRAMES), dtype=bool)
+    failed: dict[int, str] = {}
+    known = parts.videos.rows(["path"])["path"].combine_chunks()
+    places, start = pc.index_in(known, value_set=paths), 0
+    for name in parts.videos.names():
+        part = parts.videos.read(name, ["status", "error", *HASHES.names])
+        own, start = places.slice(start, len(part)), start + len(part)
+        part, own = part.filter(own.is_valid()), own.drop_null().to_numpy()
+        hashes[own], seen[own] = unpacked_hashes(part)
+        bad = pc.equal(part["status"], "error")
+        failed |= zip(own[bad.to_numpy()].tolist(), part["error"].filter(bad).to_pylist(), strict=True)
+    return (hashes, seen), failed
+
+
+def _groups(arrays: Arrays) -> Labels:
+    """Return the group numbers (n,) of videos, which tasks compare."""
     import ray
 
-    reader = BandReader(ray.put(unpacked_hashes(table)))
+    reader = BandReader(ray.put(arrays))
     numbers = ray.data.from_items(list(range(len(bands()))), override_num_blocks=len(bands()))
     links = numbers.map_batches(reader, batch_size=None, batch_format="pyarrow", num_cpus=1)
     found = links.iter_batches(batch_size=None, batch_format="pyarrow")
-    return connected([np.column_stack([block["first"], block["second"]]) for block in found], len(table))
+    return connected([np.column_stack([block["first"], block["second"]]) for block in found], len(arrays[0]))
