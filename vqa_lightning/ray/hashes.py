@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from ray import ObjectRef
     from ray.data import Dataset
 
-Labels = npt.NDArray[np.int32]
+Groups = npt.NDArray[np.int32]
 
 Arrays = tuple[npt.NDArray[np.uint8], npt.NDArray[np.bool_]]
 """As `group_hashes` takes them."""
@@ -97,7 +97,8 @@ class BandReader:
 def near_duplicates(dataset: "Dataset") -> "Dataset":
     """Group the videos of the same pictures; all of it runs when this is called.
 
-    The groups are those of `curate --dedupe`. This process and each machine hold 264 bytes a video.
+    The groups are those of `curate --dedupe`. Each machine holds 264 bytes a video, this process some three
+    times that.
 
     Args:
         dataset: with a column `path`: local files that every machine sees, or URLs that fsspec knows, each
@@ -125,7 +126,7 @@ def near_duplicates(dataset: "Dataset") -> "Dataset":
     return ray.data.from_arrow(grouped.combine_chunks())
 
 
-def group_files(paths: pa.Array, folder: str, *, progress: bool = True) -> tuple[Labels, dict[int, str]]:
+def group_files(paths: pa.Array, folder: str, *, progress: bool = True) -> tuple[Groups, dict[int, str]]:
     """Group files of the same pictures, as `datamodules.corpus.group_files` does.
 
     Args:
@@ -148,8 +149,8 @@ def group_files(paths: pa.Array, folder: str, *, progress: bool = True) -> tuple
     left = paths.filter(pc.invert(pc.is_in(paths, value_set=parts.done)))
     with connected_to_ray(progress=progress) as cores:
         if len(left):
-            _keep_hashes(in_blocks(left, cores), parts)
-        arrays, failed = _kept_hashes(parts, paths)
+            _write_hashes(in_blocks(left, cores), parts)
+        arrays, failed = _read_hashes(parts, paths)
         return _groups(arrays), failed
 
 
@@ -158,8 +159,8 @@ def _hashed(dataset: "Dataset") -> "Dataset":
     return dataset.map_batches(reader, batch_size=None, batch_format="pyarrow", num_cpus=1)
 
 
-def _keep_hashes(paths: "Dataset", parts: VideoParts) -> None:
-    """Write a part when it is full or old, and at the end, also that of an interruption."""
+def _write_hashes(paths: "Dataset", parts: VideoParts) -> None:
+    """Hash videos; a part is written when it is full or old, and at the end, also that of an interruption."""
     rows: list[Row] = []
     try:
         for block in _hashed(paths).iter_batches(batch_size=None, batch_format="pyarrow"):
@@ -172,7 +173,7 @@ def _keep_hashes(paths: "Dataset", parts: VideoParts) -> None:
             parts.write(rows, [])
 
 
-def _kept_hashes(parts: VideoParts, paths: pa.Array) -> tuple[Arrays, dict[int, str]]:
+def _read_hashes(parts: VideoParts, paths: pa.Array) -> tuple[Arrays, dict[int, str]]:
     """Return the hashes of paths, one part after the other, and place -> why there is none."""
     bytes_of_frame = HASHES.field("hash").type.byte_width // FRAMES
     hashes = np.zeros((len(paths), FRAMES, bytes_of_frame), dtype=np.uint8)
@@ -190,7 +191,7 @@ def _kept_hashes(parts: VideoParts, paths: pa.Array) -> tuple[Arrays, dict[int, 
     return (hashes, seen), failed
 
 
-def _groups(arrays: Arrays) -> Labels:
+def _groups(arrays: Arrays) -> Groups:
     """Return the group numbers (n,) of videos, which tasks compare."""
     import ray
 
