@@ -90,7 +90,7 @@ def was_url(path: str) -> bool:
 
 def address_refused(address: str) -> str:
     """Return why an address is not read."""
-    return f"{address} is an address, and only files are read: download it, or predict with --engine ray."
+    return f"{address} is an address, and only files are read: download it, or use --engine ray."
 
 
 def _bytes(name: str) -> bytes:

@@ -158,5 +158,5 @@ def one_sentence(file: Path | str) -> Iterator[None]:
     except OSError as error:
         raise InputError(
             f"{name_of(file)} cannot be written ({reason(error)}); mend that and repeat the command, which "
-            "keeps the scores written so far."
+            "keeps what was written so far."
         ) from error

@@ -25,7 +25,7 @@ from datamodules.corpus.table import measure_videos, videos
 from datamodules.errors import UnreadableVideo
 from datamodules.files import FileCache, cache_folder
 from datamodules.files.file_cache import Row
-from datamodules.names import file_of
+from datamodules.names import file_of, name_of
 from datamodules.video import Video, luma, probe
 from datamodules.video.frame_runs import read_runs
 
@@ -160,7 +160,8 @@ def group_files(
         for place, file in enumerate(files, start):
             row = found[file]
             if isinstance(row, UnreadableVideo):
-                failed[place] = str(row)
+                listed = paths[place].as_py()
+                failed[place] = str(row).replace(name_of(file), listed)
             else:
                 hashes[place], seen[place] = _unpacked(row)
     pool.release_unused()
@@ -250,15 +251,19 @@ def connected(links: Sequence[npt.NDArray[np.int64]], count: int) -> npt.NDArray
     return labels
 
 
+def _keys(band: Band, rows: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint16]:
+    """Return the bits of a band as numbers (m,), of the first byte of each of a frame's first rows (m, 8)."""
+    low = np.unpackbits(rows, axis=1)
+    return np.ascontiguousarray(np.packbits(low[:, band.bits], axis=1)).view(np.uint16)[:, 0]
+
+
 def links_in_band(
     band: Band, hashes: npt.NDArray[np.uint8], seen: npt.NDArray[np.bool_]
 ) -> npt.NDArray[np.int64]:
     """Return near-duplicate pairs (m, 2) of videos whose band is alike; arrays are `group_hashes`'s."""
     frame, words = band.frame, np.ascontiguousarray(hashes).view(np.uint64)
     members = np.flatnonzero(seen[:, frame])
-    # The first byte of each of the first eight rows of bits: (n, 64).
-    low = np.unpackbits(hashes[members, frame, : GRID : GRID // 8], axis=1)
-    keys = np.ascontiguousarray(np.packbits(low[:, band.bits], axis=1)).view(np.uint16)[:, 0]
+    keys = _keys(band, hashes[members, frame, : GRID : GRID // 8])
     order = np.argsort(keys, kind="stable")
     keys, members = keys[order], members[order]
     links = []

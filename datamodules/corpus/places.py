@@ -112,6 +112,24 @@ def local_copy(place: str) -> Iterator[Path]:
         yield Path(copy.name)
 
 
+def _fetch(files: Any, path: str, copy: Path) -> None:
+    """Copy an object, or all objects below a path; no character of a name is a pattern.
+
+    Raises:
+        FileNotFoundError: there is nothing.
+    """
+    if files.isfile(path):
+        files.get_file(path, str(copy))
+        return
+    found = files.find(path)
+    if not found:
+        raise FileNotFoundError(path)
+    places = [copy / PurePosixPath(name).relative_to(path) for name in found]
+    for folder in {place.parent for place in places}:
+        folder.mkdir(parents=True, exist_ok=True)
+    files.get(found, list(map(str, places)))  # two lists: names are taken as they are
+
+
 @contextmanager
 def local_input(place: str, setting: str) -> Iterator[Path]:
     """Give a local file or folder with the content of a path or URL; copies are deleted afterwards.
@@ -130,13 +148,13 @@ def local_input(place: str, setting: str) -> Iterator[Path]:
         ('list.csv', b'path')
     """
     if not is_url(place):
-        yield file_of(place)
+        yield Path(place)
         return
     files, path = open_place(place, setting)
     with TemporaryDirectory() as folder:
-        copy = Path(folder, PurePosixPath(place).name)
+        copy = Path(folder, PurePosixPath(place.partition("?")[0]).name)
         try:
-            files.get(path, str(copy), recursive=True)
+            _fetch(files, path, copy)
         except FileNotFoundError as error:
             raise InputError(f"{setting} {place} is missing.") from error
         except Exception as error:  # whatever the store's own client raises

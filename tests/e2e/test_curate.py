@@ -169,6 +169,39 @@ class TestBehindUrls:
         main(["curate", "scores.csv", "--most=1", "--manifest=memory://own/list.csv"])
         assert rows_of(here / "kept.csv")[0]["content"] == "three"
 
+    def test_names_are_no_patterns(self, here: Path) -> None:
+        store = fsspec.filesystem("memory")
+        store.pipe_file("/odd/list[1]*.csv", b"path,score\n/a.mp4,1\n")
+        with store.open("/odd/part[2]/more/part-0.parquet", "wb") as stream:
+            pq.write_table(pa.table({"path": ["/b.mp4"], "score": [1.0]}), stream)
+        for place, path in (("list[1]*.csv", "/a.mp4"), ("part[2]", "/b.mp4"), ("part[2]/", "/b.mp4")):
+            main(["curate", f"memory://odd/{place}", "--most=1"])
+            assert [row["path"] for row in rows_of(here / "kept.csv")] == [path]
+
+    def test_a_name_is_the_files_own(self, here: Path) -> None:
+        (here / r"a\x41.csv").write_text("path,score\n/a.mp4,1\n")
+        main(["curate", r"a\x41.csv", "--most=1"])
+        assert rows_of(here / "kept.csv") == [{"path": "/a.mp4", "score": "1.0"}]
+
+    @pytest.mark.parametrize("output", ["file://{here}/scores.csv", "file://{here}/./scores.csv"])
+    def test_an_input_is_not_written_over(
+        self, here: Path, scores: Path, refused: Callable[..., str], output: str
+    ) -> None:
+        before = scores.read_bytes()
+        words = ["curate", "scores.csv", "--most=1", f"--output={output.format(here=here)}"]
+        assert "would write over scores.csv: name another file" in refused(main, words)
+        assert scores.read_bytes() == before
+
+    def test_a_place_that_cannot_be_written_is_said_before_anything_is_read(
+        self, here: Path, scores: Path, refused: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def forbidden(*_: object, **__: object) -> None:
+            raise RuntimeError("403: forbidden")
+
+        monkeypatch.setattr("fsspec.implementations.memory.MemoryFileSystem.pipe_file", forbidden)
+        told = refused(main, ["curate", "scores.csv", "--most=1", "--output=memory://closed/kept.csv"])
+        assert told.startswith("--output memory://closed/kept.csv cannot be written (403: forbidden): name")
+
 
 class TestDuplicates:
     def test_the_best_of_a_group_stays_and_a_second_run_reads_nothing(

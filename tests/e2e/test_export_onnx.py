@@ -46,7 +46,7 @@ def checkpoint(save_checkpoint: Callable[..., Path], tmp_path_factory: pytest.Te
         "motion=differences",
         "feature_cache=memory",
     )
-    cut = ("sampling.frames=8", "scoring.draws=2", "scoring.whole=true")
+    cut = ("sampling.segments=2", "sampling.frames=4", "scoring.draws=2", "scoring.whole=true")
     save_checkpoint(path, *(f"lmm.{one}" for one in eyes), *cut)
     saved = torch.load(path, weights_only=True)
     saved["state_dict"]["scale"] = torch.tensor([0.0, 0.5, 0.7, 0.1])
@@ -71,7 +71,7 @@ def test_the_file_is_valid_and_says_how_it_scores(scorer: Path, checkpoint: Path
     assert [file.name for file in scorer.parent.iterdir() if "onnx" in file.name] == ["scorer.onnx"]
     rule = json.loads({one.key: one.value for one in model.metadata_props}["vqa_lightning"])
     assert rule["model"] == model_name(load_checkpoint(checkpoint))
-    assert rule["draws"][0] == {"window": [0.5, 0.5], "segments": [0.5]}
+    assert rule["draws"][0] == {"window": [0.5, 0.5], "segments": [0.5, 0.5]}
     assert len(rule["draws"]) == 2
     assert (rule["factor"], rule["floor"]) == pytest.approx((0.7, 2.0))
 

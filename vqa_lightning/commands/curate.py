@@ -80,7 +80,8 @@ class Curate:
         dedupe: keep only the best of near-duplicates. Videos are read, once: what is found is cached.
         report: HTML page to write, too, with what stays, what went and why.
         engine: threads; or ray, where --dedupe reads videos, also behind URLs, by tasks on the cluster of
-            RAY_ADDRESS or on this machine, and keeps what is found in the folder OUTPUT.hashes.
+            RAY_ADDRESS or on this machine, and keeps what is found in the folder beside the output whose name
+            has .hashes instead of its suffix.
 
     Raises:
         InputError: nothing is asked for, a file cannot be read or written, a column is not there or no
@@ -117,9 +118,9 @@ class Curate:
         check_place(self.output)
         if self.report is not None:
             checked_page(str(self.report))
-        written = {same_place(place) for place in (self.output, beside(self.output, "dropped"))}
-        for given in (self.scores, self.manifest):
-            if given is not None and same_place(given) in written:
+        written = {same_place(place, "--output") for place in (self.output, beside(self.output, "dropped"))}
+        for setting, given in (("The file of scores", self.scores), ("--manifest", self.manifest)):
+            if given is not None and same_place(given, setting) in written:
                 raise InputError(f"--output {self.output} would write over {given}: name another file.")
 
     def __call__(self) -> None:

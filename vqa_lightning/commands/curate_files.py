@@ -1,34 +1,53 @@
 """Where a curation's rows come from and go to: files of scores and manifests, local or behind a URL."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
+from fsspec.implementations.local import LocalFileSystem
 
-from callbacks.scores.rows import checked_output, one_sentence
+from callbacks.scores.rows import checked_output
 from datamodules.corpus.places import local_input, open_place
-from datamodules.errors import InputError
+from datamodules.errors import InputError, reason
 from datamodules.files import absolute_paths, hidden_beside, moved_paths, read_table, texts, write_table
 from datamodules.names import is_url, name_of
 
 
-def same_place(place: str) -> str:
-    """Return one text for each place, however it was written."""
-    return place if is_url(place) else str(Path(place).resolve())
+def same_place(place: str, setting: str) -> str:
+    """Return one text for each place, however it was written.
+
+    Args:
+        place: path or URL.
+        setting: that named it, for the message.
+
+    Raises:
+        InputError: the scheme of a URL is unknown, or its package is not installed.
+    """
+    if is_url(place):
+        files, path = open_place(place, setting)
+        if not isinstance(files, LocalFileSystem):
+            return str(files.unstrip_protocol(path))
+        place = path
+    return str(Path(place).resolve())
 
 
 def check_place(output: str) -> None:
     """Refuse an output now and not after hours.
 
     Raises:
-        InputError: its scheme is unknown, or it is no file that could be written here.
+        InputError: its scheme is unknown, or nothing can be written there.
     """
-    if is_url(output):
-        open_place(output, "--output")
-    else:
+    if not is_url(output):
         checked_output(output)
+        return
+    with _hidden_object(output) as (files, hidden, _):
+        files.pipe_file(hidden, b"")
+        files.rm(hidden)
 
 
 def beside(output: str, word: str, *, suffix: bool = True) -> str:
@@ -80,7 +99,7 @@ def joined(table: pa.Table, manifest: pa.Table, place: str) -> pa.Table:
         InputError: the manifest has none of the paths.
     """
     names = manifest["path"]
-    names = moved_paths(names, place.rpartition("/")[0]) if is_url(place) else names
+    names = moved_paths(names, place.rstrip("/").rpartition("/")[0]) if is_url(place) else names
     known = absolute_paths(names, Path(place).parent).combine_chunks()
     places = pc.index_in(absolute_paths(table["path"], Path()), value_set=known)
     if places.null_count == len(table):
@@ -108,13 +127,32 @@ def write_rows(place: str, table: pa.Table) -> None:
     if not is_url(place):
         write_table(Path(place), _moved(table, Path(place).parent))
         return
-    files, path = open_place(place, "--output")
-    with TemporaryDirectory() as folder, one_sentence(place):
+    with TemporaryDirectory() as folder, _hidden_object(place) as (files, hidden, path):
         whole = Path(folder, PurePosixPath(place).name)
         write_table(whole, replaced(table, "path", moved_paths(table["path"], name_of(os.path.abspath(".")))))
-        hidden = f"{path.rpartition('/')[0]}/{hidden_beside(whole).name}"
         files.put_file(str(whole), hidden)
         files.mv(hidden, path)
+
+
+@contextmanager
+def _hidden_object(place: str) -> Iterator[tuple[Any, str, str]]:
+    """Give the file system of a URL, a hidden path beside the URL's own, and its own; the hidden one ends.
+
+    Raises:
+        InputError: the URL cannot be opened, or what was done there failed.
+    """
+    files, path = open_place(place, "--output")
+    hidden = f"{path.rpartition('/')[0]}/{hidden_beside(Path(place)).name}"
+    try:
+        yield files, hidden, path
+    except InputError:
+        raise
+    except Exception as error:  # whatever the store's own client raises
+        with suppress(Exception):
+            files.rm(hidden)
+        raise InputError(
+            f"--output {place} cannot be written ({reason(error)}): name a place that can be."
+        ) from error
 
 
 def _moved(table: pa.Table, folder: Path) -> pa.Table:

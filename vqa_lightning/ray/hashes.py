@@ -27,8 +27,9 @@ from datamodules.corpus.duplicates import (
     unpacked_hashes,
 )
 from datamodules.errors import UnreadableVideo
+from datamodules.files import moved_paths
 from datamodules.files.file_cache import attempt
-from datamodules.names import is_url
+from datamodules.names import is_url, name_of
 from datamodules.processes import END
 from vqa_lightning.ray.engine import connected as connected_to_ray
 from vqa_lightning.ray.engine import in_blocks
@@ -46,6 +47,9 @@ Arrays = tuple[npt.NDArray[np.uint8], npt.NDArray[np.bool_]]
 """As `group_hashes` takes them."""
 
 FIELDS = pa.schema([("path", pa.string()), ("status", pa.string()), ("error", pa.string()), *HASHES])
+
+TASK_BYTES = 100
+"""Of memory for each video, in a task that compares: measured."""
 
 LINKS = pa.schema([("first", pa.int64()), ("second", pa.int64())])
 
@@ -97,8 +101,8 @@ class BandReader:
 def near_duplicates(dataset: "Dataset") -> "Dataset":
     """Group the videos of the same pictures; all of it runs when this is called.
 
-    The groups are those of `curate --dedupe`. Each machine holds 264 bytes a video, this process some three
-    times that.
+    The groups are those of `curate --dedupe`. Each machine holds 264 bytes a video, and 100 in each task that
+    compares; this process holds some 800.
 
     Args:
         dataset: with a column `path`: local files that every machine sees, or URLs that fsspec knows, each
@@ -146,12 +150,16 @@ def group_files(paths: pa.Array, folder: str, *, progress: bool = True) -> tuple
         claim_output(Path(folder))
     END.whole = lambda: f"every hash so far is kept in {folder}"
     parts.resume()
+    listed, paths = paths, moved_paths(pa.chunked_array([paths]), name_of(os.getcwd())).combine_chunks()
     left = paths.filter(pc.invert(pc.is_in(paths, value_set=parts.done)))
     with connected_to_ray(progress=progress) as cores:
         if len(left):
             _write_hashes(in_blocks(left, cores), parts)
         arrays, failed = _read_hashes(parts, paths)
-        return _groups(arrays), failed
+        groups = _groups(arrays)
+    return groups, {
+        place: error.replace(paths[place].as_py(), listed[place].as_py()) for place, error in failed.items()
+    }
 
 
 def _hashed(dataset: "Dataset") -> "Dataset":
@@ -197,6 +205,7 @@ def _groups(arrays: Arrays) -> Groups:
 
     reader = BandReader(ray.put(arrays))
     numbers = ray.data.from_items(list(range(len(bands()))), override_num_blocks=len(bands()))
-    links = numbers.map_batches(reader, batch_size=None, batch_format="pyarrow", num_cpus=1)
+    memory = TASK_BYTES * len(arrays[0])
+    links = numbers.map_batches(reader, batch_size=None, batch_format="pyarrow", num_cpus=1, memory=memory)
     found = links.iter_batches(batch_size=None, batch_format="pyarrow")
     return connected([np.column_stack([block["first"], block["second"]]) for block in found], len(arrays[0]))
