@@ -102,7 +102,7 @@ def near_duplicates(dataset: "Dataset") -> "Dataset":
     """Group the videos of the same pictures; all of it runs when this is called.
 
     The groups are those of `curate --dedupe`. Each machine holds 264 bytes a video, and 100 in each task that
-    compares; this process holds some 800.
+    compares; this process holds several times that.
 
     Args:
         dataset: with a column `path`: local files that every machine sees, or URLs that fsspec knows, each
