@@ -4,7 +4,7 @@ FFmpeg seeks in a file, so an object is copied to a temporary file for as long a
 """
 
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from glob import has_magic
 from pathlib import Path, PurePosixPath
 from tempfile import NamedTemporaryFile, TemporaryDirectory
@@ -15,6 +15,7 @@ import fsspec
 from datamodules.corpus.listing import HIDDEN, LeftOut, is_video, list_entries
 from datamodules.corpus.manifest import MANIFESTS, read_manifest
 from datamodules.errors import InputError, UnreadableVideo, reason
+from datamodules.files import hidden_beside
 from datamodules.names import file_of, is_url, name_of
 
 
@@ -33,6 +34,32 @@ def open_place(place: str, setting: str) -> tuple[Any, str]:
     except (ValueError, ImportError) as error:
         raise InputError(f"{setting} {place} cannot be opened ({reason(error)}).") from error
     return found
+
+
+@contextmanager
+def object_written_whole(files: Any, path: str) -> Iterator[str]:
+    """Give a hidden path to write an object under; it becomes the object if nothing is raised, else it goes.
+
+    Args:
+        files: a file system of fsspec.
+        path: of the object in it.
+
+    Example:
+        >>> files = fsspec.filesystem("memory")
+        >>> with object_written_whole(files, "/whole/a.csv") as hidden:
+        ...     files.pipe_file(hidden, b"path")
+        >>> files.find("/whole")
+        ['/whole/a.csv']
+    """
+    folder, _, name = path.rpartition("/")
+    hidden = f"{folder}/{hidden_beside(Path(name))}"
+    try:
+        yield hidden
+        files.mv(hidden, path)
+    except BaseException:
+        with suppress(Exception):  # what went wrong first is what matters
+            files.rm(hidden)
+        raise
 
 
 def list_paths(videos: str) -> list[str]:

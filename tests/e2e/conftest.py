@@ -5,8 +5,10 @@ import resource
 import shutil
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -171,3 +173,28 @@ def two_machines() -> Iterator[Any]:
     yield started
     ray.shutdown()
     started.shutdown()
+
+
+@pytest.fixture
+def one_dies(two_machines: Any) -> Callable[[Path, int], AbstractContextManager[list[int]]]:
+    """While a `with` block runs, one of two machines is killed as soon as a folder has a part."""
+
+    @contextmanager
+    def dying(folder: Path, place: int) -> Iterator[list[int]]:
+        """Give a list that will have the number of parts that were there."""
+        found: list[int] = []
+
+        def kill() -> None:
+            while not list(folder.glob("part-*")):
+                time.sleep(0.01)
+            found.append(len(list(folder.glob("part-*"))))
+            nodes = [node for node in two_machines.list_all_nodes() if not node.is_head()]
+            two_machines.remove_node(nodes[place], allow_graceful=False)
+
+        killer = threading.Thread(target=kill, daemon=True)
+        killer.start()
+        yield found
+        killer.join()
+        assert len(two_machines.list_all_nodes()) == 2  # the head and one of two
+
+    return dying

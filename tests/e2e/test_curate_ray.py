@@ -2,8 +2,6 @@
 
 import csv
 import shutil
-import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -139,8 +137,9 @@ class TestGroups:
 @pytest.mark.slow
 class TestDeath:
     def test_a_machine_that_dies_in_the_middle_loses_and_repeats_nothing(
-        self, here: Path, scores: Path, videos: Path, two_machines: Any, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+        self, here: Path, scores: Path, videos: Path, two_machines: Any, one_dies: Callable[..., Any],
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:  # fmt: skip
         files = [file for file in sorted(videos.iterdir()) if file.name.startswith("video")]
         rows = [["path", "score"]]
         for number in range(40):
@@ -153,21 +152,9 @@ class TestDeath:
         monkeypatch.setattr(parts, "PART_ROWS", 1)
         monkeypatch.setattr(engine, "BLOCK", 1)
         ray.init(address=two_machines.address, log_to_driver=False, logging_level="ERROR")
-        left = []
-
-        def kill() -> None:
-            while not list((here / "two.hashes").glob("part-*")):
-                time.sleep(0.01)
-            left.append(41 - len(list((here / "two.hashes").glob("part-*"))))
-            nodes = [node for node in two_machines.list_all_nodes() if not node.is_head()]
-            two_machines.remove_node(nodes[0], allow_graceful=False)
-
-        killer = threading.Thread(target=kill, daemon=True)
-        killer.start()
-        curate("many.csv", "--engine=ray", "--output=two.csv")
-        killer.join()
-        assert left[0] > 5
-        assert len(two_machines.list_all_nodes()) == 2  # the head and one of two
+        with one_dies(here / "two.hashes", 0) as before:
+            curate("many.csv", "--engine=ray", "--output=two.csv")
+        assert before[0] < 36
         assert (here / "two.csv").read_bytes() == (here / "one.csv").read_bytes()
         assert (here / "two.dropped.csv").read_bytes() == (here / "one.dropped.csv").read_bytes()
         kept = pq.read_table(here / "two.hashes")["path"].to_pylist()

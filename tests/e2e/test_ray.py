@@ -5,7 +5,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -178,27 +177,15 @@ class TestDeath:
     @pytest.mark.parametrize("place", [0, 1])
     def test_a_machine_that_dies_in_the_middle_loses_and_repeats_nothing(
         self, here: Path, tiny_checkpoint: Path, many: Path, two_machines: Any, place: int,
-        monkeypatch: pytest.MonkeyPatch,
+        one_dies: Callable[..., Any], monkeypatch: pytest.MonkeyPatch,
     ) -> None:  # fmt: skip
         monkeypatch.setattr(parts, "PART_ROWS", 1)
         monkeypatch.setattr(engine, "BLOCK", 1)
         main(words(tiny_checkpoint, many, *self.MUCH, "--output=one.parquet"))
         ray.init(address=two_machines.address, log_to_driver=False, logging_level="ERROR")
-        left = []
-
-        def kill() -> None:
-            while not list((here / "scores").glob("part-*")):
-                time.sleep(0.05)
-            left.append(41 - len(list((here / "scores").glob("part-*"))))
-            nodes = [node for node in two_machines.list_all_nodes() if not node.is_head()]
-            two_machines.remove_node(nodes[place], allow_graceful=False)
-
-        killer = threading.Thread(target=kill)
-        killer.start()
-        main(on_ray(tiny_checkpoint, many, *self.MUCH))
-        killer.join()
-        assert left[0] > 5
-        assert len(two_machines.list_all_nodes()) == 2  # the head and one of two
+        with one_dies(here / "scores", place) as before:
+            main(on_ray(tiny_checkpoint, many, *self.MUCH))
+        assert before[0] < 36
         assert in_parts(here / "scores") == in_file(here / "one.parquet")
         assert in_parts(here / "scores.seconds") == in_file(here / "one.seconds.parquet")
 

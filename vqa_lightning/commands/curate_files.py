@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 from fsspec.implementations.local import LocalFileSystem
 
 from callbacks.scores.rows import checked_output
-from datamodules.corpus.places import local_input, open_place
+from datamodules.corpus.places import local_input, object_written_whole, open_place
 from datamodules.errors import InputError, reason
 from datamodules.files import absolute_paths, hidden_beside, moved_paths, read_table, texts, write_table
 from datamodules.names import is_url, name_of
@@ -45,7 +45,8 @@ def check_place(output: str) -> None:
     if not is_url(output):
         checked_output(output)
         return
-    with _hidden_object(output) as (files, hidden, _):
+    with _writing(output) as (files, path):
+        hidden = f"{path.rpartition('/')[0]}/{hidden_beside(Path(output)).name}"
         files.pipe_file(hidden, b"")
         files.rm(hidden)
 
@@ -127,29 +128,26 @@ def write_rows(place: str, table: pa.Table) -> None:
     if not is_url(place):
         write_table(Path(place), _moved(table, Path(place).parent))
         return
-    with TemporaryDirectory() as folder, _hidden_object(place) as (files, hidden, path):
+    with TemporaryDirectory() as folder, _writing(place) as (files, path):
         whole = Path(folder, PurePosixPath(place).name)
         write_table(whole, replaced(table, "path", moved_paths(table["path"], name_of(os.path.abspath(".")))))
-        files.put_file(str(whole), hidden)
-        files.mv(hidden, path)
+        with object_written_whole(files, path) as hidden:
+            files.put_file(str(whole), hidden)
 
 
 @contextmanager
-def _hidden_object(place: str) -> Iterator[tuple[Any, str, str]]:
-    """Give the file system of a URL, a hidden path beside the URL's own, and its own; the hidden one ends.
+def _writing(place: str) -> Iterator[tuple[Any, str]]:
+    """Give the file system of a URL and the path in it.
 
     Raises:
         InputError: the URL cannot be opened, or what was done there failed.
     """
     files, path = open_place(place, "--output")
-    hidden = f"{path.rpartition('/')[0]}/{hidden_beside(Path(place)).name}"
     try:
-        yield files, hidden, path
+        yield files, path
     except InputError:
         raise
     except Exception as error:  # whatever the store's own client raises
-        with suppress(Exception):
-            files.rm(hidden)
         raise InputError(
             f"--output {place} cannot be written ({reason(error)}): name a place that can be."
         ) from error

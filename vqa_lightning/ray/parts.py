@@ -8,8 +8,6 @@ import json
 import re
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -17,9 +15,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from callbacks.scores.rows import Row, one_sentence
-from datamodules.corpus.places import open_place
+from datamodules.corpus.places import object_written_whole, open_place
 from datamodules.errors import InputError
-from datamodules.files import hidden_beside
 
 PART_ROWS = 4096
 
@@ -108,20 +105,14 @@ class Folder:
         Raises:
             InputError: it cannot be written.
         """
-        hidden, path = f"{self._root}/{hidden_beside(Path(name))}", f"{self._root}/{name}"
+        path = f"{self._root}/{name}"
         with one_sentence(f"{self.place}/{name}"):
             if not table.num_rows:
                 if self._files.exists(path):
                     self._files.rm(path)
                 return
-            try:
-                with self._files.open(hidden, "wb") as file:
-                    pq.write_table(table.cast(self.schema), file, compression="zstd")
-                self._files.mv(hidden, path)
-            except BaseException:
-                with suppress(OSError):
-                    self._files.rm(hidden)
-                raise
+            with object_written_whole(self._files, path) as hidden, self._files.open(hidden, "wb") as file:
+                pq.write_table(table.cast(self.schema), file, compression="zstd")
 
 
 class VideoParts:
